@@ -1,0 +1,257 @@
+"""The configuration of a run: one typed tree, every value with its range and its meaning.
+
+A value is set by a flag (``--model.depth 64``), by a TOML file (``[model] depth = 64``) or in Python
+(``Config(model={"depth": 64})``). The complete tree is written to ``config.json`` of every run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from .errors import MfresnetError
+
+
+class Section(BaseModel):
+    """Base of every part of the tree: no unknown names, no change after construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Where the data comes from and how it reaches the sphere."""
+
+    name: str = Field(
+        "two-spirals", description="a data set's name (`mfresnet datasets`) or the path of a file"
+    )
+    n: int | None = Field(
+        None,
+        ge=2,
+        description="training points (default: 1024 for generated sets, the whole training part for real ones)",
+    )
+    n_test: int | None = Field(
+        None,
+        ge=1,
+        description="test points (default: 1024 for generated sets, a quarter of the rows for real ones)",
+    )
+    transform: Literal["auto", "sphere", "lift", "max", "none"] = Field(
+        "auto",
+        description="how inputs reach the unit ball: sphere x/|x|, lift (x,1)/|(x,1)|, max x/max|x|, "
+        "none; auto is the data set's own",
+    )
+    noise: float | None = Field(
+        None, ge=0, description="noise of the generated inputs (default: the data set's own)"
+    )
+    label_noise: float = Field(
+        0.0, ge=0, le=0.5, description="share of training and test labels flipped at random"
+    )
+    turns: float = Field(1.0, gt=0, le=20, description="turns of each arm (two-spirals)")
+    dimension: int = Field(10, ge=2, le=100_000, description="input dimension (sphere-teacher)")
+    target: str | None = Field(None, description="column (CSV, Parquet) or array (NPZ) that holds the target")
+    labels: str | None = Field(None, description="NPY file of the targets, beside an NPY file of the inputs")
+    task: Literal["auto", "classification", "regression"] = Field(
+        "auto", description="what the target of a user's file means"
+    )
+
+
+class InitialScaleConfig(Section):
+    """Standard deviations of the initial Gaussian laws, one per group of parameters."""
+
+    u: float = Field(1.0, ge=0, le=1e3, description="encoder output weights u")
+    w: float = Field(1.0, ge=0, le=1e3, description="encoder input weights w")
+    b: float = Field(1.0, ge=0, le=1e3, description="encoder bias b")
+    a: float = Field(1.0, ge=0, le=1e3, description="head output weights a")
+    head_w: float = Field(1.0, ge=0, le=1e3, description="head input weights w")
+    head_b: float = Field(1.0, ge=0, le=1e3, description="head bias b")
+
+
+class ModelConfig(Section):
+    """The scaled ResNet."""
+
+    depth: int = Field(10, ge=1, le=1_000_000, description="layers L")
+    width: int = Field(20, ge=1, le=1_000_000, description="encoder particles M of each layer")
+    head_width: int = Field(20, ge=1, le=10_000_000, description="head particles K")
+    alpha: float = Field(10.0, ge=0, le=1e6, description="scale of the residual branch")
+    beta: float = Field(20.0, gt=0, le=1e6, description="scale of the output")
+    activation: str = Field("tanh", description="sigma0: a name, or package.module:ATTRIBUTE for your own")
+    bias: bool = Field(True, description="particles carry a bias")
+    head: bool = Field(
+        True, description="a trained head reads the last state (without: the state is the output)"
+    )
+    embedding: Literal["none", "fixed", "trained"] = Field(
+        "none", description="linear map of the input into the state"
+    )
+    embedding_dimension: int | None = Field(
+        None, ge=1, le=1_000_000, description="dimension D of the state, with an embedding"
+    )
+    shared: bool = Field(False, description="one encoder law for every depth")
+    scheme: Literal["euler", "midpoint", "rk4"] = Field(
+        "euler", description="depth step (euler is the ResNet)"
+    )
+    initial: InitialScaleConfig = Field(
+        default_factory=InitialScaleConfig, description="initial standard deviations"
+    )
+
+
+class TrainConfig(Section):
+    """How the laws are moved."""
+
+    rule: Literal["gradient-flow", "sgd", "momentum", "adam"] = Field(
+        "adam", description="gradient-flow (Wasserstein) or an Optax optimiser, mean-field scaled"
+    )
+    loss: Literal["squared", "logistic"] = Field(
+        "squared", description="squared (the theory's) or logistic / cross-entropy"
+    )
+    steps: int = Field(
+        1000, ge=1, le=100_000_000, description="optimiser steps, or recorded steps of the flow"
+    )
+    batch_size: int | None = Field(None, ge=1, description="points of a mini-batch (default: all)")
+    freeze: Literal["none", "encoder", "head"] = Field("none", description="part that is not trained")
+    encoder_rate: float = Field(1.0, ge=0, le=1e6, description="learning-rate factor of the encoder")
+    head_rate: float = Field(1.0, ge=0, le=1e6, description="learning-rate factor of the head")
+    learning_rate: float = Field(0.01, gt=0, le=1e9, description="step of the Optax optimisers")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of the preset momentum")
+    solver: Literal["adaptive", "heun", "euler"] = Field(
+        "adaptive", description="of the flow: error-controlled, or fixed steps of time/steps"
+    )
+    time: float = Field(20.0, gt=0, le=1e12, description="horizon of the flow, in time_unit")
+    time_unit: Literal["1/beta2", "n/beta2", "plain"] = Field(
+        "1/beta2", description="unit of training time: 1/beta^2, n/beta^2 or 1"
+    )
+    tolerance: float = Field(
+        1e-3, gt=0, lt=1, description="relative and absolute tolerance of the adaptive solver"
+    )
+    probes: int = Field(
+        64, ge=0, le=1_000_000, description="probe particles of the head and of each layer (gradient flow)"
+    )
+    recompute: Literal["auto", "none", "segments"] = Field(
+        "auto", description="recompute states in segments of depth instead of storing them"
+    )
+    precision: Literal["float32", "float64", "bfloat16"] = Field("float32", description="of training")
+
+
+class RecordConfig(Section):
+    """What is written while training, and when."""
+
+    metrics_every: int | None = Field(
+        None, ge=1, description="steps between metrics (default: about 100 rows)"
+    )
+    checkpoint_seconds: float = Field(15.0, ge=0, le=86_400, description="seconds between checkpoints")
+    snapshots: int = Field(16, ge=1, le=1000, description="checkpoints kept for measuring afterwards")
+    report: bool = Field(True, description="write report.html at the end")
+
+
+class Config(Section):
+    """The complete configuration of a training run."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="of the data split, the start and the batches")
+    data: DataConfig = Field(default_factory=DataConfig, description="data")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="model")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="training")
+    record: RecordConfig = Field(default_factory=RecordConfig, description="recording")
+
+
+def leaves(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every value of the tree as (dotted name, field), sections in order."""
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from leaves(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def allowed(field: FieldInfo) -> str:
+    """The values a field accepts, in words: ``>= 1, <= 10`` or ``one of euler, rk4``."""
+    kind = field.annotation
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    parts = [
+        f"{sign} {getattr(rule, key):g}"
+        for rule in field.metadata
+        for key, sign in signs.items()
+        if hasattr(rule, key)
+    ]
+    return " and ".join(parts) or type_name(kind)
+
+
+def type_name(kind: Any) -> str:
+    """The type of a value in a word a user knows."""
+    if get_origin(kind) is Literal:
+        return "choice"
+    names = [t for t in (get_args(kind) or (kind,)) if t is not type(None)]
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return words.get(names[0], str(names[0]))
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"model.depth": 3}`` as ``{"model": {"depth": 3}}``."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *path, last = name.split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return tree
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over`` written over it, section by section."""
+    out = dict(base)
+    for name, value in over.items():
+        old = out.get(name)
+        out[name] = merged(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+    return out
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The values of a TOML file; a missing or malformed file is one sentence."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise MfresnetError(f"configuration file {str(path)!r} cannot be read: {error}") from error
+
+
+def build(tree: Mapping[str, Any]) -> Config:
+    """The validated configuration, or one sentence naming the value, and what is allowed.
+
+    >>> build({"model": {"depth": 0}})
+    Traceback (most recent call last):
+    mfresnet.errors.MfresnetError: model.depth = 0 is not allowed: give a value >= 1 and <= 1e+06.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise MfresnetError(explain(error)) from error
+
+
+def explain(error: ValidationError) -> str:
+    """The first fault of a validation error as one sentence."""
+    fault = error.errors(include_url=False, include_context=False)[0]
+    name = ".".join(str(part) for part in fault["loc"])
+    fields = dict(leaves())
+    if fault["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name, fields, n=2, cutoff=0.6)
+        hint = (
+            f"did you mean {' or '.join(close)}?" if close else "see `mfresnet train --help` for the names."
+        )
+        return f"unknown setting {name!r}: {hint}"
+    if name in fields:
+        value = fault["input"]
+        return (
+            f"{name} = {value!r} is not allowed: give a value {allowed(fields[name])}.".replace(
+                "a value one of", "one of"
+            )
+            .replace("a value a ", "a ")
+            .replace("a value true", "true")
+            .replace("a value text", "text")
+        )
+    return f"configuration {name or 'file'!r} is not allowed: {fault['msg']}."

@@ -1,0 +1,16 @@
+"""The scaled ResNet: particles, activations, depth sweep and scales."""
+
+from .activations import ACTIVATIONS, Activation, activation
+from .particles import Ghosts, Particles
+from .resnet import InitialScales, ScaledResNet, trainable
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Ghosts",
+    "InitialScales",
+    "Particles",
+    "ScaledResNet",
+    "activation",
+    "trainable",
+]

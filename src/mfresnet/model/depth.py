@@ -1,0 +1,164 @@
+"""The depth sweep: how a state travels from s = 0 to s = 1.
+
+    dz/ds = alpha E_{theta ~ nu_s}[ u sigma0(w . z + b) ]
+
+One vector field, stepped by Euler (the ResNet itself), midpoint or RK4, or solved by Diffrax to a
+tolerance (the reference for L -> infinity). Within a layer the law is constant in s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isqrt
+
+import diffrax
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from . import scaling
+from .activations import Activation
+from .particles import Ghosts, Particles, ghost_sum, particle_sum
+
+Field = Callable[[Array], Array]
+State = Float[Array, "n state"]
+
+SEGMENT = 100  # layers whose states are kept at once when recomputing: a floor, see `segment_length`
+UNROLL = 4  # layers written out per loop iteration: fewer loop turns against longer compilation
+
+
+def vector_field(
+    layer: Particles, z: State, sigma: Activation, alpha: Array, ghosts: Ghosts | None = None
+) -> State:
+    """alpha / M sum_m u_m sigma0(w_m . z + b_m), plus massless ghosts (theory, section 1)."""
+    velocity = scaling.residual(alpha, particle_sum(layer, z, sigma), layer.width)
+    return velocity if ghosts is None else velocity + alpha * ghost_sum(sigma, ghosts, z)
+
+
+def euler(field: Field, z: Array, h: float) -> Array:
+    """z + h F(z): one residual block. Order 1."""
+    return z + h * field(z)
+
+
+def midpoint(field: Field, z: Array, h: float) -> Array:
+    """z + h F(z + h/2 F(z)). Order 2."""
+    return z + h * field(z + (0.5 * h) * field(z))
+
+
+def rk4(field: Field, z: Array, h: float) -> Array:
+    """The classical Runge-Kutta step. Order 4."""
+    k1 = field(z)
+    k2 = field(z + (0.5 * h) * k1)
+    k3 = field(z + (0.5 * h) * k2)
+    k4 = field(z + h * k3)
+    return z + (h / 6) * (k1 + 2 * k2 + 2 * k3 + k4)
+
+
+SCHEMES: dict[str, Callable[[Field, Array, float], Array]] = {
+    "euler": euler,
+    "midpoint": midpoint,
+    "rk4": rk4,
+}
+
+
+def segment_length(depth: int) -> int:
+    """Layers per segment when recomputing: sqrt(L) balances the two levels, but at least `SEGMENT`."""
+    return max(SEGMENT, isqrt(depth))
+
+
+def sweep(
+    encoder: Particles,
+    z: State,
+    *,
+    depth: int,
+    scheme: str,
+    sigma: Activation,
+    alpha: Array,
+    ghosts: Ghosts | None = None,
+    recompute: bool = False,
+    keep: bool = False,
+) -> tuple[State, Float[Array, "depth n state"] | None]:
+    """Send the states through all layers.
+
+    Args:
+        encoder: particles with a leading axis of ``depth`` layers, or of 1 where depth shares the law.
+        z: states at s = 0.
+        ghosts: probe particles of each layer, see `Ghosts`.
+        recompute: keep the states only at the start of segments and recompute the rest in the
+            backward pass: memory like sqrt(L) instead of L, for one more forward sweep.
+        keep: also return the state *entering* each layer.
+
+    Returns:
+        The state at s = 1, and the entering states (or None).
+    """
+    shared = encoder.w.shape[0] == 1 and depth > 1
+    advance = SCHEMES[scheme]
+    h = scaling.depth_step(depth)
+
+    def body(z: State, xs: tuple[Particles | None, Ghosts | None]) -> tuple[State, State | None]:
+        layer, probes = xs
+        particles = encoder.layer(0) if layer is None else layer
+        ghost = ghosts_of_shared if shared else probes
+        moved = advance(lambda state: vector_field(particles, state, sigma, alpha, ghost), z, h)
+        return moved, z if keep else None
+
+    ghosts_of_shared = jax.tree.map(lambda leaf: leaf[0], ghosts) if shared else None
+    xs = (None, None) if shared else (encoder, ghosts)
+    if not recompute:
+        return jax.lax.scan(body, z, xs, length=depth, unroll=min(depth, UNROLL))
+
+    body = jax.checkpoint(body)
+    length = min(segment_length(depth), depth)
+    segments, rest = divmod(depth, length)
+
+    @jax.checkpoint
+    def segment(z: State, xs: tuple) -> tuple[State, State | None]:
+        return jax.lax.scan(body, z, xs, length=length)
+
+    head = jax.tree.map(lambda leaf: leaf[: segments * length].reshape(segments, length, *leaf.shape[1:]), xs)
+    z, kept = jax.lax.scan(segment, z, head, length=segments)
+    if kept is not None:
+        kept = kept.reshape(segments * length, *kept.shape[2:])
+    if rest:
+        z, last = jax.lax.scan(body, z, jax.tree.map(lambda leaf: leaf[segments * length :], xs), length=rest)
+        kept = None if kept is None else jnp.concatenate([kept, last])
+    return z, kept
+
+
+def solve(
+    encoder: Particles,
+    z: State,
+    *,
+    depth: int,
+    sigma: Activation,
+    alpha: Array,
+    tolerance: float = 1e-8,
+) -> State:
+    """The state at s = 1 of the depth ODE itself, by Diffrax's Dopri8 to a tolerance.
+
+    The law is constant in s within a layer, so the equation is solved layer by layer.
+    """
+    controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
+
+    def field(s: Array, z: State, layer: Particles) -> State:
+        return vector_field(layer, z, sigma, alpha)
+
+    def through(z: State, layer: Particles) -> tuple[State, None]:
+        length = 1.0 if shared else scaling.depth_step(depth)
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(field),
+            diffrax.Dopri8(),
+            t0=0.0,
+            t1=length,
+            dt0=None,
+            y0=z,
+            args=layer,
+            stepsize_controller=controller,
+            max_steps=100_000,
+            adjoint=diffrax.ForwardMode(),
+        )
+        return solution.ys[0], None
+
+    shared = encoder.w.shape[0] == 1
+    return jax.lax.scan(through, z, encoder)[0]

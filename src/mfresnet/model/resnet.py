@@ -1,0 +1,223 @@
+"""The scaled ResNet of [C24]: encoder, head and their scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from ..errors import MfresnetError
+from . import depth as depth_module
+from . import scaling
+from .activations import Activation, activation
+from .particles import Ghosts, Particles, ghost_sum, particle_sum
+
+
+@dataclass(frozen=True)
+class InitialScales:
+    """Standard deviations of the Gaussian start, one per group; 1 is Assumption 2 of [C24]."""
+
+    u: float = 1.0
+    w: float = 1.0
+    b: float = 1.0
+    a: float = 1.0
+    head_w: float = 1.0
+    head_b: float = 1.0
+
+    @property
+    def encoder(self) -> tuple[float, float, float]:
+        """Of (u, w, b)."""
+        return (self.u, self.w, self.b)
+
+    @property
+    def head(self) -> tuple[float, float, float]:
+        """Of (a, w, b) of the head."""
+        return (self.a, self.head_w, self.head_b)
+
+
+class ScaledResNet(eqx.Module):
+    """The finite network of [C24] (theory, section 1).
+
+        z_0 = x  (or E x),   z_{l+1} = z_l + alpha/(L M) sum_m u_lm sigma0(w_lm . z_l + b_lm),
+        f(x) = beta/K sum_k a_k sigma0(w_k . z_L + b_k)           (without head: f = z_L)
+
+    Args:
+        encoder: particles of shape (L, M, .), or (1, M, .) where every depth shares one law.
+        head: particles of shape (K, .), or None.
+        embedding: E of shape (D, d), or None (then D = d).
+        alpha, beta: scales; arrays, so that runs that differ only in them share one program.
+        sigma: the activation.
+        depth: number of layers L.
+        scheme: "euler" (the ResNet), "midpoint" or "rk4".
+
+    >>> import jax
+    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5)
+    >>> model(jax.numpy.ones((7, 2))).shape
+    (7, 1)
+    """
+
+    encoder: Particles
+    head: Particles | None
+    embedding: Float[Array, "state inputs"] | None
+    alpha: Float[Array, ""]
+    beta: Float[Array, ""]
+    sigma: Activation = eqx.field(static=True)
+    depth: int = eqx.field(static=True)
+    scheme: str = eqx.field(static=True, default="euler")
+
+    @classmethod
+    def create(
+        cls,
+        key: Array,
+        *,
+        inputs: int,
+        outputs: int = 1,
+        depth: int = 10,
+        width: int = 20,
+        head_width: int = 20,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        sigma: str | Activation = "tanh",
+        bias: bool = True,
+        head: bool = True,
+        embedding: int | None = None,
+        shared: bool = False,
+        scheme: str = "euler",
+        initial: InitialScales | None = None,
+        dtype: jnp.dtype | type = jnp.float32,
+    ) -> ScaledResNet:
+        """A network at its start (tau_0, nu_0): independent Gaussian particles.
+
+        Args:
+            inputs, outputs: d and C. Without head C is the dimension of the state.
+            embedding: dimension D of the state after a linear embedding with entries N(0, 1/D),
+                which keeps lengths in the mean; None for no embedding.
+            shared: one law for every depth.
+
+        Raises:
+            MfresnetError: sizes below 1, or outputs that a network without head cannot have.
+        """
+        for name, size in {"inputs": inputs, "outputs": outputs, "depth": depth, "width": width}.items():
+            if size < 1:
+                raise MfresnetError(f"{name} = {size} is not allowed: give a value >= 1.")
+        if scheme not in depth_module.SCHEMES:
+            raise MfresnetError(f"scheme = {scheme!r} is not allowed: give one of euler, midpoint, rk4.")
+        state = inputs if embedding is None else embedding
+        if not head and outputs != state:
+            raise MfresnetError(
+                f"a network without head returns its state of dimension {state}, but the data has {outputs} "
+                f"outputs: set model.head true, or model.embedding_dimension {outputs}."
+            )
+        scales = initial or InitialScales()
+        k_encoder, k_head, k_embedding = jax.random.split(key, 3)
+        return cls(
+            encoder=Particles.gaussian(
+                k_encoder,
+                (1 if shared else depth, width),
+                state=state,
+                outputs=state,
+                scale=scales.encoder,
+                bias=bias,
+                dtype=dtype,
+            ),
+            head=Particles.gaussian(
+                k_head, (head_width,), state=state, outputs=outputs, scale=scales.head, bias=bias, dtype=dtype
+            )
+            if head
+            else None,
+            embedding=None
+            if embedding is None
+            else jax.random.normal(k_embedding, (embedding, inputs), dtype) / embedding**0.5,
+            alpha=jnp.asarray(alpha, dtype),
+            beta=jnp.asarray(beta, dtype),
+            sigma=activation(sigma),
+            depth=depth,
+            scheme=scheme,
+        )
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Precision of the particles."""
+        return self.encoder.w.dtype
+
+    @property
+    def shared(self) -> bool:
+        """Whether every depth shares one encoder law."""
+        return self.encoder.w.shape[0] == 1 and self.depth > 1
+
+    def embed(self, x: Float[Array, "n inputs"]) -> Float[Array, "n state"]:
+        """The state at s = 0."""
+        return x if self.embedding is None else x @ self.embedding.T
+
+    def read(self, z: Float[Array, "n state"], ghosts: Ghosts | None = None) -> Float[Array, "n outputs"]:
+        """The prediction from the state at s = 1."""
+        if self.head is None:
+            return z
+        prediction = scaling.output(self.beta, particle_sum(self.head, z, self.sigma), self.head.width)
+        return prediction if ghosts is None else prediction + self.beta * ghost_sum(self.sigma, ghosts, z)
+
+    def sweep(
+        self,
+        x: Float[Array, "n inputs"],
+        ghosts: Ghosts | None = None,
+        *,
+        recompute: bool = False,
+        keep: bool = False,
+    ) -> tuple[Float[Array, "n state"], Float[Array, "depth n state"] | None]:
+        """The state at s = 1, and with ``keep`` the states that enter each layer (see `depth.sweep`)."""
+        return depth_module.sweep(
+            self.encoder,
+            self.embed(x),
+            depth=self.depth,
+            scheme=self.scheme,
+            sigma=self.sigma,
+            alpha=self.alpha,
+            ghosts=ghosts,
+            recompute=recompute,
+            keep=keep,
+        )
+
+    def states(self, x: Float[Array, "n inputs"]) -> Float[Array, "layers n state"]:
+        """All states z_0 .. z_L, shape (L+1, n, D)."""
+        last, entering = self.sweep(x, keep=True)
+        return jnp.concatenate([entering, last[None]])
+
+    def limit_state(self, x: Float[Array, "n inputs"], tolerance: float = 1e-8) -> Float[Array, "n state"]:
+        """The state at s = 1 of the depth ODE, solved to ``tolerance``: the limit L -> infinity."""
+        return depth_module.solve(
+            self.encoder,
+            self.embed(x),
+            depth=self.depth,
+            sigma=self.sigma,
+            alpha=self.alpha,
+            tolerance=tolerance,
+        )
+
+    def __call__(
+        self,
+        x: Float[Array, "n inputs"],
+        encoder_ghosts: Ghosts | None = None,
+        head_ghosts: Ghosts | None = None,
+        *,
+        recompute: bool = False,
+    ) -> Float[Array, "n outputs"]:
+        """The predictions f(x_i), shape (n, C)."""
+        z, _ = self.sweep(x, encoder_ghosts, recompute=recompute)
+        return self.read(z, head_ghosts)
+
+
+def trainable(model: ScaledResNet, *, freeze: str = "none", embedding: bool = False) -> ScaledResNet:
+    """A tree of booleans: which leaves are moved by training (the scales never are)."""
+    flags = jax.tree.map(lambda _: False, model)
+
+    def mark(flags: ScaledResNet, part: str, on: bool) -> ScaledResNet:
+        value = jax.tree.map(lambda _: on, getattr(model, part))
+        return eqx.tree_at(lambda m: getattr(m, part), flags, value, is_leaf=lambda leaf: leaf is None)
+
+    flags = mark(flags, "encoder", freeze != "encoder")
+    flags = mark(flags, "head", freeze != "head")
+    return mark(flags, "embedding", embedding)
