@@ -27,9 +27,7 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Where the data comes from and how it reaches the sphere."""
 
-    name: str = Field(
-        "two-spirals", description="a data set's name (`mfresnet datasets`) or the path of a file"
-    )
+    name: str = Field("two-spirals", description="a data set's name (`mfresnet datasets`) or the path of a file")
     n: int | None = Field(
         None,
         ge=2,
@@ -45,12 +43,8 @@ class DataConfig(Section):
         description="how inputs reach the unit ball: sphere x/|x|, lift (x,1)/|(x,1)|, max x/max|x|, "
         "none; auto is the data set's own",
     )
-    noise: float | None = Field(
-        None, ge=0, description="noise of the generated inputs (default: the data set's own)"
-    )
-    label_noise: float = Field(
-        0.0, ge=0, le=0.5, description="share of training and test labels flipped at random"
-    )
+    noise: float | None = Field(None, ge=0, description="noise of the generated inputs (default: the data set's own)")
+    label_noise: float = Field(0.0, ge=0, le=0.5, description="share of training and test labels flipped at random")
     turns: float = Field(1.0, gt=0, le=20, description="turns of each arm (two-spirals)")
     dimension: int = Field(10, ge=2, le=100_000, description="input dimension (sphere-teacher)")
     target: str | None = Field(None, description="column (CSV, Parquet) or array (NPZ) that holds the target")
@@ -81,22 +75,14 @@ class ModelConfig(Section):
     beta: float = Field(20.0, gt=0, le=1e6, description="scale of the output")
     activation: str = Field("tanh", description="sigma0: a name, or package.module:ATTRIBUTE for your own")
     bias: bool = Field(True, description="particles carry a bias")
-    head: bool = Field(
-        True, description="a trained head reads the last state (without: the state is the output)"
-    )
-    embedding: Literal["none", "fixed", "trained"] = Field(
-        "none", description="linear map of the input into the state"
-    )
+    head: bool = Field(True, description="a trained head reads the last state (without: the state is the output)")
+    embedding: Literal["none", "fixed", "trained"] = Field("none", description="linear map of the input into the state")
     embedding_dimension: int | None = Field(
         None, ge=1, le=1_000_000, description="dimension D of the state, with an embedding"
     )
     shared: bool = Field(False, description="one encoder law for every depth")
-    scheme: Literal["euler", "midpoint", "rk4"] = Field(
-        "euler", description="depth step (euler is the ResNet)"
-    )
-    initial: InitialScaleConfig = Field(
-        default_factory=InitialScaleConfig, description="initial standard deviations"
-    )
+    scheme: Literal["euler", "midpoint", "rk4"] = Field("euler", description="depth step (euler is the ResNet)")
+    initial: InitialScaleConfig = Field(default_factory=InitialScaleConfig, description="initial standard deviations")
 
 
 class TrainConfig(Section):
@@ -108,9 +94,7 @@ class TrainConfig(Section):
     loss: Literal["squared", "logistic"] = Field(
         "squared", description="squared (the theory's) or logistic / cross-entropy"
     )
-    steps: int = Field(
-        1000, ge=1, le=100_000_000, description="optimiser steps, or recorded steps of the flow"
-    )
+    steps: int = Field(1000, ge=1, le=100_000_000, description="optimiser steps, or recorded steps of the flow")
     batch_size: int | None = Field(None, ge=1, description="points of a mini-batch (default: all)")
     freeze: Literal["none", "encoder", "head"] = Field("none", description="part that is not trained")
     encoder_rate: float = Field(1.0, ge=0, le=1e6, description="learning-rate factor of the encoder")
@@ -124,9 +108,7 @@ class TrainConfig(Section):
     time_unit: Literal["1/beta2", "n/beta2", "plain"] = Field(
         "1/beta2", description="unit of training time: 1/beta^2, n/beta^2 or 1"
     )
-    tolerance: float = Field(
-        1e-3, gt=0, lt=1, description="relative and absolute tolerance of the adaptive solver"
-    )
+    tolerance: float = Field(1e-3, gt=0, lt=1, description="relative and absolute tolerance of the adaptive solver")
     probes: int = Field(
         64, ge=0, le=1_000_000, description="probe particles of the head and of each layer (gradient flow)"
     )
@@ -139,9 +121,7 @@ class TrainConfig(Section):
 class RecordConfig(Section):
     """What is written while training, and when."""
 
-    metrics_every: int | None = Field(
-        None, ge=1, description="steps between metrics (default: about 100 rows)"
-    )
+    metrics_every: int | None = Field(None, ge=1, description="steps between metrics (default: about 100 rows)")
     checkpoint_seconds: float = Field(15.0, ge=0, le=86_400, description="seconds between checkpoints")
     snapshots: int = Field(16, ge=1, le=1000, description="checkpoints kept for measuring afterwards")
     report: bool = Field(True, description="write report.html at the end")
@@ -174,10 +154,7 @@ def allowed(field: FieldInfo) -> str:
         return "one of " + ", ".join(get_args(kind))
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     parts = [
-        f"{sign} {getattr(rule, key):g}"
-        for rule in field.metadata
-        for key, sign in signs.items()
-        if hasattr(rule, key)
+        f"{sign} {getattr(rule, key):g}" for rule in field.metadata for key, sign in signs.items() if hasattr(rule, key)
     ]
     return " and ".join(parts) or type_name(kind)
 
@@ -240,9 +217,7 @@ def explain(error: ValidationError) -> str:
     fields = dict(leaves())
     if fault["type"] == "extra_forbidden":
         close = difflib.get_close_matches(name, fields, n=2, cutoff=0.6)
-        hint = (
-            f"did you mean {' or '.join(close)}?" if close else "see `mfresnet train --help` for the names."
-        )
+        hint = f"did you mean {' or '.join(close)}?" if close else "see `mfresnet train --help` for the names."
         return f"unknown setting {name!r}: {hint}"
     if name in fields:
         value = fault["input"]

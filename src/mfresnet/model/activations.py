@@ -121,9 +121,7 @@ _BUILT_IN = {
             lambda x: -2 * x * _gauss(x),
             (1.0, sqrt(2 / pi), sqrt(2 / pi) * 0.6065306597126334),
         ),
-        Activation(
-            "sigmoid", jax.nn.sigmoid, _logistic_first, _logistic_second, (1.0, 0.25, 1 / (6 * sqrt(3)))
-        ),
+        Activation("sigmoid", jax.nn.sigmoid, _logistic_first, _logistic_second, (1.0, 0.25, 1 / (6 * sqrt(3)))),
         Activation("softplus", jax.nn.softplus, jax.nn.sigmoid, _logistic_first, (inf, 1.0, 0.25)),
         Activation(
             "gelu",

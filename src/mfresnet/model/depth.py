@@ -28,9 +28,7 @@ SEGMENT = 100  # layers whose states are kept at once when recomputing: a floor,
 UNROLL = 4  # layers written out per loop iteration: fewer loop turns against longer compilation
 
 
-def vector_field(
-    layer: Particles, z: State, sigma: Activation, alpha: Array, ghosts: Ghosts | None = None
-) -> State:
+def vector_field(layer: Particles, z: State, sigma: Activation, alpha: Array, ghosts: Ghosts | None = None) -> State:
     """alpha / M sum_m u_m sigma0(w_m . z + b_m), plus massless ghosts (theory, section 1)."""
     velocity = scaling.residual(alpha, particle_sum(layer, z, sigma), layer.width)
     return velocity if ghosts is None else velocity + alpha * ghost_sum(sigma, ghosts, z)

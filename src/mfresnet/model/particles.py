@@ -85,9 +85,7 @@ def preactivation(particles: Particles, z: Float[Array, "n state"]) -> Float[Arr
     return linear if particles.b is None else linear + particles.b[None, :]
 
 
-def particle_sum(
-    particles: Particles, z: Float[Array, "n state"], sigma: Activation
-) -> Float[Array, "n out"]:
+def particle_sum(particles: Particles, z: Float[Array, "n state"], sigma: Activation) -> Float[Array, "n out"]:
     """sum_m out_m sigma0(w_m . z_i + b_m): no scale, which is `scaling`'s."""
     return sigma(preactivation(particles, z)) @ particles.out
 
