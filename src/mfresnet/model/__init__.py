@@ -1,5 +1,6 @@
 """The scaled ResNet: particles, activations, depth sweep and scales."""
 
+from . import scaling
 from .activations import ACTIVATIONS, Activation, activation
 from .particles import Ghosts, Particles
 from .resnet import InitialScales, ScaledResNet, trainable
@@ -12,5 +13,6 @@ __all__ = [
     "Particles",
     "ScaledResNet",
     "activation",
+    "scaling",
     "trainable",
 ]

@@ -2,7 +2,8 @@
 
 The network averages over particles and integrates over depth:
 
-    z_{l+1} = z_l + alpha / (L M) sum_m u_lm sigma0(w_lm . z_l + b_lm),    f = beta / K sum_k a_k sigma0(w_k . z_L + b_k)
+    z_{l+1} = z_l + alpha / (L M) sum_m u_lm sigma0(w_lm . z_l + b_lm)
+    f = beta / K sum_k a_k sigma0(w_k . z_L + b_k)
 
 (theory, section 1). A gradient with respect to one particle is therefore O(1/(L M)) or O(1/K). The
 Wasserstein gradient flow moves a particle with the gradient of the first variation, which is the

@@ -1,0 +1,42 @@
+"""Moving the laws: the field, the rules that follow it, and training as a pure function."""
+
+from .adjoint import Sweep, Velocities, adjoint, states, velocities
+from .field import Batch, Curvature, Field, Options, Probes, field
+from .losses import LOSSES, error, logistic, mistakes, squared
+from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, flow, optimiser
+from .state import Ensemble, LogRatio, TrainState
+from .trainer import Trainer, batch_of, evaluate, predict
+
+__all__ = [
+    "LOSSES",
+    "PRESETS",
+    "AdaptiveFlow",
+    "Batch",
+    "Curvature",
+    "Ensemble",
+    "EulerFlow",
+    "Field",
+    "HeunFlow",
+    "LogRatio",
+    "OptaxRule",
+    "Options",
+    "Probes",
+    "Rule",
+    "Sweep",
+    "TrainState",
+    "Trainer",
+    "Velocities",
+    "adjoint",
+    "batch_of",
+    "error",
+    "evaluate",
+    "field",
+    "flow",
+    "logistic",
+    "mistakes",
+    "optimiser",
+    "predict",
+    "squared",
+    "states",
+    "velocities",
+]

@@ -1,0 +1,141 @@
+"""States, adjoints, velocities and Laplacians of the finite network, in closed form.
+
+The formulas of [C24] as they stand on paper (theory, section 3), for the Euler scheme. Training
+itself uses reverse-mode differentiation (`flow.field`), which agrees with these to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from ..errors import MfresnetError
+from ..model import Particles, ScaledResNet, scaling
+from ..model.particles import (
+    first_variation_gradient,
+    first_variation_laplacian,
+    preactivation,
+)
+
+
+class Sweep(NamedTuple):
+    """States z_0..z_L (L+1, n, D), adjoints q_0..q_L (L+1, n, C, D) and predictions f (n, C)."""
+
+    z: Float[Array, "layers n state"]
+    q: Float[Array, "layers n outputs state"]
+    f: Float[Array, "n outputs"]
+
+
+class Velocities(NamedTuple):
+    """Wasserstein velocities and Laplacians of every particle, and the loss.
+
+    The Laplacians are None where the activation has no second derivative.
+    """
+
+    loss: Float[Array, ""]
+    encoder: Particles
+    head: Particles | None
+    laplacian_encoder: Float[Array, "layers width"] | None
+    laplacian_head: Float[Array, " width"] | None
+
+
+def states(model: ScaledResNet, x: Float[Array, "n inputs"]) -> Float[Array, "layers n state"]:
+    """States z_0..z_L, shape (L+1, n, D) ([C24], eq. 1; theory, section 1)."""
+    return model.states(x)
+
+
+def layer_particles(model: ScaledResNet) -> Particles:
+    """The encoder with one entry per depth, also where depth shares one law."""
+    if not model.shared:
+        return model.encoder
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (model.depth, *leaf.shape[1:])), model.encoder)
+
+
+def head_slopes(head: Particles, z: Float[Array, "n state"], model: ScaledResNet) -> Float[Array, "n outputs state"]:
+    """dg_c/dz = 1/K sum_k a_kc sigma0'(w_k . z + b_k) w_k."""
+    slope = model.sigma.first(preactivation(head, z))
+    return jnp.einsum("nk,kc,kd->ncd", slope, head.out, head.w) / head.width
+
+
+def adjoint(model: ScaledResNet, x: Float[Array, "n inputs"]) -> Sweep:
+    """q_l = dg/dz_l of g = f/beta, by the discrete adjoint (theory, section 3):
+
+        q_L from the head,   q_l = q_{l+1} + alpha/(L M) sum_m (u_m . q_{l+1}) sigma0'(w_m . z_l + b_m) w_m.
+
+    Without a head g = z_L, so q_L is the identity.
+
+    Raises:
+        MfresnetError: the scheme is not Euler, for which alone the closed form holds.
+
+    >>> import jax
+    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3)
+    >>> adjoint(model, jax.numpy.ones((5, 2))).q.shape
+    (4, 5, 1, 2)
+    """
+    if model.scheme != "euler":
+        raise MfresnetError(
+            f"the closed-form adjoint holds for the scheme euler, this model steps by {model.scheme}: "
+            "use mfresnet.empirical_gram, or jax.vjp of the model."
+        )
+    z = model.states(x)
+    n, state = z.shape[1:]
+    if model.head is None:
+        last = jnp.broadcast_to(jnp.eye(state, dtype=z.dtype), (n, state, state))
+    else:
+        last = head_slopes(model.head, z[-1], model)
+    h = scaling.depth_step(model.depth)
+
+    def back(q: Array, xs: tuple[Particles, Array]) -> tuple[Array, Array]:
+        layer, entering = xs
+        slope = model.sigma.first(preactivation(layer, entering))
+        pulled = jnp.einsum("ncd,md->ncm", q, layer.out) * slope[:, None, :]
+        q = q + h * scaling.residual(model.alpha, pulled @ layer.w, layer.width)
+        return q, q
+
+    _, q = jax.lax.scan(back, last, (layer_particles(model), z[:-1]), reverse=True)
+    return Sweep(z, jnp.concatenate([q, last[None]]), model.read(z[-1]))
+
+
+def velocities(model: ScaledResNet, x: Float[Array, "n inputs"], y: Float[Array, "n outputs"]) -> Velocities:
+    """Velocities v = -grad of the first variation of the squared loss, and its Laplacians.
+
+        dLhat/dnu(theta, s) = (alpha beta/n) sum_i r_i (q_i(s).u) sigma0(w.z_i(s) + b)
+        dLhat/dtau(omega)   = (beta/n)       sum_i r_i a sigma0(w.z_i(1) + b),      r = f - y
+
+    ([C24], eqs. 2-3; theory, section 3.)
+    """
+    z, q, f = adjoint(model, x)
+    beta = model.beta if model.head is not None else jnp.ones_like(model.beta)
+    residual = (f - y) / x.shape[0]
+    loss = 0.5 * jnp.sum((f - y) * residual)
+    # p_i = beta sum_c r_ic q_ic / n: all that the first variation needs of the adjoint
+    p = beta * jnp.einsum("nc,lncd->lnd", residual, q)
+    sigma = model.sigma
+    layers = layer_particles(model)
+
+    def gradient(layer: Particles, z: Array, p: Array) -> Particles:
+        return first_variation_gradient(sigma, layer, z, model.alpha * p)
+
+    def laplacian(layer: Particles, z: Array, p: Array) -> Array:
+        return first_variation_laplacian(sigma, layer, z, model.alpha * p)
+
+    def per_particle(tree: Array | Particles) -> Array | Particles:
+        """A shared particle acts at every depth: its first variation is the mean over depths."""
+        return jax.tree.map(lambda v: jnp.mean(v, axis=0, keepdims=True), tree) if model.shared else tree
+
+    def negative(tree: Particles) -> Particles:
+        return jax.tree.map(jnp.negative, tree)
+
+    encoder = negative(per_particle(eqx.filter_vmap(gradient)(layers, z[:-1], p[1:])))
+    smooth = sigma.second is not None
+    bend = per_particle(eqx.filter_vmap(laplacian)(layers, z[:-1], p[1:])) if smooth else None
+    if model.head is None:
+        return Velocities(loss, encoder, None, bend, None)
+    head = negative(first_variation_gradient(sigma, model.head, z[-1], beta * residual))
+    head_bend = first_variation_laplacian(sigma, model.head, z[-1], beta * residual) if smooth else None
+    return Velocities(loss, encoder, head, bend, head_bend)

@@ -1,0 +1,149 @@
+"""The field that moves the laws: velocities of particles and of probes, and the curvature probes see.
+
+    v_theta = -grad dLoss/dnu(theta, s),      v_omega = -grad dLoss/dtau(omega)
+
+([C24], eqs. 2-3; theory, section 3). For a particle of the network this is the gradient per unit of
+mass; a probe is moved by the same field but has no mass. One reverse sweep gives all of it, for
+every depth scheme, loss and mini-batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from ..model import Ghosts, Particles, ScaledResNet, scaling
+from .losses import LOSSES
+
+
+class Batch(NamedTuple):
+    """Points of one step: inputs (n, d), targets (n, C), weights (n,)."""
+
+    x: Float[Array, "n inputs"]
+    y: Float[Array, "n outputs"]
+    weights: Float[Array, " n"]
+
+
+class Probes(eqx.Module):
+    """Probe particles: independent draws of the starting laws, moved by the field, without mass.
+
+    Args:
+        encoder: shape (L, P, .) (or (1, P, .) where depth shares the law).
+        head: shape (P, .), or None without head.
+    """
+
+    encoder: Particles
+    head: Particles | None
+
+
+class Curvature(eqx.Module):
+    """What each probe sees of the second derivative of the first variation: see `Ghosts`."""
+
+    encoder: Array | tuple[Array, Array]
+    head: Array | tuple[Array, Array] | None
+
+
+class Field(NamedTuple):
+    """The field at one state of the network.
+
+    Args:
+        loss: of the batch.
+        model: velocities, in the shape of the model's trained leaves (None elsewhere).
+        probes: velocities of the probes, or None.
+        curvature: at the probes, or None.
+    """
+
+    loss: Float[Array, ""]
+    model: ScaledResNet
+    probes: Probes | None
+    curvature: Curvature | None
+
+
+class Options(eqx.Module):
+    """What the field is taken of; all static.
+
+    Args:
+        loss: "squared" or "logistic".
+        recompute: recompute the states in segments of depth (memory like sqrt(L)).
+        compute: precision of the sweep, or None for the particles' own.
+        rates: learning-rate factors of (encoder, head).
+    """
+
+    loss: str = eqx.field(static=True, default="squared")
+    recompute: bool = eqx.field(static=True, default=False)
+    compute: str | None = eqx.field(static=True, default=None)
+    rates: tuple[float, float] = eqx.field(static=True, default=(1.0, 1.0))
+
+
+def field(
+    model: ScaledResNet,
+    trained: ScaledResNet,
+    batch: Batch,
+    options: Options,
+    probes: Probes | None = None,
+    curvature: str = "none",
+) -> Field:
+    """Velocities of all that moves.
+
+    Args:
+        trained: tree of booleans, see `mfresnet.model.trainable`; what is frozen has velocity zero.
+        curvature: "none", "laplacian" or "hessian" at the probes.
+    """
+    moved, still = eqx.partition(model, trained)
+    ghosts = None
+    if probes is not None:
+        ghosts = (
+            Ghosts.of(probes.encoder, curvature),
+            None if probes.head is None else Ghosts.of(probes.head, curvature),
+        )
+
+    def loss(moved: ScaledResNet, ghosts: tuple[Ghosts, Ghosts | None] | None) -> Array:
+        network, inputs = eqx.combine(moved, still), batch.x
+        if options.compute is not None:
+            network, ghosts, inputs = cast((network, ghosts, inputs), options.compute)
+        prediction = network(inputs, *(ghosts or (None, None)), recompute=options.recompute)
+        return LOSSES[options.loss](prediction.astype(batch.y.dtype), batch.y, batch.weights)
+
+    value, (of_model, of_ghosts) = jax.value_and_grad(loss, argnums=(0, 1))(moved, ghosts)
+    layers, width = model.encoder.w.shape[:2]
+    encoder_rate, head_rate = options.rates
+
+    def scaled(tree: ScaledResNet, part: str, factor: float) -> ScaledResNet:
+        return eqx.tree_at(
+            lambda m: getattr(m, part),
+            tree,
+            jax.tree.map(lambda g: factor * g, getattr(tree, part)),
+            is_leaf=lambda leaf: leaf is None,
+        )
+
+    velocity = scaled(of_model, "encoder", -encoder_rate * scaling.encoder_mass(layers, width))
+    if model.head is not None:
+        velocity = scaled(velocity, "head", -head_rate * scaling.head_mass(model.head.width))
+    velocity = scaled(velocity, "embedding", -1.0)
+    if of_ghosts is None:
+        return Field(value, velocity, None, None)
+
+    # A ghost carries unit mass in its layer, whose share of depth is 1/layers; a frozen law stands still.
+    on_encoder = encoder_rate * scaling.encoder_mass(layers, 1) * bool(trained.encoder.w)
+    encoder = jax.tree.map(lambda g: on_encoder * g, of_ghosts[0])
+    head = of_ghosts[1]
+    if head is not None:
+        on_head = head_rate * scaling.head_mass(1) * bool(trained.head.w)
+        head = jax.tree.map(lambda g: on_head * g, head)
+    moving = Probes(encoder.particles, None if head is None else head.particles)
+    return Field(
+        value,
+        velocity,
+        jax.tree.map(jnp.negative, moving),
+        Curvature(encoder.curvature, None if head is None else head.curvature),
+    )
+
+
+def cast(tree: object, dtype: str) -> object:
+    """Every floating-point leaf in that precision."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, tree)

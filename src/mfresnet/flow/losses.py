@@ -1,0 +1,56 @@
+"""Losses of predictions f (n, C) against targets y (n, C), with weights of the points.
+
+Targets are -1/+1 (two classes, C = 1), one-hot 0/1 (several classes) or numbers (regression).
+Weights are non-negative; a loss is their weighted mean, so that padding with weight 0 changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+Predictions = Float[Array, "n outputs"]
+Weights = Float[Array, " n"]
+Loss = Callable[[Predictions, Predictions, Weights], Float[Array, ""]]
+
+
+def weighted_mean(values: Float[Array, " n"], weights: Weights) -> Float[Array, ""]:
+    """sum_i weight_i value_i / sum_i weight_i."""
+    return jnp.sum(weights * values) / jnp.sum(weights)
+
+
+def squared(f: Predictions, y: Predictions, weights: Weights) -> Float[Array, ""]:
+    """1/(2n) sum_i |f(x_i) - y_i|^2, the loss of the theory ([C24], section 3)."""
+    return 0.5 * weighted_mean(jnp.sum((f - y) ** 2, axis=-1), weights)
+
+
+def logistic(f: Predictions, y: Predictions, weights: Weights) -> Float[Array, ""]:
+    """Two classes: mean log(1 + exp(-y f)); several: mean cross-entropy of softmax(f)."""
+    if f.shape[-1] == 1:
+        return weighted_mean(jax.nn.softplus(-y[:, 0] * f[:, 0]), weights)
+    return weighted_mean(-jnp.sum(y * jax.nn.log_softmax(f, axis=-1), axis=-1), weights)
+
+
+LOSSES: dict[str, Loss] = {"squared": squared, "logistic": logistic}
+
+
+def mistakes(f: Predictions, y: Predictions, task: str) -> Float[Array, " n"]:
+    """Per point: 1 for a wrong class and 0 for a right one; for regression the squared error.
+
+    A prediction of exactly 0 between two classes is a mistake for both.
+    """
+    if task == "regression":
+        return jnp.sum((f - y) ** 2, axis=-1)
+    if task == "binary":
+        return (f[:, 0] * y[:, 0] <= 0).astype(f.dtype)
+    return (jnp.argmax(f, axis=-1) != jnp.argmax(y, axis=-1)).astype(f.dtype)
+
+
+def error(f: Predictions, y: Predictions, weights: Weights, task: str) -> Float[Array, ""]:
+    """Share of wrong classes; for regression the root mean squared error."""
+    mean = weighted_mean(mistakes(f, y, task), weights)
+    return jnp.sqrt(mean) if task == "regression" else mean

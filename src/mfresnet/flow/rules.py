@@ -1,0 +1,224 @@
+"""Rules: one step of training. The Wasserstein gradient flow, or an Optax optimiser.
+
+A rule sees the field through ``fieldof(model, probes, curvature)`` and returns what moved. Every rule
+multiplies the same mean-field velocity, so its rate means the same at every L, M and K.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from ..errors import MfresnetError, unknown_name
+from ..model import ScaledResNet
+from .field import Field, Probes
+from .state import Ensemble, LogRatio
+
+FieldOf = Callable[[ScaledResNet, Probes | None, str], Field]
+Moved = tuple[ScaledResNet, Ensemble | None, Any, Array, Array]  # model, probes, memory, loss, time passed
+
+
+class Rule(eqx.Module):
+    """One step of training."""
+
+    carries_probes: eqx.AbstractClassVar[bool]
+
+    @abc.abstractmethod
+    def begin(self, moved: ScaledResNet) -> Any:
+        """What the rule remembers before the first step."""
+
+    @abc.abstractmethod
+    def step(self, model: ScaledResNet, ensemble: Ensemble | None, memory: Any, fieldof: FieldOf) -> Moved:
+        """One step."""
+
+
+def moved_by(tree: Any, velocity: Any, h: float | Array) -> Any:
+    """tree + h velocity; leaves without velocity stay."""
+    return eqx.apply_updates(tree, jax.tree.map(lambda v: h * v, velocity))
+
+
+def log_determinants(curvature: Array | tuple[Array, Array], h: float) -> Array:
+    """-log|det(I - h Hess Phi)| for each probe: the exact change of log-density of one Euler step.
+
+    The Hessian of Phi in (out, (w, b)) is [[0, A], [A^T, B]], so the determinant is that of the Schur
+    complement I - h B - h^2 A^T A.
+    """
+    mixed, bend = curvature
+    eye = jnp.eye(bend.shape[-1], dtype=bend.dtype)
+    schur = eye - h * bend - h**2 * jnp.einsum("...oi,...oj->...ij", mixed, mixed)
+    return -jnp.linalg.slogdet(schur)[1]
+
+
+def _advanced(ensemble: Ensemble, velocity: Probes, gain: LogRatio, h: float) -> Ensemble:
+    """Probes moved by ``h velocity``, log-densities by ``gain``."""
+    log_ratio = jax.tree.map(jnp.add, ensemble.log_ratio, gain)
+    return Ensemble(moved_by(ensemble.probes, velocity, h), ensemble.start, log_ratio)
+
+
+class EulerFlow(Rule):
+    """theta <- theta + h v(theta). The log-density change of each step is the exact log-determinant."""
+
+    h: float = eqx.field(static=True)
+    carries_probes = True
+
+    def begin(self, moved: ScaledResNet) -> None:
+        return None
+
+    def step(self, model, ensemble, memory, fieldof) -> Moved:
+        now = fieldof(model, None if ensemble is None else ensemble.probes, "hessian")
+        if ensemble is not None:
+            head = now.curvature.head
+            gain = LogRatio(
+                log_determinants(now.curvature.encoder, self.h),
+                None if head is None else log_determinants(head, self.h),
+            )
+            ensemble = _advanced(ensemble, now.probes, gain, self.h)
+        return moved_by(model, now.model, self.h), ensemble, memory, now.loss, jnp.asarray(self.h)
+
+
+class HeunFlow(Rule):
+    """Heun's second-order step; the Laplacian is integrated along with it, to the same order."""
+
+    h: float = eqx.field(static=True)
+    carries_probes = True
+
+    def begin(self, moved: ScaledResNet) -> None:
+        return None
+
+    def step(self, model, ensemble, memory, fieldof) -> Moved:
+        probes = None if ensemble is None else ensemble.probes
+        here = fieldof(model, probes, "laplacian")
+        there = fieldof(
+            moved_by(model, here.model, self.h),
+            None if probes is None else moved_by(probes, here.probes, self.h),
+            "laplacian",
+        )
+
+        def mean(a, b):
+            return jax.tree.map(lambda x, y: 0.5 * (x + y), a, b)
+
+        if ensemble is not None:
+            bend = mean(here.curvature, there.curvature)
+            gain = jax.tree.map(lambda c: self.h * c, LogRatio(bend.encoder, bend.head))
+            ensemble = _advanced(ensemble, mean(here.probes, there.probes), gain, self.h)
+        model = moved_by(model, mean(here.model, there.model), self.h)
+        return model, ensemble, memory, here.loss, jnp.asarray(self.h)
+
+
+class AdaptiveFlow(Rule):
+    """The flow over a time ``h`` by an error-controlled solver (Bosh3: most stability per evaluation).
+
+    Particles, probes and log-densities are one system, solved to the same tolerance. What is
+    remembered is the mean accepted step, with which the next interval starts.
+    """
+
+    h: float = eqx.field(static=True)
+    tolerance: float = eqx.field(static=True, default=1e-3)
+    carries_probes = True
+
+    def begin(self, moved: ScaledResNet) -> Array:
+        return jnp.asarray(self.h / 16, moved_dtype(moved))
+
+    def step(self, model, ensemble, memory, fieldof) -> Moved:
+        first = fieldof(model, None, "none")
+        params, rest = _split_like(model, first.model)
+        start = (params, None if ensemble is None else (ensemble.probes, ensemble.log_ratio))
+
+        def velocity(t, y, args):
+            params, carried = y
+            now = fieldof(eqx.combine(params, rest), None if carried is None else carried[0], "laplacian")
+            if carried is None:
+                return now.model, None
+            return now.model, (now.probes, LogRatio(now.curvature.encoder, now.curvature.head))
+
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(velocity),
+            diffrax.Bosh3(),
+            t0=0.0,
+            t1=self.h,
+            dt0=jnp.minimum(memory, self.h),
+            y0=start,
+            stepsize_controller=diffrax.PIDController(rtol=self.tolerance, atol=self.tolerance),
+            max_steps=100_000,
+            adjoint=diffrax.ForwardMode(),
+            throw=False,
+        )
+        params, carried = jax.tree.map(lambda leaf: leaf[0], solution.ys)
+        if ensemble is not None:
+            ensemble = Ensemble(carried[0], ensemble.start, carried[1])
+        accepted = jnp.maximum(solution.stats["num_accepted_steps"], 1)
+        memory = (self.h / accepted).astype(memory.dtype)
+        # A solver that gave up is a divergence, which shows as a loss that is not finite.
+        loss = jnp.where(solution.result == diffrax.RESULTS.successful, first.loss, jnp.nan)
+        return eqx.combine(params, rest), ensemble, memory, loss, jnp.asarray(self.h)
+
+
+def moved_dtype(moved: ScaledResNet) -> jnp.dtype:
+    """Precision of what is trained."""
+    return jnp.result_type(*jax.tree.leaves(moved))
+
+
+def _split_like(model: ScaledResNet, velocity: ScaledResNet) -> tuple[ScaledResNet, ScaledResNet]:
+    """The leaves of ``model`` that have a velocity, and the rest."""
+    return eqx.partition(model, jax.tree.map(lambda v: v is not None, velocity, is_leaf=lambda v: v is None))
+
+
+class OptaxRule(Rule):
+    """Any Optax transformation, fed with the negative mean-field velocity as its gradient."""
+
+    transformation: optax.GradientTransformation = eqx.field(static=True)
+    carries_probes = False
+
+    def begin(self, moved: ScaledResNet) -> Any:
+        return self.transformation.init(moved)
+
+    def step(self, model, ensemble, memory, fieldof) -> Moved:
+        now = fieldof(model, None, "none")
+        gradient = jax.tree.map(jnp.negative, now.model)
+        params, _ = _split_like(model, now.model)
+        updates, memory = self.transformation.update(gradient, memory, params)
+        return eqx.apply_updates(model, updates), ensemble, memory, now.loss, jnp.asarray(0.0)
+
+
+def flow(solver: str, h: float, tolerance: float = 1e-3) -> Rule:
+    """The gradient flow advanced by ``h`` a step, by "adaptive", "heun" or "euler"."""
+    if solver == "adaptive":
+        return AdaptiveFlow(h, tolerance)
+    return {"heun": HeunFlow, "euler": EulerFlow}[solver](h)
+
+
+PRESETS = ("sgd", "momentum", "adam")
+
+
+def optimiser(name: str, rate: float, *, unit: float = 1.0, momentum: float = 0.9) -> OptaxRule:
+    """A preset, or any optimiser of Optax by its name there (``optax:adamw``).
+
+    Args:
+        rate: for sgd and momentum a step of training time in ``unit``s; otherwise the optimiser's own.
+
+    Raises:
+        MfresnetError: Optax has no optimiser of that name.
+    """
+    if name == "sgd":
+        return OptaxRule(optax.sgd(rate * unit))
+    if name == "momentum":
+        return OptaxRule(optax.sgd(rate * unit, momentum=momentum))
+    own = name.removeprefix("optax:")
+    maker = getattr(optax, own, None)
+    if not (name == "adam" or name.startswith("optax:")) or not callable(maker):
+        raise unknown_name("rule", name, ["gradient-flow", *PRESETS, "optax:NAME"])
+    try:
+        transformation = maker(rate)
+    except Exception as error:
+        raise MfresnetError(f"rule {name!r} cannot be made from a learning rate alone: {error}.") from error
+    if not isinstance(transformation, optax.GradientTransformation):
+        raise MfresnetError(f"rule {name!r} is not an Optax optimiser: choose one such as optax:adamw.")
+    return OptaxRule(transformation)
