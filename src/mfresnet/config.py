@@ -88,30 +88,41 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """How the laws are moved."""
 
-    rule: Literal["gradient-flow", "sgd", "momentum", "adam"] = Field(
-        "adam", description="gradient-flow (Wasserstein) or an Optax optimiser, mean-field scaled"
+    rule: str = Field(
+        "gradient-flow",
+        pattern=r"^(gradient-flow|sgd|momentum|adam|optax:[a-z_0-9]+)$",
+        description="gradient-flow (Wasserstein), or an optimiser, mean-field scaled: sgd, momentum, adam, optax:NAME",
     )
     loss: Literal["squared", "logistic"] = Field(
         "squared", description="squared (the theory's) or logistic / cross-entropy"
     )
-    steps: int = Field(1000, ge=1, le=100_000_000, description="optimiser steps, or recorded steps of the flow")
+    steps: int | None = Field(
+        None,
+        ge=1,
+        le=100_000_000,
+        description="optimiser steps (default 1000), or recorded steps of the flow (default 200; fixed-step: 2000)",
+    )
     batch_size: int | None = Field(None, ge=1, description="points of a mini-batch (default: all)")
     freeze: Literal["none", "encoder", "head"] = Field("none", description="part that is not trained")
     encoder_rate: float = Field(1.0, ge=0, le=1e6, description="learning-rate factor of the encoder")
     head_rate: float = Field(1.0, ge=0, le=1e6, description="learning-rate factor of the head")
-    learning_rate: float = Field(0.01, gt=0, le=1e9, description="step of the Optax optimisers")
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1e9,
+        description="of the optimisers (default 0.01); sgd (0.5) and momentum (0.05) in units of training time",
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="of the preset momentum")
     solver: Literal["adaptive", "heun", "euler"] = Field(
-        "adaptive", description="of the flow: error-controlled, or fixed steps of time/steps"
+        "adaptive", description="of the flow: error-controlled, or fixed steps of length time/steps"
     )
-    time: float = Field(20.0, gt=0, le=1e12, description="horizon of the flow, in time_unit")
+    time: float = Field(2000.0, gt=0, le=1e12, description="horizon of the flow, in time_unit")
     time_unit: Literal["1/beta2", "n/beta2", "plain"] = Field(
         "1/beta2", description="unit of training time: 1/beta^2, n/beta^2 or 1"
     )
     tolerance: float = Field(1e-3, gt=0, lt=1, description="relative and absolute tolerance of the adaptive solver")
-    probes: int = Field(
-        64, ge=0, le=1_000_000, description="probe particles of the head and of each layer (gradient flow)"
-    )
+    probes: int = Field(32, ge=0, le=1_000_000, description="probe particles of each layer (gradient flow)")
+    head_probes: int = Field(512, ge=0, le=10_000_000, description="probe particles of the head (gradient flow)")
     recompute: Literal["auto", "none", "segments"] = Field(
         "auto", description="recompute states in segments of depth instead of storing them"
     )

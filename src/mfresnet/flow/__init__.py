@@ -1,7 +1,7 @@
 """Moving the laws: the field, the rules that follow it, and training as a pure function."""
 
 from .adjoint import Sweep, Velocities, adjoint, states, velocities
-from .field import Batch, Curvature, Field, Options, Probes, field
+from .field import Batch, Curvature, Field, Options, Probes, decay_rate, field
 from .losses import LOSSES, error, logistic, mistakes, squared
 from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, flow, optimiser
 from .state import Ensemble, LogRatio, TrainState
@@ -28,6 +28,7 @@ __all__ = [
     "Velocities",
     "adjoint",
     "batch_of",
+    "decay_rate",
     "error",
     "evaluate",
     "field",

@@ -110,11 +110,10 @@ def velocities(model: ScaledResNet, x: Float[Array, "n inputs"], y: Float[Array,
     ([C24], eqs. 2-3; theory, section 3.)
     """
     z, q, f = adjoint(model, x)
-    beta = model.beta if model.head is not None else jnp.ones_like(model.beta)
     residual = (f - y) / x.shape[0]
     loss = 0.5 * jnp.sum((f - y) * residual)
     # p_i = beta sum_c r_ic q_ic / n: all that the first variation needs of the adjoint
-    p = beta * jnp.einsum("nc,lncd->lnd", residual, q)
+    p = model.beta * jnp.einsum("nc,lncd->lnd", residual, q)
     sigma = model.sigma
     layers = layer_particles(model)
 
@@ -136,6 +135,6 @@ def velocities(model: ScaledResNet, x: Float[Array, "n inputs"], y: Float[Array,
     bend = per_particle(eqx.filter_vmap(laplacian)(layers, z[:-1], p[1:])) if smooth else None
     if model.head is None:
         return Velocities(loss, encoder, None, bend, None)
-    head = negative(first_variation_gradient(sigma, model.head, z[-1], beta * residual))
-    head_bend = first_variation_laplacian(sigma, model.head, z[-1], beta * residual) if smooth else None
+    head = negative(first_variation_gradient(sigma, model.head, z[-1], model.beta * residual))
+    head_bend = first_variation_laplacian(sigma, model.head, z[-1], model.beta * residual) if smooth else None
     return Velocities(loss, encoder, head, bend, head_bend)

@@ -110,26 +110,13 @@ def field(
         return LOSSES[options.loss](prediction.astype(batch.y.dtype), batch.y, batch.weights)
 
     value, (of_model, of_ghosts) = jax.value_and_grad(loss, argnums=(0, 1))(moved, ghosts)
-    layers, width = model.encoder.w.shape[:2]
-    encoder_rate, head_rate = options.rates
-
-    def scaled(tree: ScaledResNet, part: str, factor: float) -> ScaledResNet:
-        return eqx.tree_at(
-            lambda m: getattr(m, part),
-            tree,
-            jax.tree.map(lambda g: factor * g, getattr(tree, part)),
-            is_leaf=lambda leaf: leaf is None,
-        )
-
-    velocity = scaled(of_model, "encoder", -encoder_rate * scaling.encoder_mass(layers, width))
-    if model.head is not None:
-        velocity = scaled(velocity, "head", -head_rate * scaling.head_mass(model.head.width))
-    velocity = scaled(velocity, "embedding", -1.0)
+    velocity = jax.tree.map(jnp.negative, per_mass(of_model, model, options.rates))
     if of_ghosts is None:
         return Field(value, velocity, None, None)
 
     # A ghost carries unit mass in its layer, whose share of depth is 1/layers; a frozen law stands still.
-    on_encoder = encoder_rate * scaling.encoder_mass(layers, 1) * bool(trained.encoder.w)
+    encoder_rate, head_rate = options.rates
+    on_encoder = encoder_rate * scaling.encoder_mass(model.encoder.w.shape[0], 1) * bool(trained.encoder.w)
     encoder = jax.tree.map(lambda g: on_encoder * g, of_ghosts[0])
     head = of_ghosts[1]
     if head is not None:
@@ -142,6 +129,44 @@ def field(
         jax.tree.map(jnp.negative, moving),
         Curvature(encoder.curvature, None if head is None else head.curvature),
     )
+
+
+def per_mass(gradient: ScaledResNet, model: ScaledResNet, rates: tuple[float, float]) -> ScaledResNet:
+    """Gradients per unit of mass, times the learning-rate factors: L M for the encoder, K for the head."""
+    layers, width = model.encoder.w.shape[:2]
+    factors = {"encoder": rates[0] * scaling.encoder_mass(layers, width)}
+    if model.head is not None:
+        factors["head"] = rates[1] * scaling.head_mass(model.head.width)
+    for part, factor in factors.items():
+        scaled = jax.tree.map(lambda g, factor=factor: factor * g, getattr(gradient, part))
+        gradient = eqx.tree_at(lambda m, part=part: getattr(m, part), gradient, scaled)
+    return gradient
+
+
+def decay_rate(
+    model: ScaledResNet, trained: ScaledResNet, x: Array, rates: tuple[float, float] = (1.0, 1.0), rounds: int = 20
+) -> Float[Array, ""]:
+    """Largest rate at which the flow changes predictions, beta^2 lambda_max(G)/n, by the power method.
+
+    A step h of the flow is stable below 2 / rate (theory, sections 3 and 4). The power method
+    approaches it from below.
+    """
+    moved, still = eqx.partition(model, trained)
+
+    def predict(moved: ScaledResNet) -> Array:
+        return eqx.combine(moved, still)(x)
+
+    def product(v: Array) -> Array:
+        gradient = per_mass(jax.vjp(predict, moved)[1](v)[0], model, rates)
+        return jax.jvp(predict, (moved,), (gradient,))[1] / x.shape[0]
+
+    def turn(_: int, v: Array) -> Array:
+        w = product(v)
+        return w / jnp.linalg.norm(w)
+
+    start = jnp.ones((x.shape[0], predict(moved).shape[1]), x.dtype) / x.shape[0]
+    v = jax.lax.fori_loop(0, rounds, turn, start.at[0].multiply(1.5))
+    return jnp.vdot(v, product(v)) / jnp.vdot(v, v)
 
 
 def cast(tree: object, dtype: str) -> object:

@@ -1,0 +1,199 @@
+"""The command line: thin, quick to answer, one clear sentence for a mistake."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .errors import MfresnetError
+
+EXIT_OK, EXIT_DIVERGED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes are exceptions; a value may be given as ``--a.b-c`` or ``--a.b_c``."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise MfresnetError(f"{message}; see `{self.prog} --help`.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 diverged, 2 bad input, 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(argv)
+    except MfresnetError as error:
+        print(f"mfresnet: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("mfresnet: stopped; `mfresnet resume RUN` goes on from the last checkpoint.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_OK
+
+
+def _run(argv: list[str]) -> int:
+    parser = _Parser(
+        prog="mfresnet",
+        description="Deep residual networks in the mean-field regime: trained, measured, certified.",
+        epilog="examples:\n  mfresnet train two-spirals\n  mfresnet train data.csv --data.target column --out RUN\n"
+        "  mfresnet resume RUN",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, (summary, arguments, _) in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary)
+        if argv[:1] == [name]:
+            arguments(sub)
+    options, unknown = parser.parse_known_args(argv)
+    if options.version:
+        from importlib.metadata import version
+
+        print(f"mfresnet {version('mfresnet')}")
+        return EXIT_OK
+    if options.command is None:
+        parser.print_help()
+        return EXIT_OK
+    if unknown:
+        raise _unknown_argument(unknown[0], options.command)
+    return COMMANDS[options.command][2](options, argv)
+
+
+def _unknown_argument(argument: str, command: str) -> MfresnetError:
+    flags = ["--out", "--config", "--overwrite", "--quiet"]
+    if command == "train":
+        flags += [f"--{name}" for name in _setting_names()]
+    close = difflib.get_close_matches(argument.split("=")[0].replace("-", "_").replace("__", "--", 1), flags, n=2)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"see `mfresnet {command} --help`."
+    return MfresnetError(f"unknown argument {argument!r}: {hint}")
+
+
+def _setting_names() -> list[str]:
+    from .config import leaves
+
+    return [name for name, _ in leaves()]
+
+
+# --- train ---------------------------------------------------------------------------------------
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    from .config import allowed, leaves
+
+    parser.add_argument("data", nargs="?", help="a data set's name or a file (the same as --data.name)")
+    _output_arguments(parser)
+    parser.add_argument("--config", metavar="FILE", help="TOML file of settings; flags go before it")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing run directory")
+    groups: dict[str, Any] = {}
+    for name, field in leaves():
+        section = name.rpartition(".")[0] or "general"
+        group = groups.setdefault(section, parser.add_argument_group(f"settings: {section}"))
+        default = "" if field.default is None else f"; default {field.get_default(call_default_factory=True)}"
+        spellings = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
+        group.add_argument(
+            *spellings,
+            dest=f"set {name}",
+            metavar="VALUE",
+            default=argparse.SUPPRESS,
+            help=f"{field.description} ({allowed(field)}{default})".replace("%", "%%"),
+        )
+
+
+def _output_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run directory (default: runs/NAME)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The tree of settings: the TOML file, then the flags over it."""
+    from .config import merged, nested, read_toml
+
+    tree = read_toml(options.config) if options.config else {}
+    flat = {name[4:]: value for name, value in vars(options).items() if name.startswith("set ")}
+    if options.data is not None:
+        if "data.name" in flat:
+            raise MfresnetError(f"the data is named twice, {options.data!r} and {flat['data.name']!r}: give one.")
+        flat["data.name"] = options.data
+    return merged(tree, nested(flat))
+
+
+def _train(options: argparse.Namespace, argv: list[str]) -> int:
+    from .config import build
+
+    config = build(settings(options))
+    from .runs import fresh_path, train
+
+    out = options.out or fresh_path(Path("runs"), Path(config.data.name).stem)
+    command = "mfresnet " + shlex.join(argv)
+    summary = train(config, out, command=command, overwrite=options.overwrite, quiet=options.quiet)
+    return _finished(out, summary, report=config.record.report)
+
+
+def _finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
+    """Print what came out, write the report, and turn the status into an exit code."""
+    rows = [("status", summary["status"])]
+    rows += [(name, f"{summary[name]:.4g}") for name in ("train.loss", "train.error", "test.error") if name in summary]
+    rows += [("test.n", str(summary["test.n"])), ("seconds", f"{summary['wall_s']:.1f}"), ("run", str(out))]
+    if report:
+        from .report import write_report
+
+        rows.append(("report", str(write_report(out))))
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
+    return {"completed": EXIT_OK, "diverged": EXIT_DIVERGED, "interrupted": EXIT_INTERRUPTED}[summary["status"]]
+
+
+# --- the other commands --------------------------------------------------------------------------
+
+
+def _run_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
+
+
+def _resume_arguments(parser: argparse.ArgumentParser) -> None:
+    _run_argument(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _resume(options: argparse.Namespace, argv: list[str]) -> int:
+    from .runs import RunDirectory, resume
+
+    summary = resume(options.run, quiet=options.quiet)
+    config = RunDirectory.open(options.run).config["config"]
+    return _finished(options.run, summary, report=config["record"]["report"])
+
+
+def _report(options: argparse.Namespace, argv: list[str]) -> int:
+    from .report import write_report
+
+    print(write_report(options.run))
+    return EXIT_OK
+
+
+def _datasets(options: argparse.Namespace, argv: list[str]) -> int:
+    from .data import describe_datasets
+
+    rows = [*describe_datasets(), ("FILE", "your own .csv, .parquet, .npz or .npy (see `mfresnet train --help`, data)")]
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(f"{name:<{width}}  {line}" for name, line in rows))
+    return EXIT_OK
+
+
+def _nothing(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+COMMANDS: dict[str, tuple[str, Any, Any]] = {
+    "train": ("train a mean-field ResNet into a run directory", _train_arguments, _train),
+    "resume": ("continue an interrupted run, to the bit", _resume_arguments, _resume),
+    "report": ("rebuild report.html of a run, without training", _run_argument, _report),
+    "datasets": ("list the data sets known by name", _nothing, _datasets),
+}

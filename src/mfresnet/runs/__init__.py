@@ -1,0 +1,6 @@
+"""Runs on disk: the only writer of files."""
+
+from .directory import RunDirectory, fresh_path
+from .training import resume, train
+
+__all__ = ["RunDirectory", "fresh_path", "resume", "train"]

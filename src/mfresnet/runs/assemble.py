@@ -1,0 +1,227 @@
+"""From a configuration and data to everything a run needs: model, trainer, first state, batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import psutil
+from jax import Array
+
+from ..config import Config
+from ..data import Split
+from ..errors import MfresnetError
+from ..flow import Batch, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
+from ..model import InitialScales, ScaledResNet, activation, scaling, trainable
+
+STEPS = {"adaptive": 200, "heun": 2000, "euler": 2000}
+RATES = {"sgd": 0.5, "momentum": 0.05}
+# Above this many bytes of stored activations, recomputing them costs less than moving them through memory.
+RECOMPUTE_ABOVE = 2**30
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run ready to start: the resolved configuration, data on the device, and the first state."""
+
+    config: Config
+    split: Split
+    trainer: Trainer
+    state: TrainState
+    train: Batch
+    test: Batch
+    key: Array
+    unit: float  # length of one unit of training time
+
+
+def resolved(config: Config, n: int, n_test: int) -> Config:
+    """The configuration with every default that depends on another value filled in."""
+    train, record = config.train, config.record
+    flowing = train.rule == "gradient-flow"
+    steps = train.steps or (STEPS[train.solver] if flowing else 1000)
+    rate = train.learning_rate or (None if flowing else RATES.get(train.rule, 0.01))
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"n": n, "n_test": n_test}),
+            "train": train.model_copy(update={"steps": steps, "learning_rate": rate}),
+            "record": record.model_copy(
+                update={"metrics_every": min(record.metrics_every or max(1, steps // 100), steps)}
+            ),
+        }
+    )
+
+
+def activation_bytes(config: Config, inputs: int, n: int) -> int:
+    """Activations of one reverse sweep that stores everything: about three n x (M + probes) arrays a layer."""
+    model, train = config.model, config.train
+    width = model.width + (train.probes if train.rule == "gradient-flow" else 0)
+    state = inputs if model.embedding == "none" else (model.embedding_dimension or inputs)
+    return 4 * n * model.depth * (3 * width + 2 * state)
+
+
+def memory_estimate(config: Config, inputs: int, outputs: int, n: int) -> int:
+    """Bytes a training step needs at least: particles (with gradients and moments), data, and activations."""
+    model, train = config.model, config.train
+    state = inputs if model.embedding == "none" else (model.embedding_dimension or inputs)
+    encoder = (1 if model.shared else model.depth) * (model.width + train.probes) * (2 * state + 1)
+    head = (model.head_width + train.head_probes) * (state + outputs + 1)
+    points = min(n, train.batch_size or n)
+    if train.recompute == "segments" or (train.recompute == "auto" and recomputes(config, inputs, points)):
+        activations = 4 * points * (3 * (model.width + train.probes) + 4 * int(model.depth**0.5 + 100) * state)
+    else:
+        activations = activation_bytes(config, inputs, points)
+    size = 2 if train.precision == "float64" else 1
+    return size * (4 * 4 * (encoder + head) + 4 * n * (inputs + outputs) + activations)
+
+
+def recomputes(config: Config, inputs: int, points: int) -> bool:
+    """Whether states are recomputed in the backward sweep instead of stored."""
+    if config.train.recompute != "auto":
+        return config.train.recompute == "segments"
+    return activation_bytes(config, inputs, points) > RECOMPUTE_ABOVE
+
+
+def check_memory(config: Config, inputs: int, outputs: int, n: int) -> None:
+    """Refuse, before anything is allocated, what cannot fit into memory.
+
+    Raises:
+        MfresnetError: naming the estimate and what to lower.
+    """
+    need, have = memory_estimate(config, inputs, outputs, n), psutil.virtual_memory().available
+    if need > have:
+        raise MfresnetError(
+            f"training needs about {need / 2**30:.1f} GiB and {have / 2**30:.1f} GiB are free: lower data.n "
+            f"({n}), model.depth ({config.model.depth}) or model.width ({config.model.width}), or set "
+            "train.batch_size or --train.recompute segments."
+        )
+
+
+def build_model(config: Config, key: Array, inputs: int, outputs: int) -> ScaledResNet:
+    """The network at its start."""
+    m = config.model
+    if m.embedding == "none" and m.embedding_dimension is not None:
+        raise MfresnetError(
+            f"model.embedding_dimension = {m.embedding_dimension} has no effect without an embedding: "
+            "set model.embedding fixed or trained."
+        )
+    return ScaledResNet.create(
+        key,
+        inputs=inputs,
+        outputs=outputs,
+        depth=m.depth,
+        width=m.width,
+        head_width=m.head_width,
+        alpha=m.alpha,
+        beta=m.beta,
+        sigma=activation(m.activation),
+        bias=m.bias,
+        head=m.head,
+        embedding=None if m.embedding == "none" else (m.embedding_dimension or inputs),
+        shared=m.shared,
+        scheme=m.scheme,
+        initial=initial_scales(config),
+        dtype="float64" if config.train.precision == "float64" else "float32",
+    )
+
+
+def initial_scales(config: Config) -> InitialScales:
+    """Standard deviations of the starting laws."""
+    return InitialScales(**config.model.initial.model_dump())
+
+
+def build_rule(config: Config, unit: float) -> Rule:
+    """The rule of a resolved configuration; ``unit`` is the length of one unit of training time."""
+    t = config.train
+    if t.rule != "gradient-flow":
+        return optimiser(t.rule, t.learning_rate, unit=unit, momentum=t.momentum)
+    if t.solver == "adaptive" and t.batch_size is not None:
+        raise MfresnetError(
+            f"train.batch_size = {t.batch_size} goes with fixed steps only: the adaptive solver needs the field "
+            "of all points, so set --train.solver heun or euler."
+        )
+    return flow(t.solver, t.time * unit / t.steps, t.tolerance)
+
+
+def build_trainer(config: Config, model: ScaledResNet, n: int) -> tuple[Trainer, float]:
+    """The trainer of a resolved configuration, and the length of one unit of training time."""
+    t = config.train
+    if t.batch_size is not None and t.batch_size > n:
+        raise MfresnetError(
+            f"train.batch_size = {t.batch_size} is larger than the {n} training points: give a value <= {n}."
+        )
+    if config.model.head is False and t.freeze == "head":
+        raise MfresnetError("train.freeze = 'head' has no effect: this network has no head (model.head false).")
+    unit = scaling.time_unit(t.time_unit, n, float(model.beta))
+    options = Options(
+        loss=t.loss,
+        recompute=recomputes(config, model.encoder.w.shape[-1], t.batch_size or n),
+        compute="bfloat16" if t.precision == "bfloat16" else None,
+        rates=(t.encoder_rate, t.head_rate),
+    )
+    trained = trainable(model, freeze=t.freeze, embedding=config.model.embedding == "trained")
+    return Trainer(build_rule(config, unit), trained, options, t.batch_size), unit
+
+
+def assemble(config: Config, split: Split) -> Job:
+    """Everything of a run, from the configuration and its data. Call it in the run's precision.
+
+    Raises:
+        MfresnetError: settings that contradict each other or the data, or do not fit into memory.
+    """
+    train, test = split.train, split.test
+    n, inputs = train.x.shape
+    outputs = train.y.shape[1]
+    if config.train.loss == "logistic" and train.task == "regression":
+        raise MfresnetError("train.loss = 'logistic' needs classes, but the target is numeric: use squared.")
+    config = resolved(config, n, len(test.x))
+    check_memory(config, inputs, outputs, n)
+    dtype = "float64" if config.train.precision == "float64" else "float32"
+    k_model, k_probes, k_batches = jax.random.split(jax.random.key(config.seed), 3)
+    model = build_model(config, k_model, inputs, outputs)
+    if not model.sigma.second and config.train.rule == "gradient-flow" and _probes(config) != (0, 0):
+        # the flow itself needs no second derivative: carry no probes, KL says why it is missing
+        config = config.model_copy(update={"train": config.train.model_copy(update={"probes": 0, "head_probes": 0})})
+    trainer, unit = build_trainer(config, model, n)
+    state = trainer.begin(model, k_probes, n, probes=_probes(config), initial=initial_scales(config))
+    return Job(
+        config=config,
+        split=split,
+        trainer=trainer,
+        state=state,
+        train=batch_of(train.x, train.y, dtype),
+        test=batch_of(test.x, test.y, dtype),
+        key=k_batches,
+        unit=unit,
+    )
+
+
+def _probes(config: Config) -> tuple[int, int]:
+    return config.train.probes, config.train.head_probes
+
+
+def data_facts(split: Split) -> dict[str, Any]:
+    """What ``config.json`` says of the data."""
+    train = split.train
+    return {
+        "name": train.name,
+        "n": len(train.x),
+        "n_test": len(split.test.x),
+        "inputs": train.x.shape[1],
+        "outputs": train.y.shape[1],
+        "task": train.task,
+        "classes": [str(c) for c in train.classes],
+        "transform": split.transform.describe(),
+        "notes": list(split.notes),
+    }
+
+
+def data_arrays(split: Split) -> dict[str, np.ndarray]:
+    """What ``arrays/data.safetensors`` holds."""
+    return {
+        "x_train": split.train.x,
+        "y_train": split.train.y,
+        "x_test": split.test.x,
+        "y_test": split.test.y,
+    }

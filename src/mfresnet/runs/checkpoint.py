@@ -1,0 +1,135 @@
+"""Checkpoints: the training state as safetensors with a SHA-256, written whole or not at all.
+
+A checkpoint is a directory ``step-000000100`` with ``state.safetensors`` (every array of the state,
+and where training stood in its header) and ``SHA256``. It is made under a temporary name, flushed
+and renamed, so that what has its final name is complete; what was damaged later is found by the sum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as parse_tensors
+from safetensors.numpy import save as tensors_bytes
+
+from ..errors import MfresnetError
+from .files import flush_directory, writing
+
+T = TypeVar("T")
+
+
+def leaf_names(tree: Any) -> list[str]:
+    """A name for every array of a tree: its path, such as ``model.encoder.w``."""
+    paths = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_array))[0]
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+
+
+def save(folder: Path, step: int, state: Any, facts: Mapping[str, Any]) -> Path:
+    """Write the checkpoint of ``step``; ``facts`` (JSON) travel in its header."""
+    leaves = jax.tree.leaves(eqx.filter(state, eqx.is_array))
+    # bfloat16 has no NumPy type of its own: safetensors takes ml_dtypes' as it is
+    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in zip(leaf_names(state), leaves, strict=True)}
+    data = tensors_bytes(arrays, metadata={"facts": json.dumps(dict(facts))})
+    place, temporary = folder / f"step-{step:09d}", folder / f".step-{step:09d}.tmp"
+    with writing(place):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            for name, content in (
+                ("state.safetensors", data),
+                ("SHA256", hashlib.sha256(data).hexdigest().encode()),
+            ):
+                with (temporary / name).open("wb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            flush_directory(temporary)
+            if place.exists():  # a damaged one of the same step
+                shutil.rmtree(place)
+            os.replace(temporary, place)
+            flush_directory(folder)
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    return place
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, ascending."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name[5:]) for p in folder.glob("step-*") if p.name[5:].isdigit())
+
+
+def read(folder: Path, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and facts of a checkpoint.
+
+    Raises:
+        MfresnetError: a file is missing or its SHA-256 does not match.
+    """
+    place = folder / f"step-{step:09d}"
+    try:
+        data = (place / "state.safetensors").read_bytes()
+        expected = (place / "SHA256").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MfresnetError(f"checkpoint {str(place)!r} is damaged: a file cannot be read.") from error
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise MfresnetError(f"checkpoint {str(place)!r} is damaged: its SHA-256 does not match.")
+    try:
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size])
+        return parse_tensors(data), json.loads(header["__metadata__"]["facts"])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise MfresnetError(f"checkpoint {str(place)!r} was not written by mfresnet: {error}.") from error
+
+
+def restore(like: T, arrays: Mapping[str, np.ndarray]) -> T:
+    """A state of the shape of ``like`` with these arrays.
+
+    Raises:
+        MfresnetError: an array is missing or has another shape.
+    """
+    names = leaf_names(like)
+    dynamic, static = eqx.partition(like, eqx.is_array)
+    leaves, structure = jax.tree.flatten(dynamic)
+    found = []
+    for name, leaf in zip(names, leaves, strict=True):
+        value = arrays.get(name)
+        if value is None or value.shape != leaf.shape or value.dtype != leaf.dtype:
+            what = "is missing" if value is None else f"has shape {value.shape}, not {leaf.shape}"
+            raise MfresnetError(f"array {name!r} of the checkpoint {what}: it belongs to another configuration.")
+        found.append(jax.numpy.asarray(value))
+    return eqx.combine(jax.tree.unflatten(structure, found), static)
+
+
+def latest(folder: Path, like: T, say: Callable[[str], None]) -> tuple[T, dict[str, Any]]:
+    """The newest sound checkpoint; damaged ones are named aloud and passed over.
+
+    Raises:
+        MfresnetError: none is sound.
+    """
+    for step in reversed(steps(folder)):
+        try:
+            arrays, facts = read(folder, step)
+        except MfresnetError as error:
+            say(f"{error} The one before it is used.")
+            continue
+        return restore(like, arrays), facts
+    raise MfresnetError(f"no sound checkpoint is left in {str(folder)!r}: start again with --overwrite.")
+
+
+def prune(folder: Path, keep: set[int], newest: int = 2) -> None:
+    """Remove all checkpoints but the steps in ``keep`` and the ``newest`` ones."""
+    for step in steps(folder)[:-newest]:
+        if step not in keep:
+            shutil.rmtree(folder / f"step-{step:09d}", ignore_errors=True)

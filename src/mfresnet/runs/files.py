@@ -1,0 +1,88 @@
+"""Writing files so that nothing is ever half there: temporary file, flush to disk, rename."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import MfresnetError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failed write (full disk, no permission) into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise MfresnetError(
+            f"cannot write {str(path)!r}: {reason}; free space or choose another place with --out."
+        ) from error
+
+
+def flush_directory(path: Path) -> None:
+    """Make a rename in this directory survive a power cut (where the system knows how)."""
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write the whole file or leave the old one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+            flush_directory(path.parent)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON; numbers that are not finite become null, which every reader knows."""
+    write_bytes(path, (json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's own types: NumPy and JAX scalars as numbers, non-finite numbers as None.
+
+    >>> plain({"a": float("nan"), "b": (1, 2)})
+    {'a': None, 'b': [1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray) or hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file, or one sentence."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MfresnetError(f"{str(path)!r} does not exist: {str(path.parent)!r} is no run directory.") from error
+    except (OSError, ValueError) as error:
+        raise MfresnetError(f"{str(path)!r} cannot be read: {error}.") from error
+    if not isinstance(value, dict):
+        raise MfresnetError(f"{str(path)!r} holds no JSON object.")
+    return value
