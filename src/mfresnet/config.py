@@ -116,7 +116,7 @@ class TrainConfig(Section):
     solver: Literal["adaptive", "heun", "euler"] = Field(
         "adaptive", description="of the flow: error-controlled, or fixed steps of length time/steps"
     )
-    time: float = Field(2000.0, gt=0, le=1e12, description="horizon of the flow, in time_unit")
+    time: float = Field(1000.0, gt=0, le=1e12, description="horizon of the flow, in time_unit")
     time_unit: Literal["1/beta2", "n/beta2", "plain"] = Field(
         "1/beta2", description="unit of training time: 1/beta^2, n/beta^2 or 1"
     )

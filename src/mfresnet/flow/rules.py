@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
@@ -29,7 +29,7 @@ Moved = tuple[ScaledResNet, Ensemble | None, Any, Array, Array]  # model, probes
 class Rule(eqx.Module):
     """One step of training."""
 
-    carries_probes: eqx.AbstractClassVar[bool]
+    carries_probes: ClassVar[bool]  # whether the rule is a flow of the laws, which probes can follow
 
     @abc.abstractmethod
     def begin(self, moved: ScaledResNet) -> Any:
@@ -67,7 +67,7 @@ class EulerFlow(Rule):
     """theta <- theta + h v(theta). The log-density change of each step is the exact log-determinant."""
 
     h: float = eqx.field(static=True)
-    carries_probes = True
+    carries_probes: ClassVar[bool] = True
 
     def begin(self, moved: ScaledResNet) -> None:
         return None
@@ -88,7 +88,7 @@ class HeunFlow(Rule):
     """Heun's second-order step; the Laplacian is integrated along with it, to the same order."""
 
     h: float = eqx.field(static=True)
-    carries_probes = True
+    carries_probes: ClassVar[bool] = True
 
     def begin(self, moved: ScaledResNet) -> None:
         return None
@@ -122,7 +122,7 @@ class AdaptiveFlow(Rule):
 
     h: float = eqx.field(static=True)
     tolerance: float = eqx.field(static=True, default=1e-3)
-    carries_probes = True
+    carries_probes: ClassVar[bool] = True
 
     def begin(self, moved: ScaledResNet) -> Array:
         return jnp.asarray(self.h / 16, moved_dtype(moved))
@@ -175,7 +175,7 @@ class OptaxRule(Rule):
     """Any Optax transformation, fed with the negative mean-field velocity as its gradient."""
 
     transformation: optax.GradientTransformation = eqx.field(static=True)
-    carries_probes = False
+    carries_probes: ClassVar[bool] = False
 
     def begin(self, moved: ScaledResNet) -> Any:
         return self.transformation.init(moved)

@@ -49,7 +49,8 @@ class ScaledResNet(eqx.Module):
         encoder: particles of shape (L, M, .), or (1, M, .) where every depth shares one law.
         head: particles of shape (K, .), or None.
         embedding: E of shape (D, d), or None (then D = d).
-        alpha, beta: scales; arrays, so that runs that differ only in them share one program.
+        alpha, beta: scales; arrays, so that runs that differ only in them share one program
+            (beta is 1 without head).
         sigma: the activation.
         depth: number of layers L.
         scheme: "euler" (the ResNet), "midpoint" or "rk4".
@@ -133,7 +134,7 @@ class ScaledResNet(eqx.Module):
             if embedding is None
             else jax.random.normal(k_embedding, (embedding, inputs), dtype) / embedding**0.5,
             alpha=jnp.asarray(alpha, dtype),
-            beta=jnp.asarray(beta, dtype),
+            beta=jnp.asarray(beta if head else 1.0, dtype),
             sigma=activation(sigma),
             depth=depth,
             scheme=scheme,
