@@ -1,0 +1,27 @@
+"""Arrays in: synthetic data, bundled tables and the user's own file, brought to the sphere by a stated transform."""
+
+from .assumption import Assumption1, check_assumption_1
+from .bundled import bundled
+from .dataset import Dataset, Split
+from .files import read_file
+from .loading import describe_datasets, load
+from .synthetic import circles, sphere_teacher, teacher_outputs, two_spirals
+from .table import Table
+from .transform import Transform
+
+__all__ = [
+    "Assumption1",
+    "Dataset",
+    "Split",
+    "Table",
+    "Transform",
+    "bundled",
+    "check_assumption_1",
+    "circles",
+    "describe_datasets",
+    "load",
+    "read_file",
+    "sphere_teacher",
+    "teacher_outputs",
+    "two_spirals",
+]

@@ -1,0 +1,199 @@
+"""From a configuration to a split: the one way in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import DataConfig
+from ..errors import MfresnetError, unknown_name
+from . import synthetic
+from .assumption import check_assumption_1
+from .bundled import BUNDLED, bundled
+from .dataset import Dataset, Split, Task
+from .files import read_file
+from .memory import refuse_beyond_memory
+from .splitting import flip_labels, split_rows
+from .table import Table
+from .transform import Transform
+
+GENERATED = {
+    "two-spirals": "two interleaved spirals in the plane, 2 classes (generated; data.turns, data.noise)",
+    "circles": "two concentric circles in the plane, 2 classes (generated; data.noise)",
+    "sphere-teacher": "points on the sphere, outputs of a hidden deep network, regression (generated; data.dimension)",
+}
+NAMES = (*GENERATED, *BUNDLED)
+# Each use of randomness has a stream of its own, so that no setting of one changes another.
+SPLIT, TRAIN, TEST, FLIP_TRAIN, FLIP_TEST = range(5)
+
+
+def describe_datasets() -> list[tuple[str, str]]:
+    """Every data set by name, with one line about it (for ``mfresnet datasets``).
+
+    >>> describe_datasets()[1]
+    ('circles', 'two concentric circles in the plane, 2 classes (generated; data.noise)')
+    """
+    return [*GENERATED.items(), *BUNDLED.items()]
+
+
+def load(config: DataConfig, seed: int = 0) -> Split:
+    """The training and test set of a configuration; the same seed gives the same bits.
+
+    A name of `describe_datasets` or the path of a file is read or generated, split (with the classes in proportion),
+    labels are flipped by ``label_noise``, and inputs and targets go through a `Transform` fitted on the training part.
+    "auto" is max for points in the plane (x/|x| would fold their radius away), none for points on the sphere,
+    sphere for real data. Real data are standardised column by column before sphere, lift and max.
+
+    Args:
+        config: the section ``data`` of the configuration.
+        seed: of generation, split and flips.
+
+    Raises:
+        MfresnetError: an unknown name, an unreadable file, sizes that do not fit, settings that do not apply.
+
+    >>> split = load(DataConfig(name="breast-cancer", n=100), seed=0)
+    >>> split.train, split.test.x.shape
+    (Dataset('breast-cancer', n=100, d=30, C=1, binary), (142, 30))
+    """
+    named = config.name in NAMES
+    if not named and not _looks_like_path(config.name):
+        raise unknown_name("data set", config.name, NAMES)
+    _refuse_inapplicable(config, named)
+    if config.name in GENERATED:
+        return _generated(config, seed)
+    table = bundled(config.name) if named else read_file(config.name, config.target, config.labels, config.task)
+    return _tabular(config, table, seed)
+
+
+def _looks_like_path(name: str) -> bool:
+    return os.path.exists(name) or bool(Path(name).suffix) or os.sep in name
+
+
+def _refuse_inapplicable(config: DataConfig, named: bool) -> None:
+    """A setting that would be ignored is a mistake. Compared by value: a config.json has every field set."""
+    plane = ("two-spirals", "circles")
+    applies = {
+        "noise": (config.name in plane, "two-spirals and circles"),
+        "turns": (config.name == "two-spirals", "two-spirals"),
+        "dimension": (config.name == "sphere-teacher", "sphere-teacher"),
+        "target": (not named, "a file of yours"),
+        "labels": (not named, "a file of yours"),
+        "task": (not named, "a file of yours"),
+    }
+    for field, (fits, where) in applies.items():
+        value = getattr(config, field)
+        if value != type(config).model_fields[field].default and not fits:
+            raise MfresnetError(
+                f"data.{field} = {value!r} does not apply to {config.name!r}, only to {where}: leave it out."
+            )
+
+
+def _stream(seed: int, purpose: int) -> np.random.Generator:
+    return np.random.default_rng([seed, 0, purpose])
+
+
+def _generated(config: DataConfig, seed: int) -> Split:
+    n, n_test = config.n or 1024, config.n_test or 1024
+    d = config.dimension if config.name == "sphere-teacher" else 2
+    needed = 4 * 8.0 * (n + n_test) * d
+    if config.name == "sphere-teacher":
+        needed += 4 * 8.0 * synthetic.WIDTH * d
+    refuse_beyond_memory(needed, f"data set {config.name!r} with {n} + {n_test} points in dimension {d}")
+    make: Callable[..., tuple[np.ndarray, np.ndarray]]
+    options: dict[str, Any] = {} if config.noise is None else {"noise": config.noise}
+    if config.name == "two-spirals":
+        make, options = synthetic.two_spirals, {**options, "turns": config.turns}
+    elif config.name == "circles":
+        make = synthetic.circles
+    else:
+        make, options = synthetic.sphere_teacher, {"dimension": config.dimension, "teacher_seed": seed}
+    train, test = (make(count, _stream(seed, s), **options) for count, s in ((n, TRAIN), (n_test, TEST)))
+    task: Task = "regression" if config.name == "sphere-teacher" else "binary"
+    kind = config.transform
+    if kind == "auto":
+        kind = "none" if config.name == "sphere-teacher" else "max"
+    transform = Transform.fit(kind, train[0])
+    classes = () if task == "regression" else ("-1", "+1")
+    names = tuple(f"x{j}" for j in range(d))
+    return _finished(config, seed, train, test, task, transform, classes, names, ())
+
+
+def _tabular(config: DataConfig, table: Table, seed: int) -> Split:
+    train, test = split_rows(table, config.n, config.n_test, _stream(seed, SPLIT))
+    kind = "sphere" if config.transform == "auto" else config.transform
+    regression = table.task == "regression"
+    transform = Transform.fit(
+        kind,
+        table.x[train],
+        standardise=kind != "none",
+        regression_target=table.target[train] if regression else None,
+    )
+    task: Task = "regression" if regression else "binary" if len(table.classes) == 2 else "multiclass"
+    refuse_beyond_memory(4 * 8.0 * len(table.x) * max(len(table.classes), 1), f"the targets of {table.name!r}")
+    notes = list(table.notes)
+
+    def part(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        target = table.target[rows]
+        if task == "regression":
+            return table.x[rows], transform.apply_target(target)[:, None]
+        if task == "binary":
+            return table.x[rows], 2.0 * target[:, None] - 1
+        return table.x[rows], np.eye(len(table.classes))[target]
+
+    trains, tests = part(train), part(test)
+    if regression:
+        trains = trains[0], np.clip(trains[1], -1, 1)  # rounding only; test targets may truly lie outside
+        if outside := int(np.sum(np.abs(tests[1]) > 1)):
+            notes.append(f"{outside} of {len(test)} test targets lie outside [-1, 1], the range of the training part.")
+    if repeated := _repeated(table.x[train], table.x[test]):
+        notes.append(f"{repeated} of {len(test)} test rows equal a training row, which flatters the test error.")
+    return _finished(config, seed, trains, tests, task, transform, table.classes, table.feature_names, notes, table)
+
+
+def _repeated(train: np.ndarray, test: np.ndarray) -> int:
+    seen = {row.tobytes() for row in train + 0.0}
+    return sum(row.tobytes() in seen for row in test + 0.0)
+
+
+def _finished(
+    config: DataConfig,
+    seed: int,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    task: Task,
+    transform: Transform,
+    classes: tuple[str, ...],
+    feature_names: tuple[str, ...],
+    notes: Any,
+    table: Table | None = None,
+) -> Split:
+    """Label noise, transform and check, the same for every source."""
+    name = config.name if table is None else table.name
+    notes = list(notes)
+    targets = [train[1], test[1]]
+    if config.label_noise > 0:
+        if task == "regression":
+            raise MfresnetError(
+                f"data.label_noise = {config.label_noise:g} flips classes, but {name!r} is a regression: set it to 0."
+            )
+        targets = [
+            flip_labels(y, config.label_noise, _stream(seed, s))
+            for y, s in zip(targets, (FLIP_TRAIN, FLIP_TEST), strict=True)
+        ]
+        flipped = [round(config.label_noise * len(y)) for y in targets]
+        notes.append(
+            f"{flipped[0]} of {len(targets[0])} training and {flipped[1]} of {len(targets[1])} test labels were "
+            "flipped at random."
+        )
+    x, x_test = transform.apply(train[0], "training row"), transform.apply(test[0], "test row")
+    notes += check_assumption_1(x, targets[0]).sentences
+    return Split(
+        Dataset(name, x, targets[0], task, classes, feature_names),
+        Dataset(name, x_test, targets[1], task, classes, feature_names),
+        transform,
+        tuple(notes),
+    )
