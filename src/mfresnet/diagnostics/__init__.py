@@ -1,0 +1,1 @@
+"""Diagnostics: pure functions of (model, arrays), usable on other people's models."""

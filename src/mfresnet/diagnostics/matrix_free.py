@@ -1,0 +1,161 @@
+"""Products of the Gram matrices with vectors, never forming a matrix (theory, section 4)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from scipy.sparse.linalg import LinearOperator
+
+from ..errors import MfresnetError
+from ..model import Particles, ScaledResNet, scaling
+from ..model.particles import first_variation_gradient, preactivation
+from .precision import cast, checked_dtype, checked_rows, double_precision, equal_rows_note
+from .sweeps import check_euler, head_adjoint, input_width, layers_of
+
+Part = Literal["encoder", "head", "total"]
+
+
+class GramOperator:
+    """G v, G1 v and G2 v for vectors v of length n C, see `gram_operator`."""
+
+    def __init__(self, model: ScaledResNet, x: Array, outputs: int, notes: tuple[str, ...]) -> None:
+        self._model, self._x, self._outputs = model, x, outputs
+        self._states = None
+        self.shape = (len(x) * outputs, len(x) * outputs)
+        self.dtype = np.dtype(x.dtype)
+        self.notes = notes
+
+    def matvec_encoder(self, v: Any) -> np.ndarray:
+        """G1 v = (L M / alpha^2) J_nu J_nu^T v."""
+        return self._apply(v, "encoder")
+
+    def matvec_head(self, v: Any) -> np.ndarray:
+        """G2 v = K J_tau J_tau^T v."""
+        return self._apply(v, "head")
+
+    def matvec(self, v: Any) -> np.ndarray:
+        """G v = alpha^2 G1 v + G2 v, for the price of one of them."""
+        return self._apply(v, "total")
+
+    def part(self, name: Part) -> LinearOperator:
+        """One of the three as SciPy's linear operator, for example for `smallest_eigenvalue`."""
+        if name not in ("encoder", "head", "total"):
+            raise MfresnetError(f"part = {name!r} is not allowed: give one of encoder, head, total.")
+        return LinearOperator(self.shape, matvec=partial(self._apply, part=name), dtype=self.dtype)
+
+    def _apply(self, v: Any, part: Part) -> np.ndarray:
+        vector = np.asarray(v, self.dtype)
+        if vector.size != self.shape[0]:
+            raise MfresnetError(f"the vector has length {vector.size}: give one of length {self.shape[0]}.")
+        with double_precision():
+            if self._states is None:
+                self._states = _states(self._model, self._x)
+            weights = jnp.asarray(vector.reshape(len(self._x), self._outputs))
+            return np.array(_product(self._model, self._states, weights, part)).reshape(vector.shape)
+
+
+def gram_operator(model: ScaledResNet, x: Any, *, dtype: Any = np.float64) -> GramOperator:
+    """The Gram matrices of `gram` as products with vectors: one backward and one forward sweep each.
+
+        G v = alpha^2 G1 v + G2 v,   G1 = (L M / alpha^2) J_nu J_nu^T,   G2 = K J_tau J_tau^T
+
+    with J the Jacobian of g = f / beta (theory, section 4). The backward sweep forms J^T v (as many
+    numbers as the model has), the forward sweep its image under J. Memory: O(n (M + D) C) beyond the
+    states (L n D numbers) and the model, so n = 50,000 is no obstacle.
+
+    Args:
+        model: an Euler network; without head, without bias and depth-shared ones too.
+        x: inputs, shape (n, d).
+        dtype: float64 (default) or float32.
+
+    Raises:
+        MfresnetError: a scheme other than Euler, inputs of the wrong width, NaN or infinite entries.
+
+    >>> import jax
+    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5)
+    >>> operator = gram_operator(model, [[1.0, 0.0], [0.6, 0.8]])
+    >>> operator.shape, operator.matvec([1.0, 1.0]).shape
+    ((2, 2), (2,))
+    """
+    check_euler(model)
+    table, dtype = checked_rows(x, columns=input_width(model)), checked_dtype(dtype)
+    outputs = model.encoder.w.shape[-1] if model.head is None else model.head.a.shape[-1]
+    with double_precision():
+        return GramOperator(cast(model, dtype), jnp.asarray(table, dtype), outputs, equal_rows_note(table))
+
+
+@jax.jit
+def _states(model: ScaledResNet, x: Array) -> Array:
+    return model.states(x)
+
+
+@partial(jax.jit, static_argnums=3)
+def _product(model: ScaledResNet, z: Array, v: Array, part: Part) -> Array:
+    """The part's matrix times v, shape (n, C)."""
+    result = jnp.zeros_like(v)
+    if part != "encoder" and model.head is not None:
+        moved = first_variation_gradient(model.sigma, model.head, z[-1], v)
+        result = _first_order(model, model.head, moved, z[-1]) / scaling.head_mass(model.head.width)
+    if part == "head":
+        return result
+    gradient = _backward(model, z, v)
+    tangent = _forward(model, gradient, z)
+    q_last = head_adjoint(model, z[-1])
+    encoder = jnp.einsum("ncd,nd->nc", q_last, tangent)
+    return encoder if part == "encoder" else result + model.alpha**2 * encoder
+
+
+def _backward(model: ScaledResNet, z: Array, v: Array) -> Particles:
+    """Gradient at each particle of sum_i (p_i . u) sigma0(w . z_i + b), with p the adjoint of sum_ic v_ic g_ic."""
+    over, particles_of = layers_of(model)
+    step = scaling.depth_step(model.depth)
+
+    def back(carry: tuple[Array, Any], layer: tuple[Any, Array]) -> tuple[tuple[Array, Any], Any]:
+        p, summed = carry
+        particles = particles_of(layer[0])
+        gradient = first_variation_gradient(model.sigma, particles, layer[1], p)
+        slope = (p @ particles.u.T) * model.sigma.first(preactivation(particles, layer[1])).astype(p.dtype)
+        p = p + step * scaling.residual(model.alpha, slope @ particles.w, particles.width)
+        if not model.shared:
+            return (p, None), gradient
+        return (p, jax.tree.map(jnp.add, summed, gradient)), None  # one particle serves every layer
+
+    last = jnp.einsum("ncd,nc->nd", head_adjoint(model, z[-1]), v)
+    none = jax.tree.map(jnp.zeros_like, model.encoder.layer(0)) if model.shared else None
+    (_, summed), gradients = jax.lax.scan(back, (last, none), (over, z[:-1]), reverse=True)
+    return jax.tree.map(lambda leaf: leaf[None], summed) if model.shared else gradients
+
+
+def _forward(model: ScaledResNet, gradient: Particles, z: Array) -> Array:
+    """The state's motion when every particle moves by its gradient, divided by alpha.
+
+    J_nu^T v is alpha/(L M) times the gradient and J_nu adds another alpha/(L M), so
+    (L M / alpha^2) J_nu J_nu^T leaves 1/(L M) (depth-shared: M / alpha^2 leaves 1/(L^2 M)).
+    """
+    over, particles_of = layers_of(model)
+    step = scaling.depth_step(model.depth)
+    share = step if model.shared else 1.0
+
+    def forward(tangent: Array, layer: tuple[Any, Any, Array]) -> tuple[Array, None]:
+        particles = particles_of(layer[0])
+        moved = gradient.layer(0) if layer[1] is None else layer[1]
+        slope = model.sigma.first(preactivation(particles, layer[2])).astype(tangent.dtype)
+        carried = (slope * (tangent @ particles.w.T)) @ particles.u
+        source = _first_order(model, particles, moved, layer[2])
+        drift = scaling.residual(model.alpha, carried, particles.width) + (share / particles.width) * source
+        return tangent + step * drift, None
+
+    moved_over = None if model.shared else gradient
+    return jax.lax.scan(forward, jnp.zeros_like(z[0]), (over, moved_over, z[:-1]))[0]
+
+
+def _first_order(model: ScaledResNet, particles: Particles, moved: Particles, z: Array) -> Array:
+    """sum_m d[u_m sigma0(w_m . z + b_m)] when the particles move by ``moved``, shape (n, out)."""
+    pre = preactivation(particles, z)
+    value, slope = model.sigma(pre).astype(z.dtype), model.sigma.first(pre).astype(z.dtype)
+    return value @ moved.out + (slope * preactivation(moved, z)) @ particles.out
