@@ -16,7 +16,7 @@ from .assumption import check_assumption_1
 from .bundled import BUNDLED, bundled
 from .dataset import Dataset, Split, Task
 from .files import read_file
-from .memory import refuse_beyond_memory
+from .guard import refuse_beyond_memory
 from .splitting import flip_labels, split_rows
 from .table import Table
 from .transform import Transform

@@ -137,7 +137,7 @@ def _codes(values: Sequence[str], labels: list[str]) -> np.ndarray:
 def _label(value: str | float) -> str:
     if isinstance(value, str):
         return value
-    return str(int(value)) if value.is_integer() else repr(value)
+    return str(int(value)) if float(value).is_integer() else repr(value)
 
 
 def _is_number(text: str | float) -> bool:
