@@ -1,0 +1,114 @@
+"""The first thing a reader sees: what ran, how it ended, and the numbers that matter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .reading import Run, number
+from .training import UNITS
+
+STATES = {
+    "completed": "is complete",
+    "interrupted": "was interrupted before its end; mfresnet resume continues it",
+    "diverged": "diverged: it left the range of finite numbers",
+    "unfinished": "has no summary yet: it is still running, or it was killed",
+}
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number with its unit, its name and a remark."""
+
+    name: str
+    value: str
+    unit: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Title, what the network is, how the run ended, and its numbers."""
+
+    title: str
+    network: str
+    status: str
+    sentence: str
+    numbers: tuple[Number, ...]
+
+
+def headline(run: Run) -> Headline:
+    """The headline of a run; numbers that are not there are left out."""
+    reason = run.summary.get(f"{run.status}.message")
+    sentence = f"{STATES.get(run.status, run.status)}."
+    return Headline(
+        title=str(run.part("data").get("name") or run.name),
+        network=_network(run),
+        status=run.status if run.status in STATES else "unfinished",
+        sentence=sentence + (f" {reason}" if reason else ""),
+        numbers=tuple(found for found in (_error(run, "test"), _error(run, "train"), *_losses(run), *_time(run))),
+    )
+
+
+def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share seen in n trials (Wilson 1927).
+
+    >>> tuple(round(end, 4) for end in wilson(0.0, 100))
+    (0.0, 0.037)
+    """
+    centre = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def _network(run: Run) -> str:
+    model = run.part("config").get("model")
+    if not isinstance(model, Mapping):
+        return ""
+    words = {"depth": "L", "width": "M", "head_width": "K", "alpha": "α", "beta": "β"}
+    if model.get("head") is False:
+        words = {key: word for key, word in words.items() if key not in ("head_width", "beta")}
+    sizes = [f"{word} = {number(model.get(key)):g}" for key, word in words.items() if key in model]
+    return ", ".join([*sizes, *([str(model["activation"])] if model.get("activation") else [])])
+
+
+def _error(run: Run, part: str) -> Number:
+    name = "test error" if part == "test" else "training error"
+    value = run.last(f"{part}.error")
+    if not run.classification and math.isfinite(value):
+        return Number(name, f"{value:.3g}", remark="root mean squared, of targets brought to [-1, 1]")
+    if not 0 <= value <= 1:
+        return Number(name, "—", remark="not recorded")
+    count = number(run.summary.get(f"{part}.n"))
+    if not count > 0:
+        count = number(run.part("data").get("n_test" if part == "test" else "n"))
+    if not count > 0:
+        return Number(name, f"{100 * value:.2g}", "%")
+    if part == "train":
+        return Number(name, f"{100 * value:.3g}", "%", f"of {count:g} points")
+    low, high = wilson(value, int(count))
+    remark = f"of {count:g} held-out points; 95 % interval {100 * low:.2g} to {100 * high:.2g} %"
+    return Number(name, f"{100 * value:.3g}", "%", remark)
+
+
+def _losses(run: Run) -> list[Number]:
+    train, test = run.last("train.loss"), run.last("test.loss")
+    if not math.isfinite(train):
+        return [Number("training loss", "—", remark="not recorded")]
+    remark = f"held out {test:.3g}" if math.isfinite(test) else ""
+    return [Number("training loss", f"{train:.3g}", remark=remark)]
+
+
+def _time(run: Run) -> list[Number]:
+    wall, step, time = run.last("wall_s"), run.last("step"), run.last("time")
+    if not math.isfinite(wall):
+        return []
+    value, unit = (wall, "s") if wall < 120 else (wall / 60, "min") if wall < 7200 else (wall / 3600, "h")
+    remarks = [f"{step:,.0f} steps"] if math.isfinite(step) else []
+    if math.isfinite(time):
+        train = run.part("config").get("train")
+        unit_name = UNITS.get(str(train.get("time_unit")), "") if isinstance(train, Mapping) else ""
+        remarks.append(f"training time {time:.3g}" + (f" · {unit_name}" if unit_name not in ("", "1") else ""))
+    return [Number("wall clock", f"{value:.3g}", unit, ", ".join(remarks))]

@@ -1,0 +1,100 @@
+"""One self-contained page from a run directory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from base64 import b64encode
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from ..errors import MfresnetError
+from .depth import depth
+from .headline import headline
+from .parts import Section
+from .particles import particles
+from .reading import Run
+from .regions import regions
+from .tables import configuration, data, reproduction
+from .training import training
+
+# A further section is a function of the run in a module of its own, and its name here.
+SECTIONS: list[Callable[[Run], Section | None]] = [
+    training,
+    regions,
+    depth,
+    particles,
+    configuration,
+    data,
+    reproduction,
+]
+
+NAME = "report.html"
+
+
+def write_report(run: str | Path) -> Path:
+    """Write ``report.html`` into a run directory, from its files alone, and return its path.
+
+    The page needs no network and no other file. It appears complete or not at all: a reader never
+    sees half of it.
+
+    Raises:
+        MfresnetError: the directory holds no run.
+
+    >>> import json, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "summary.json").write_text(json.dumps({"status": "completed", "train.loss": 0.5}))
+    ...     page = write_report(folder).read_text(encoding="utf-8")
+    >>> "metrics.jsonl is missing" in page
+    True
+    """
+    path = Path(run) / NAME
+    text = render(Run.read(run))
+    temporary = path.with_name(f".{NAME}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise MfresnetError(f"cannot write {str(path)!r}: {error.strerror}; free space or copy the run.") from error
+    return path
+
+
+def render(run: Run) -> str:
+    """The page of a run as text."""
+    sections: list[Section] = []
+    problems = list(run.problems)
+    for section in SECTIONS:
+        try:
+            found = section(run)
+        except Exception as error:  # a strange array in one section must not cost the reader the others
+            problems.append(f"The section {section.__name__!r} could not be drawn: {type(error).__name__}: {error}.")
+        else:
+            if found is not None:
+                sections.append(found)
+    library, script = Markup(get_plotlyjs()), Markup(_asset("page.js"))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_asset("page.html")).render(
+        run=run,
+        headline=headline(run),
+        sections=sections,
+        problems=problems,
+        style=Markup(_asset("page.css")),
+        library=library,
+        script=script,
+        hashes=" ".join(f"'sha256-{_digest(text)}'" for text in (library, script)),
+    )
+
+
+def _asset(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    """What a content security policy calls a script: nothing but these two may run in the page."""
+    return b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,131 @@
+"""Particles that moved: from their random start to where training left them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .parts import Figure, Section, axis, diverging, square
+from .reading import Run
+
+
+def particles(run: Run) -> Section | None:
+    """Start and end of encoder and head particles, and how far each layer moved."""
+    figures = [figure for figure in (_encoder(run), _head(run), _displacement(run)) if figure]
+    if not figures:
+        return None
+    caption = (
+        "Each line runs from where a particle started to where it ended, seen through its input weights w; "
+        "larger marks have larger output weights. Encoder particles are coloured by their depth, head particles "
+        "by the sign and size of a. Short lines mean lazy training, long ones feature learning."
+    )
+    if run.portrait.get("depth.axes", np.eye(2)).shape[1] > 2:
+        caption += " The axes are those of the picture of the states above."
+    return Section("Particles", caption, figures)
+
+
+def _pair(run: Run, part: str, title: str, marker: dict[str, Any], hover: str) -> Figure | None:
+    found = run.arrays(f"particles.{part}.start.w", f"particles.{part}.end.w", f"particles.{part}.end.out")
+    if not found:
+        return None
+    start, end, out = found
+    size = np.abs(out) / (np.nanmax(np.abs(out), initial=0) or 1.0)
+    gaps = np.full_like(start, np.nan)
+    line = np.stack([start, end, gaps], axis=1).reshape(-1, 2)
+    marker = {
+        "size": np.round(3 + 7 * size, 1),
+        "line": {"color": "@panel", "width": 0.5},
+        "colorbar": {"thickness": 10, "outlinewidth": 0, "len": 0.9, "title": {"text": hover, "side": "top"}},
+    } | marker
+    few = len(start) <= 60
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "path",
+            "x": line[:, 0],
+            "y": line[:, 1],
+            "line": {"color": "@ink/45" if few else "@ink/18", "width": 1.2 if few else 0.8},
+            "hoverinfo": "skip",
+        },
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "start",
+            "x": start[:, 0],
+            "y": start[:, 1],
+            "marker": {"color": "@muted", "size": 4 if few else 2.5, "symbol": "circle-open", "opacity": 0.8},
+            "hoverinfo": "skip",
+        },
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "end",
+            "x": end[:, 0],
+            "y": end[:, 1],
+            "marker": marker,
+            "customdata": marker["color"],
+            "hovertemplate": hover + " = %{customdata:.3g}<extra></extra>",
+        },
+    ]
+    return Figure(title, traces, square("w₁", "w₂"), aspect=0.96)
+
+
+def _encoder(run: Run) -> Figure | None:
+    s = run.portrait.get("particles.encoder.s")
+    if s is None:
+        return None
+    scale = [[i / 4, f"@ramp-{i}"] for i in range(5)]
+    return _pair(run, "encoder", "Encoder", {"color": s, "colorscale": scale, "cmin": 0, "cmax": 1}, "s")
+
+
+def _head(run: Run) -> Figure | None:
+    a = run.portrait.get("particles.head.end.out")
+    if a is None:
+        return None
+    reach = float(np.nanmax(np.abs(a), initial=0)) or 1.0
+    colours = {"color": a, "colorscale": _strong(), "cmin": -reach, "cmax": reach}
+    return _pair(run, "head", "Head", colours | {"line": {"color": "@muted", "width": 0.8}}, "a")
+
+
+def _strong() -> list[list[Any]]:
+    return diverging()
+
+
+def _displacement(run: Run) -> Figure | None:
+    moved = run.portrait.get("displacement.encoder")
+    if moved is None or not moved.size:
+        return None
+    s = (np.arange(len(moved)) + 0.5) / len(moved)
+    traces: list[dict[str, Any]] = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers" if len(moved) <= 60 else "lines",
+            "name": "encoder",
+            "x": s,
+            "y": moved,
+            "line": {"color": "@class-0", "width": 2, "shape": "linear"},
+            "marker": {"color": "@class-0", "size": 5},
+            "hovertemplate": "s = %{x:.3g}: %{y:.3g}<extra></extra>",
+        }
+    ]
+    head = run.portrait.get("displacement.head")
+    if head is not None and head.size:
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": "head",
+                "x": [0, 1],
+                "y": [float(head.flat[0])] * 2,
+                "line": {"color": "@class-1", "width": 2, "dash": "dash"},
+                "hovertemplate": "head: %{y:.3g}<extra></extra>",
+            }
+        )
+    layout = {
+        "xaxis": axis("depth s", range=[0, 1]),
+        "yaxis": axis("", rangemode="tozero"),
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    }
+    return Figure("Root mean square displacement of (output, w, b)", traces, layout, wide=True, height=280)

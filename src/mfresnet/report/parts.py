@@ -1,0 +1,208 @@
+"""The parts a section is made of: figures, tables, facts, notes, code.
+
+A figure names its colours by role: ``"@ink"`` is the text's colour, ``"@class-0/40"`` the first
+class's at 40 % opacity. The page resolves them from its style sheet, so that one figure serves
+light, dark and paper, and the palette has one home.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from markupsafe import Markup
+
+PALETTE = 10  # class colours in the style sheet
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "pentagon", "star", "hexagon", "triangle-down")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Positions of some traces along a slider; the page interpolates between them.
+
+    Args:
+        label: the slider's quantity, e.g. "depth s".
+        values: its value at each frame.
+        traces: indices of the traces that move.
+        x, y: for each of these traces, one row per frame.
+    """
+
+    label: str
+    values: Sequence[float]
+    traces: Sequence[int]
+    x: Sequence[np.ndarray]
+    y: Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One Plotly figure.
+
+    Args:
+        title: stands above it and names it to a screen reader.
+        data, layout: as Plotly takes them, colours by role.
+        aspect: height over width of a figure whose shape matters; otherwise ``height`` counts.
+        choices: what a section's control sets: {control: {option: {"layout": .., "data": [.., ..]}}}.
+        frames: positions along a slider.
+        wide: takes the whole width of the page.
+    """
+
+    kind: ClassVar[str] = "figure"
+    title: str
+    data: Sequence[Mapping[str, Any]]
+    layout: Mapping[str, Any] = field(default_factory=dict)
+    aspect: float | None = None
+    height: int = 340
+    choices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    frames: Frames | None = None
+    wide: bool = False
+
+    def payload(self) -> Markup:
+        """The figure as JSON that may stand inside a script element."""
+        frames = self.frames and vars(self.frames)
+        names = ("data", "layout", "aspect", "height", "choices")
+        return embedded({name: getattr(self, name) for name in names} | {"frames": frames})
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a head; ``code`` are the columns in fixed-width type."""
+
+    kind: ClassVar[str] = "table"
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    code: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Terms and what they are."""
+
+    kind: ClassVar[str] = "facts"
+    items: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Sentences."""
+
+    kind: ClassVar[str] = "notes"
+    items: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A command or a listing."""
+
+    kind: ClassVar[str] = "code"
+    text: str
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A part that is closed until asked for."""
+
+    kind: ClassVar[str] = "fold"
+    summary: str
+    part: Table | Facts | Notes | Code
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section of the page.
+
+    Args:
+        title: its heading.
+        caption: what is seen, in a sentence or two.
+        parts: in order.
+    """
+
+    title: str
+    caption: str
+    parts: Sequence[Figure | Table | Facts | Notes | Code | Fold]
+
+    @property
+    def controls(self) -> dict[str, list[str]]:
+        """Options of each control that some figure listens to."""
+        found: dict[str, dict[str, None]] = {}
+        for part in self.parts:
+            for control, options in getattr(part, "choices", {}).items():
+                found.setdefault(control, {}).update(dict.fromkeys(options))
+        return {control: list(options) for control, options in found.items() if len(options) > 1}
+
+    @property
+    def slider(self) -> Frames | None:
+        """The frames of the section's slider, if a figure has any."""
+        return next((frames for part in self.parts if (frames := getattr(part, "frames", None))), None)
+
+
+def embedded(value: Any) -> Markup:
+    """JSON safe inside a script element: no ``<``, so no end tag; no NaN; arrays to five digits.
+
+    >>> print(embedded({"a": "</script>", "b": [float("nan"), np.float32(1 / 3)]}))
+    {"a":"\\u003c/script\\u003e","b":[null,0.33333]}
+    """
+    text = json.dumps(_jsonable(value), allow_nan=False, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _jsonable(value.tolist())
+    if isinstance(value, list | tuple | range):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    return value
+
+
+def plain(text: Any, most: int = 40) -> str:
+    """Any text as Plotly shall show it: its mark-up and templates switched off, not longer than ``most``.
+
+    >>> plain("<b>x</b>")
+    '&lt;b&gt;x&lt;/b&gt;'
+    """
+    text = " ".join(str(text).split())
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    for sign, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("%{", "%\u200b{"), ("$", "$\u200b")):
+        text = text.replace(sign, entity)
+    return text
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    """An axis with a title."""
+    return {"title": {"text": title}, **more}
+
+
+def square(first: str, second: str) -> dict[str, Any]:
+    """A layout of two axes of the same scale."""
+    return {
+        "xaxis": axis(first, zeroline=False, showgrid=False),
+        "yaxis": axis(second, zeroline=False, showgrid=False, scaleanchor="x", scaleratio=1),
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    }
+
+
+def class_colour(index: int, opacity: int | None = None) -> str:
+    """The role of a class's colour; the palette repeats after ten."""
+    return f"@class-{index % PALETTE}" + ("" if opacity is None else f"/{opacity}")
+
+
+def class_symbol(index: int) -> str:
+    """The marker of a class: shape tells classes apart where colour does not."""
+    return SYMBOLS[index % len(SYMBOLS)]
+
+
+def diverging(opacity: int = 100) -> list[list[Any]]:
+    """Colours from the first class through the page to the second."""
+    return [[0, class_colour(0, opacity)], [0.5, "@panel"], [1, class_colour(1, opacity)]]

@@ -1,0 +1,80 @@
+"""Configuration, data, and how to get the same run again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..config import Config, leaves
+from .parts import Code, Facts, Fold, Notes, Section, Table
+from .reading import Run, flat
+
+
+def configuration(run: Run) -> Section | None:
+    """What differs from the defaults, then every value with its meaning."""
+    values = dict(flat(run.part("config")))
+    if not values:
+        return None
+    defaults = dict(flat(Config().model_dump()))
+    meaning = {name: field.description or "" for name, field in leaves()}
+    changed = [
+        (name, shown(value), shown(defaults.get(name)), meaning.get(name, ""))
+        for name, value in values.items()
+        if name not in defaults or defaults[name] != value
+    ]
+    everything = [(name, shown(value), meaning.get(name, "")) for name, value in values.items()]
+    parts: list[Any] = []
+    if changed:
+        parts.append(Table(("setting", "value", "default", "meaning"), changed, code=(0, 1, 2)))
+    parts.append(Fold(f"All {len(everything)} settings", Table(("setting", "value", "meaning"), everything, (0, 1))))
+    return Section("Configuration", "What differs from the defaults." if changed else "All defaults.", parts)
+
+
+def data(run: Run) -> Section | None:
+    """The data set, how it reached the network, and what the theory's assumptions say about it."""
+    found = run.part("data")
+    if not found:
+        return None
+    names = {"name": "data set", "n": "training points", "n_test": "held-out points", "task": "task"}
+    names |= {"inputs": "inputs", "outputs": "outputs", "classes": "classes", "transform": "transform"}
+    facts = [(word, shown(found[key])) for key, word in names.items() if found.get(key) not in (None, [], "")]
+    parts: list[Any] = [Facts(facts)]
+    notes = found.get("notes")
+    if isinstance(notes, list) and notes:
+        parts.append(Notes([str(note) for note in notes]))
+    return Section("Data", "", parts)
+
+
+def reproduction(run: Run) -> Section | None:
+    """The command, the versions and the machine."""
+    parts: list[Any] = []
+    command = run.record.get("command")
+    if command:
+        parts.append(Code(str(command)))
+    facts = [("created", shown(run.record["created"]))] if run.record.get("created") else []
+    seed = run.part("config").get("seed")
+    facts += [("seed", shown(seed))] if seed is not None else []
+    facts += [(name, shown(value)) for part in ("versions", "platform") for name, value in flat(run.part(part))]
+    if facts:
+        parts.append(Facts(facts))
+    caption = "The same command, versions and kind of machine give the same run."
+    return Section("Reproduce", caption if command else "", parts) if parts else None
+
+
+def shown(value: Any) -> str:
+    """A value as a reader writes it.
+
+    >>> shown(True), shown(None), shown(0.001), shown(["a", "b"])
+    ('true', 'not set', '0.001', 'a, b')
+    """
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(shown(item) for item in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {shown(item)}" for key, item in value.items())
+    return str(value)
