@@ -31,7 +31,7 @@ def npz_arrays(file: Path, target: str | None) -> tuple[np.ndarray, np.ndarray, 
     def read() -> tuple[np.ndarray, np.ndarray, str]:
         with zipfile.ZipFile(file) as archive:
             sizes = {i.filename.removesuffix(".npy"): i.file_size for i in archive.infolist()}
-            present = f"arrays in it: {', '.join(sizes) or 'none'}"
+            present = f"arrays in it: {', '.join(' '.join(sizes).split()) or 'none'}"
             x_name = next((k for k in ("x", "X") if k in sizes and k != target), None)
             y_name = target if target is not None else next((k for k in ("y", "Y") if k in sizes), None)
             if x_name is None:

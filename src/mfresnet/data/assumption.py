@@ -125,17 +125,22 @@ def _duplicates(x: np.ndarray) -> tuple[int, tuple[int, int] | None]:
 
 def _closest(x: np.ndarray, length: np.ndarray, block: int) -> tuple[float, tuple[int, int]]:
     """Largest cosine over pairs, and the pair of smallest distance; upper triangle, block by block."""
-    safe = np.where(length > 0, length, 1.0)
+    unit = x / np.where(length > 0, length, 1.0)[:, None]
     square = length**2
+    # |x_i - x_j|^2 - |x_i|^2 as one product, (x_i, 1).(-2 x_j, |x_j|^2): passes over the block are what costs.
+    left, right = np.hstack([x, np.ones((len(x), 1))]), np.hstack([-2 * x, square[:, None]])
     best_cosine, best_distance, pair = -np.inf, np.inf, (0, 1)
     for start in range(0, len(x) - 1, block):
         stop = min(start + block, len(x))
-        inner = x[start:stop] @ x[start:].T
-        later = np.arange(len(x) - start) > np.arange(stop - start)[:, None]
-        cosine = inner / safe[start:stop, None] / safe[start:]
-        best_cosine = max(best_cosine, float(cosine[later].max()))
-        distance = np.where(later, square[start:stop, None] + square[start:] - 2 * inner, np.inf)
-        i, j = np.unravel_index(np.argmin(distance), distance.shape)
-        if distance[i, j] < best_distance:
-            best_distance, pair = distance[i, j], (start + int(i), start + int(j))
+        earlier = np.tril_indices(stop - start)  # the diagonal, and pairs seen from the other side
+        cosine = unit[start:stop] @ unit[start:].T
+        cosine[earlier] = -np.inf
+        best_cosine = max(best_cosine, float(cosine.max()))
+        gap = left[start:stop] @ right[start:].T
+        gap[earlier] = np.inf
+        nearest = gap.argmin(axis=1)
+        distance = gap[np.arange(stop - start), nearest] + square[start:stop]
+        i = int(np.argmin(distance))
+        if distance[i] < best_distance:
+            best_distance, pair = distance[i], (start + i, start + int(nearest[i]))
     return min(best_cosine, 1.0), pair

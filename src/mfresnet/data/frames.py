@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import MfresnetError
 from .guard import guarded, refuse_beyond_memory
-from .table import Table, refuse_unusable, understand
+from .table import Table, refuse_unusable, shown, understand
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,15 +84,15 @@ def _refuse_names(file: Path, names: list[str]) -> None:
 
 def from_frame(file: Path, frame: pl.DataFrame, row: Callable[[int], str], target: str | None, task: str) -> Table:
     names = frame.columns
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    known = " ".join(", ".join(names[:20]).split()) + (", ..." if len(names) > 20 else "")
     if target is None:
-        raise MfresnetError(f"data.target must name the column of {str(file)!r} to predict; columns: {shown}.")
+        raise MfresnetError(f"data.target must name the column of {str(file)!r} to predict; columns: {known}.")
     if target not in names:
         if len(names) == 1 and any(sign in names[0] for sign in ";\t|"):
             raise MfresnetError(f"file {str(file)!r} has the single column {names[0]!r}: separate columns by commas.")
         close = difflib.get_close_matches(target, names, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise MfresnetError(f"file {str(file)!r} has no column {target!r}: {hint}Columns: {shown}.")
+        raise MfresnetError(f"file {str(file)!r} has no column {target!r}: {hint}Columns: {known}.")
     features = [name for name in names if name != target]
     if not features:
         raise MfresnetError(f"file {str(file)!r} has no feature columns beside the target {target!r}.")
@@ -120,7 +120,7 @@ def _numbers(series: pl.Series, what: str, row: Callable[[int], str]) -> np.ndar
     unread = numbers.is_null()
     if unread.any():
         i = int(unread.arg_true()[0])
-        raise MfresnetError(f"{what}, {row(i)}, holds {_short(series[i])}, which is not a number: encode or drop it.")
+        raise MfresnetError(f"{what}, {row(i)}, holds {shown(series[i])}, which is not a number: encode or drop it.")
     values = numbers.to_numpy().astype(np.float64)
     refuse_unusable(values, lambda i: f"{what}, {row(i)},")
     return values
@@ -144,8 +144,3 @@ def _refuse_missing(series: pl.Series, what: str, row: Callable[[int], str]) -> 
     if series.null_count():
         i = int(series.is_null().arg_true()[0])
         raise MfresnetError(f"{what}, {row(i)}, has a missing value: fill it or drop the row.")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
