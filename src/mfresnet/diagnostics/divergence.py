@@ -1,0 +1,188 @@
+"""How far the laws have moved: KL(tau_t || tau_0) and KL(nu_t || nu_0), exact up to sampling error.
+
+Along the flow the log-density of a particle obeys d/dt log tau_t(omega_t) = Laplacian of the first
+variation ([C24], Theorem 5; theory, section 7), so a probe that started at omega_0 ~ tau_0 carries
+
+    R = log(tau_t/tau_0)(omega_t) = (|omega_t|^2 - |omega_0|^2)/2 + int_0^t Laplacian dt',     KL = E[R].
+
+Probes are independent and have no mass, so means over them come with standard errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..errors import MfresnetError
+from ..flow import Ensemble
+from ..model import InitialScales, Particles
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over independent probes, with its standard error."""
+
+    value: float
+    stderr: float
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """KL divergence of one law (or of the mean over layers) to its start.
+
+    Args:
+        kl: the estimate with the smaller standard error of the two below, which have the same mean.
+        plain: mean of R.
+        controlled: mean of exp(-R) - 1 + R, which is never negative and sharp for small movements.
+        check: mean of exp(-R), which is 1 for exact probes: its departure is an error check.
+        layers: (values, standard errors) per layer of the encoder, shape (L,), or None for the head.
+        displacement: root mean squared distance of a probe from its start, sqrt(E|omega_t - omega_0|^2).
+    """
+
+    kl: Estimate
+    plain: Estimate
+    controlled: Estimate
+    check: Estimate
+    layers: tuple[np.ndarray, np.ndarray] | None
+    displacement: float
+
+
+def log_density_ratios(
+    probes: Particles, start: Particles, log_ratio: Any, scale: tuple[float, float, float]
+) -> np.ndarray:
+    """R of each probe, shape of ``log_ratio``; ``scale`` are the standard deviations of the start of (out, w, b).
+
+    Raises:
+        MfresnetError: a group starts with standard deviation 0, so its law has no density.
+    """
+    ratio = np.asarray(log_ratio, np.float64)
+    for name, now, then, s in zip(("output weights", "input weights", "biases"), *_groups(probes, start), scale, strict=True):
+        if now is None:
+            continue
+        if s == 0:
+            raise MfresnetError(
+                f"the {name} start with standard deviation 0, so their law has no density and KL is not defined: "
+                "give model.initial a value > 0."
+            )
+        now, then = (np.asarray(v, np.float64).reshape(*ratio.shape, -1) for v in (now, then))
+        ratio = ratio + np.sum(now**2 - then**2, axis=-1) / (2 * s**2)
+    return ratio
+
+
+def _groups(probes: Particles, start: Particles) -> tuple[tuple, tuple]:
+    return (probes.out, probes.w, probes.b), (start.out, start.w, start.b)
+
+
+def displacements(probes: Particles, start: Particles) -> np.ndarray:
+    """Squared distance of each particle from its start, shape (..., P)."""
+    total = 0.0
+    for now, then in zip(*_groups(probes, start), strict=True):
+        if now is not None:
+            moved = np.asarray(now, np.float64) - np.asarray(then, np.float64)
+            total = total + (np.sum(moved**2, axis=-1) if moved.ndim == probes.w.ndim else moved**2)
+    return np.asarray(total)
+
+
+def _mean(values: np.ndarray) -> Estimate:
+    """Mean over all, where the last axis holds independent draws and the layers are averaged."""
+    n = values.shape[-1]
+    if n < 2:
+        return Estimate(float(values.mean()), float("nan"))
+    variances = np.atleast_1d(values.var(axis=-1, ddof=1)) / n
+    return Estimate(float(values.mean()), float(np.sqrt(variances.sum()) / variances.size))
+
+
+def summarise(ratios: np.ndarray, squared_displacements: np.ndarray) -> Divergence:
+    """KL and its error checks from the R of each probe, shape (P,) or (L, P).
+
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=100_000)  # N(1/2, 1) against N(0, 1): KL = 1/8
+    >>> found = summarise(0.5 * x + 0.125, np.full(x.shape, 0.25))
+    >>> abs(found.kl.value - 0.125) < 4 * found.kl.stderr < 0.01
+    True
+    """
+    with np.errstate(over="ignore"):
+        weight = np.exp(-ratios)
+    plain, controlled = _mean(ratios), _mean(weight - 1 + ratios)
+    layers = None
+    if ratios.ndim == 2:
+        per_layer = [_best(_mean(r), _mean(w - 1 + r)) for r, w in zip(ratios, weight, strict=True)]
+        layers = (np.array([e.value for e in per_layer]), np.array([e.stderr for e in per_layer]))
+    displacement = float(np.sqrt(squared_displacements.mean()))
+    return Divergence(_best(plain, controlled), plain, controlled, _mean(weight), layers, displacement)
+
+
+def _best(plain: Estimate, controlled: Estimate) -> Estimate:
+    """The one with the smaller standard error (a single probe has none: the controlled one, which is not negative)."""
+    return plain if plain.stderr < controlled.stderr else controlled
+
+
+def kl_to_start(
+    ensemble: Ensemble, initial: InitialScales | None = None
+) -> tuple[Divergence | None, Divergence | None]:
+    """(encoder, head) divergences from the probes a gradient flow carried along; None where it carried none.
+
+    The encoder's is KL(nu_t || nu_0), the mean over layers.
+
+    >>> import jax
+    >>> from mfresnet.model import ScaledResNet
+    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2)
+    >>> encoder, head = kl_to_start(Ensemble.create(jax.random.key(1), model, encoder=4, head=8))
+    >>> encoder.kl.value, head.displacement
+    (0.0, 0.0)
+    """
+    scales = initial or InitialScales()
+    found = []
+    for part in ("encoder", "head"):
+        probes, start, ratio = (getattr(v, part) for v in (ensemble.probes, ensemble.start, ensemble.log_ratio))
+        if probes is None or probes.width == 0:
+            found.append(None)
+            continue
+        ratios = log_density_ratios(probes, start, ratio, getattr(scales, part))
+        found.append(summarise(ratios, displacements(probes, start)))
+    return found[0], found[1]
+
+
+@dataclass(frozen=True)
+class Check:
+    """An inequality of the theory, measured: ``left <= right`` within the error of the estimates."""
+
+    left: float
+    right: float
+    holds: bool
+
+
+def talagrand(found: Divergence, scale: float = 1.0) -> Check:
+    """W2^2 <= 2 s^2 KL (Talagrand), tested through W2 of the probes against their starts.
+
+    The exact distance of the two samples is at most the displacement; the law's own distance is
+    estimated by it from above, so ``left`` is E|omega_t - omega_0|^2 and a failure proves nothing,
+    while ``holds`` proves (up to sampling) that the inequality does.
+    """
+    right = 2 * scale**2 * (found.kl.value + 2 * np.nan_to_num(found.kl.stderr))
+    left = found.displacement**2
+    return Check(left, float(right), bool(left <= right))
+
+
+def feature_displacement(z_start: Any, z_end: Any, alpha: float, found: Divergence) -> Check:
+    """|Z_nu(x, 1) - x| <= alpha sqrt(2 KL(nu || nu_0)) for |sigma0| <= 1 (theory, section 7).
+
+    A statement on the limit law: a finite network adds the sampling error of its L M particles.
+    """
+    moved = np.linalg.norm(np.asarray(z_end, np.float64) - np.asarray(z_start, np.float64), axis=-1)
+    right = alpha * np.sqrt(2 * max(0.0, found.kl.value + 2 * np.nan_to_num(found.kl.stderr)))
+    return Check(float(moved.max()), float(right), bool(moved.max() <= right))
+
+
+def model_displacement(start: Particles, end: Particles) -> float:
+    """Root mean squared distance of the network's own particles from their starts, for any optimiser."""
+    return float(np.sqrt(displacements(end, start).mean()))
+
+
+def stacked(particles: Particles) -> np.ndarray:
+    """Particles as plain vectors (out, w, b), shape (..., P, dimension)."""
+    parts = [particles.out, particles.w] + ([] if particles.b is None else [particles.b[..., None]])
+    return np.concatenate([np.asarray(jax.device_get(p), np.float64) for p in parts], axis=-1)

@@ -1,0 +1,111 @@
+"""The landscape seen by a new particle, and the network as an ensemble of shallow ones ([L20]; theory, section 10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ..flow import adjoint
+from ..flow.adjoint import layer_particles
+from ..model import Particles, ScaledResNet, scaling
+from ..model.depth import vector_field
+from ..model.particles import particle_sum
+from .precision import cast, double_precision
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """The first variation at random places: what adding a little mass there does to the loss.
+
+    Args:
+        lowest_encoder, lowest_head: most negative value over the random probes. At a stationary point
+            of full support it is 0, and every local minimum is global ([L20]).
+        spread_encoder, spread_head: standard deviation over the probes, the scale to hold it against.
+        depth: depth s of the encoder's lowest probe.
+    """
+
+    lowest_encoder: float
+    spread_encoder: float
+    lowest_head: float
+    spread_head: float
+    depth: float
+
+
+def landscape(model: ScaledResNet, x: Any, y: Any, *, probes: int = 256, seed: int = 0) -> Landscape:
+    """Most negative first variation of the squared loss over ``probes`` Gaussian places per layer."""
+    with double_precision():
+        network = cast(model, np.float64)
+        x, y = jnp.asarray(x, jnp.float64), jnp.asarray(y, jnp.float64)
+        sweep = adjoint(network, x)
+        residual = (sweep.f - y) / x.shape[0]
+        p = network.alpha * network.beta * jnp.einsum("nc,lncd->lnd", residual, sweep.q[1:])
+        k_encoder, k_head = jax.random.split(jax.random.key(seed))
+        state, bias = x.shape[-1] if network.embedding is None else sweep.z.shape[-1], network.encoder.b is not None
+
+        def draw(key: Array, outputs: int) -> Particles:
+            return Particles.gaussian(key, (probes,), state=state, outputs=outputs, bias=bias, dtype=jnp.float64)
+
+        places = draw(k_encoder, state)
+        values = np.asarray(
+            jax.lax.map(lambda zp: _first_variation(network, places, *zp), (sweep.z[:-1], p))
+        )  # (L, probes)
+        low = np.unravel_index(np.argmin(values), values.shape)
+        if network.head is None:
+            head = np.zeros(1)
+        else:
+            spots = draw(k_head, y.shape[1])
+            head = np.asarray(_first_variation(network, spots, sweep.z[-1], network.beta * residual))
+    return Landscape(
+        float(values.min()),
+        float(values.std()),
+        float(head.min()),
+        float(head.std()),
+        float(low[0]) / model.depth,
+    )
+
+
+def _first_variation(network: ScaledResNet, places: Particles, z: Array, p: Array) -> Array:
+    """sum_i (p_i . out) sigma0(w . z_i + b) at each place."""
+    single = jax.vmap(lambda place: jnp.sum(p * particle_sum(place, z, network.sigma)))
+    return single(jax.tree.map(lambda leaf: leaf[:, None], places))
+
+
+@eqx.filter_jit
+def _paths(network: ScaledResNet, x: Array) -> tuple[Array, Array, Array]:
+    z = network.embed(x)
+    shallow = network.read(z)
+    h = scaling.depth_step(network.depth)
+
+    def add(total: Array, layer: Particles) -> tuple[Array, None]:
+        one = network.read(z + h * vector_field(layer, z, network.sigma, network.alpha))
+        return total + one - shallow, None
+
+    total, _ = jax.lax.scan(add, jnp.zeros_like(shallow), layer_particles(network))
+    return network(x), shallow, total
+
+
+def first_order_share(model: ScaledResNet, x: Any) -> float:
+    """How much of f - f_0 is explained by paths through a single block.
+
+        1 - |f - f_0 - sum_l (f_l - f_0)|^2 / |f - f_0|^2
+
+    f_0 reads the input directly, f_l passes through block l alone. 1 means that the deep network is an
+    ensemble of shallow ones ([L20]); negative values mean that the sum of single paths is worse than none.
+
+    >>> import jax
+    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=5, alpha=0.01)
+    >>> first_order_share(model, np.eye(2)) > 0.999
+    True
+    """
+    with double_precision():
+        f, shallow, total = _paths(cast(model, np.float64), jnp.asarray(x, jnp.float64))
+        gap = np.asarray(f - shallow)
+        rest = gap - np.asarray(total)
+    scale = float(np.sum(gap**2))
+    return float(1 - np.sum(rest**2) / scale) if scale > 0 else float("nan")
