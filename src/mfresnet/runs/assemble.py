@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,6 +205,7 @@ def _probes(config: Config) -> tuple[int, int]:
 def data_facts(split: Split) -> dict[str, Any]:
     """What ``config.json`` says of the data."""
     train = split.train
+    content = hashlib.sha256(b"".join(array.tobytes() for array in data_arrays(split).values()))
     return {
         "name": train.name,
         "n": len(train.x),
@@ -214,6 +216,7 @@ def data_facts(split: Split) -> dict[str, Any]:
         "classes": [str(c) for c in train.classes],
         "transform": split.transform.describe(),
         "notes": list(split.notes),
+        "sha256": content.hexdigest(),
     }
 
 

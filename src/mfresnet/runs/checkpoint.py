@@ -37,8 +37,8 @@ def leaf_names(tree: Any) -> list[str]:
 def save(folder: Path, step: int, state: Any, facts: Mapping[str, Any]) -> Path:
     """Write the checkpoint of ``step``; ``facts`` (JSON) travel in its header."""
     leaves = jax.tree.leaves(eqx.filter(state, eqx.is_array))
-    # bfloat16 has no NumPy type of its own: safetensors takes ml_dtypes' as it is
-    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in zip(leaf_names(state), leaves, strict=True)}
+    # np.ascontiguousarray would give a scalar an axis
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in zip(leaf_names(state), leaves, strict=True)}
     data = tensors_bytes(arrays, metadata={"facts": json.dumps(dict(facts))})
     place, temporary = folder / f"step-{step:09d}", folder / f".step-{step:09d}.tmp"
     with writing(place):
@@ -106,26 +106,45 @@ def restore(like: T, arrays: Mapping[str, np.ndarray]) -> T:
     for name, leaf in zip(names, leaves, strict=True):
         value = arrays.get(name)
         if value is None or value.shape != leaf.shape or value.dtype != leaf.dtype:
-            what = "is missing" if value is None else f"has shape {value.shape}, not {leaf.shape}"
+            what = "is missing" if value is None else f"is {_kind(value)}, not {_kind(leaf)}"
             raise MfresnetError(f"array {name!r} of the checkpoint {what}: it belongs to another configuration.")
         found.append(jax.numpy.asarray(value))
     return eqx.combine(jax.tree.unflatten(structure, found), static)
 
 
-def latest(folder: Path, like: T, say: Callable[[str], None]) -> tuple[T, dict[str, Any]]:
-    """The newest sound checkpoint; damaged ones are named aloud and passed over.
+def _kind(array: Any) -> str:
+    return f"{array.dtype} of shape {array.shape}"
+
+
+def latest(folder: Path, like: T, say: Callable[[str], None]) -> tuple[T, dict[str, Any]] | None:
+    """The newest sound checkpoint, or None where none was written yet; damaged ones are named aloud and passed over.
 
     Raises:
-        MfresnetError: none is sound.
+        MfresnetError: there are checkpoints and all are damaged, or they belong to another configuration.
     """
-    for step in reversed(steps(folder)):
+    found = steps(folder)
+    for step in reversed(found):
         try:
             arrays, facts = read(folder, step)
         except MfresnetError as error:
-            say(f"{error} The one before it is used.")
+            say(f"{error} The one before it is used." if step != found[0] else str(error))
             continue
         return restore(like, arrays), facts
-    raise MfresnetError(f"no sound checkpoint is left in {str(folder)!r}: start again with --overwrite.")
+    if found:
+        raise MfresnetError(f"no sound checkpoint is left in {str(folder)!r}: train again with --overwrite.")
+    return None
+
+
+def discard_after(folder: Path, step: int) -> None:
+    """Remove what a resumed run makes again: checkpoints after ``step`` (damaged ones) and half-written ones.
+
+    Left in place, a damaged checkpoint would count among the newest, and `prune` would keep it for a sound one.
+    """
+    for later in steps(folder):
+        if later > step:
+            shutil.rmtree(folder / f"step-{later:09d}", ignore_errors=True)
+    for temporary in folder.glob(".step-*.tmp"):
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def prune(folder: Path, keep: set[int], newest: int = 2) -> None:

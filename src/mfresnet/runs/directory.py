@@ -11,6 +11,7 @@ report.html       the picture
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from safetensors.numpy import save as tensors_bytes
 
 from ..errors import MfresnetError
 from .files import plain, read_json, write_bytes, write_json, writing
+
+PARTS = ("config", "versions")  # what every config.json of a run holds
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def how_to_resume(self) -> str:
+        """The command that continues the run, for messages."""
+        return f"`mfresnet resume {shlex.quote(str(self.path))}`"
+
+    @property
     def metrics_file(self) -> Path:
         """The live metrics."""
         return self.path / "metrics.jsonl"
@@ -47,17 +55,16 @@ class RunDirectory:
         Raises:
             MfresnetError: something is there already and ``overwrite`` is off, or it is no run.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            if not (path / "config.json").is_file():
-                raise MfresnetError(f"{str(path)!r} exists and is no run directory: choose another --out.")
-            if not overwrite:
-                raise MfresnetError(
-                    f"run directory {str(path)!r} exists: continue it with `mfresnet resume {path}`, "
-                    "replace it with --overwrite, or choose another --out."
-                )
-            with writing(path):
-                shutil.rmtree(path)
         with writing(path):
+            if path.exists() and not (path.is_dir() and _is_bare(path)):
+                if not _is_run(path):
+                    raise MfresnetError(f"{str(path)!r} exists and is no run directory: choose another --out.")
+                if not overwrite:
+                    raise MfresnetError(
+                        f"run directory {str(path)!r} exists: continue it with {cls(path).how_to_resume}, "
+                        "replace it with --overwrite, or choose another --out."
+                    )
+                _empty(path)
             path.mkdir(parents=True, exist_ok=True)
             (path / "checkpoints").mkdir(exist_ok=True)
             (path / "arrays").mkdir(exist_ok=True)
@@ -76,8 +83,15 @@ class RunDirectory:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The content of ``config.json``."""
-        return read_json(self.path / "config.json")
+        """The content of ``config.json``.
+
+        Raises:
+            MfresnetError: it is damaged.
+        """
+        value = read_json(self.path / "config.json")
+        if not all(isinstance(value.get(part), dict) for part in PARTS):
+            raise MfresnetError(f"{str(self.path / 'config.json')!r} is damaged: it needs {' and '.join(PARTS)}.")
+        return value
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -95,11 +109,15 @@ class RunDirectory:
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write ``arrays/NAME.safetensors``."""
-        data = tensors_bytes({key: np.ascontiguousarray(value) for key, value in arrays.items()})
+        data = tensors_bytes({key: np.asarray(value, order="C") for key, value in arrays.items()})
         write_bytes(self.path / "arrays" / f"{name}.safetensors", data)
 
+    def has_arrays(self, name: str) -> bool:
+        """Whether ``arrays/NAME.safetensors`` was written."""
+        return (self.path / "arrays" / f"{name}.safetensors").is_file()
+
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of ``metrics.jsonl``; a torn last line is left out."""
+        """The rows of ``metrics.jsonl``; torn lines are left out."""
         return read_rows(self.metrics_file)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -107,26 +125,55 @@ class RunDirectory:
         with writing(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(plain(row)) + "\n")
 
-    def truncate_metrics(self, step: int) -> None:
-        """Drop the rows after ``step``: they are made again by a resumed run."""
+    def truncate_metrics(self, step: int) -> list[dict[str, Any]]:
+        """Drop torn lines and the rows after ``step``, which a resumed run makes again; returns the rows left."""
         rows = [row for row in self.metrics() if row["step"] <= step]
         write_bytes(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        return rows
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file up to the first torn line; a missing file has none."""
+    """Rows of a JSON-lines file without its torn lines; a missing file has none."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise MfresnetError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
     rows: list[dict[str, Any]] = []
-    if not path.exists():
-        return rows
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text.split("\n"):
         try:
             row = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(row, dict) or "step" not in row:
-            break
-        rows.append(row)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
     return rows
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a run lives there: many programs write a file named config.json, and theirs must not be removed."""
+    try:
+        value = read_json(path / "config.json")
+    except MfresnetError:
+        return False
+    return all(part in value for part in PARTS)
+
+
+def _is_bare(path: Path) -> bool:
+    """Whether a directory is empty, or holds no more than a run that was killed before it began."""
+    inside = {item.name: item for item in path.iterdir()}
+    empty = all(not any(inside[name].iterdir()) for name in ("arrays", "checkpoints") if name in inside)
+    return inside.keys() <= {"arrays", "checkpoints", ".config.json.tmp"} and empty
+
+
+def _empty(path: Path) -> None:
+    """Remove what is in a run directory, config.json last: killed half-way it is still known as a run."""
+    for item in sorted(path.iterdir(), key=lambda item: item.name == "config.json"):
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item)
+        else:
+            item.unlink()
 
 
 def fresh_path(parent: Path, name: str) -> Path:

@@ -22,29 +22,41 @@ def first_bad_step(losses: np.ndarray, start: float) -> int | None:
     return int(np.argmax(bad)) if bad.any() else None
 
 
-def likely_cause(job: Job, state: TrainState) -> str:
-    """Why this run diverged, as far as can be told from its last good state, and what to change.
+def stable_step(job: Job, state: TrainState) -> float | None:
+    """2 n / (beta^2 lambda_max(G)), in units of training time, at the start or the last good state, whichever is less.
 
-    A plain step of the flow is stable below 2 n / (beta^2 lambda_max(G)) (theory, section 3).
+    A plain step of the flow is stable below it (theory, section 3). None where the network has no finite Gram matrix.
     """
-    config = job.config.train
+    trained, rates = job.trainer.trained, job.trainer.options.rates
+    found = [float(decay_rate(s.model, trained, job.train.x[:SAMPLE], rates)) for s in (job.state, state)]
+    finite = [rate for rate in found if 0 < rate < np.inf]
+    return 2 / (max(finite) * job.unit) if finite else None
+
+
+def likely_cause(job: Job, state: TrainState, loss: float) -> str:
+    """Why this run diverged, as far as can be told from its last good state and its loss, and what to change."""
+    config, model = job.config.train, job.config.model
+    if not np.isfinite(loss):
+        return (
+            f"the loss is not finite before the first step; lower model.alpha ({model.alpha:g}), "
+            f"model.beta ({model.beta:g}) or the scales in model.initial, or set --train.precision float64."
+        )
     if config.rule == "gradient-flow" and config.solver == "adaptive":
         return (
             f"the adaptive solver (tolerance {config.tolerance:g}) could not follow the flow; lower model.alpha "
-            f"({job.config.model.alpha:g}) or model.beta ({job.config.model.beta:g}), or set --train.precision float64."
+            f"({model.alpha:g}) or model.beta ({model.beta:g}), or set --train.precision float64."
         )
     if config.rule not in ("gradient-flow", "sgd", "momentum"):
         return f"the steps are too long; lower --train.learning-rate (now {config.learning_rate:g})."
-    rate = float(decay_rate(state.model, job.trainer.trained, job.train.x[:SAMPLE], job.trainer.options.rates))
-    limit = 2 / (rate * job.unit)
-    if config.rule == "gradient-flow":
-        step = config.time / config.steps
-        cure = f"set --train.steps {int(config.time / (0.5 * limit)) + 1} or --train.solver adaptive."
-    else:
-        step = config.learning_rate
-        cure = f"set --train.learning-rate {0.5 * limit:.2g} or lower."
-    verdict = "beyond" if step > limit else "near or below"
+    flowing = config.rule == "gradient-flow"
+    step, limit = config.time / config.steps if flowing else config.learning_rate, stable_step(job, state)
+    better = 0.5 * min(step, limit or step)
+    cure = f"set --train.learning-rate {better:.2g} or lower."
+    if flowing:
+        cure = f"set --train.steps {int(config.time / better) + 1} or --train.solver adaptive."
+    if limit is None or step <= limit:
+        return f"a step of {step:.3g} (in units of {config.time_unit}) is too long for this network; {cure}"
     return (
-        f"a step of {step:.3g} {config.time_unit} is {verdict} the stable 2n/(beta^2 lambda_max(G)) = {limit:.3g} "
-        f"of the last good state; {cure}"
+        f"a step of {step:.3g} is longer than the stable 2n/(beta^2 lambda_max(G)) = {limit:.3g} "
+        f"(both in units of {config.time_unit}); {cure}"
     )

@@ -55,7 +55,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON; numbers that are not finite become null, which every reader knows."""
-    write_bytes(path, (json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"))  # a file name that is no UTF-8 stays valid JSON
 
 
 def plain(value: Any) -> Any:
@@ -81,8 +82,10 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MfresnetError(f"{str(path)!r} does not exist: {str(path.parent)!r} is no run directory.") from error
-    except (OSError, ValueError) as error:
-        raise MfresnetError(f"{str(path)!r} cannot be read: {error}.") from error
+    except OSError as error:
+        raise MfresnetError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise MfresnetError(f"{str(path)!r} is damaged: it is no JSON ({error}).") from error
     if not isinstance(value, dict):
-        raise MfresnetError(f"{str(path)!r} holds no JSON object.")
+        raise MfresnetError(f"{str(path)!r} is damaged: it holds no JSON object.")
     return value

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +21,15 @@ import numpy as np
 from tqdm import tqdm
 
 from ..config import Config, build
-from ..data import load
+from ..data import describe_datasets, load
+from ..errors import MfresnetError
 from ..flow import TrainState, evaluate
 from . import checkpoint
 from .assemble import Job, assemble, data_arrays, data_facts
 from .directory import RunDirectory
 from .divergence import first_bad_step, likely_cause
 from .environment import environment
+from .files import plain
 from .portrait import portrait
 
 Say = Callable[[str], None]
@@ -32,7 +37,8 @@ Say = Callable[[str], None]
 
 def say_aloud(message: str) -> None:
     """Messages go to the error stream: the output stream carries results."""
-    print(message, file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody listens any more: no reason to stop training
+        print(message, file=sys.stderr, flush=True)
 
 
 def train(
@@ -53,32 +59,38 @@ def train(
         split = load(config.data, config.seed)
         job = assemble(config, split)
         run = RunDirectory.create(out, overwrite=overwrite)
-        run.write_config(
-            {
-                "config": job.config.model_dump(),
-                "data": data_facts(split),
-                "command": command,
-                "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                **environment(),
-            }
-        )
-        run.write_arrays("data", data_arrays(split))
-        for note in split.notes:
-            say(note)
-        return _Driver(run, job, quiet, say).drive(job.state, wall_s=0.0, fresh=True)
+        with stoppable(run):
+            run.write_config(
+                {
+                    "config": job.config.model_dump(),
+                    "data": data_facts(split),
+                    "command": command,
+                    "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                    **environment(),
+                }
+            )
+            run.write_arrays("data", data_arrays(split))
+            for note in split.notes:
+                say(note)
+            return _Driver(run, job, quiet, say).drive(job.state, wall_s=0.0)
 
 
 def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str, Any]:
     """Continue a run from its newest sound checkpoint; the result equals the uninterrupted run's to the bit.
 
     Raises:
-        MfresnetError: no run there, or no sound checkpoint left.
+        MfresnetError: no run there, no sound checkpoint left, or data and settings that are no longer the run's.
     """
     run = RunDirectory.open(path)
-    if run.summary.get("status") == "completed":
-        say(f"{str(path)!r} is completed already: nothing to do.")
-        return run.summary
     stored = run.config
+    try:
+        summary = run.summary
+    except MfresnetError as error:
+        say(f"{error} It is made again.")
+        summary = {}
+    if summary.get("status") == "completed":
+        say(f"{str(path)!r} is completed already: nothing to do.")
+        return summary
     config = build(stored["config"])
     changed = [
         f"{name} {old} -> {new}"
@@ -87,11 +99,48 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str
     ]
     if changed:
         say(f"versions differ from the run's ({', '.join(changed)}): numbers may differ in the last bits.")
-    with precision(config):
+    with precision(config), stoppable(run):
         job = assemble(config, load(config.data, config.seed))
-        state, facts = checkpoint.latest(run.checkpoints, job.state, say)
-        run.truncate_metrics(int(state.step))
-        return _Driver(run, job, quiet, say).drive(state, wall_s=facts["wall_s"], fresh=False)
+        check_data(stored, job, say)
+        found = checkpoint.latest(run.checkpoints, job.state, say)
+        if found is None:
+            say("no checkpoint was written yet: starting from the first step.")
+        state, facts = found or (job.state, {})
+        if facts.get("config", fingerprint(stored["config"])) != fingerprint(stored["config"]):
+            raise MfresnetError(
+                f"the settings in {str(path / 'config.json')!r} were changed since the run began: "
+                "put them back, or train them as a new run."
+            )
+        checkpoint.discard_after(run.checkpoints, int(state.step))
+        if not run.has_arrays("data"):
+            run.write_arrays("data", data_arrays(job.split))
+        return _Driver(run, job, quiet, say).drive(state, wall_s=facts.get("wall_s", 0.0))
+
+
+def check_data(stored: Mapping[str, Any], job: Job, say: Say) -> None:
+    """Refuse to continue on a file that changed; the sum of generated data may differ between machines."""
+    now, then = data_facts(job.split), stored.get("data", {})
+    if now["sha256"] == then.get("sha256", now["sha256"]):
+        return
+    if now["name"] not in dict(describe_datasets()):
+        raise MfresnetError(
+            f"the data of {now['name']!r} changed since the run began: put the file back as it was, or train a new run."
+        )
+    say(f"the data set {now['name']!r} is not the run's to the bit on this machine: numbers may differ.")
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """A short name for settings: a checkpoint carries it, so that it is continued under its own only."""
+    return hashlib.sha256(json.dumps(plain(settings), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def stoppable(run: RunDirectory) -> Iterator[None]:
+    """A Ctrl-C inside says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"stopped: go on with {run.how_to_resume}.") from stop
 
 
 @contextmanager
@@ -122,7 +171,8 @@ class _Stop:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        self.say("stopping at the next checkpoint; once more to stop at once")
+        with suppress(RuntimeError):  # the signal came while the stream was being written to
+            self.say("stopping at the next checkpoint; once more to stop at once")
 
     @contextmanager
     def installed(self) -> Iterator[_Stop]:
@@ -147,8 +197,13 @@ class _Driver:
     quiet: bool
     say: Say
 
-    def drive(self, state: TrainState, *, wall_s: float, fresh: bool) -> dict[str, Any]:
-        """Train to the end, to a stop or to a divergence; returns the summary."""
+    @cached_property
+    def settings(self) -> str:
+        """The fingerprint of the run's settings as they were written."""
+        return fingerprint(self.run.config["config"])
+
+    def drive(self, state: TrainState, *, wall_s: float) -> dict[str, Any]:
+        """Train from ``state`` to the end, to a stop or to a divergence; returns the summary."""
         job, config = self.job, self.job.config
         steps, every = config.train.steps, config.record.metrics_every
         keep = snapshot_steps(steps, every, config.record.snapshots)
@@ -158,27 +213,23 @@ class _Driver:
         def wall() -> float:
             return time.perf_counter() - begun
 
-        if fresh:
-            self.save(state, wall())
-            row = self.record(state, wall())
-        else:
-            row = self.run.metrics()[-1]
-        start_loss = self.run.metrics()[0]["train.loss"]
         done = int(state.step)
+        self.save(state, wall())
+        row = self.begin(state, wall())
+        start_loss = row["train.loss"] if done == 0 else self.row(job.state, 0.0)["train.loss"]
+        bad = None if np.isfinite(row["train.loss"]) else 0
         bar = tqdm(total=steps, initial=done, unit="step", disable=True if self.quiet else None, dynamic_ncols=True)
         with _Stop(self.say).installed() as stop, bar:
             self.show(bar, row)
-            while done < steps and not stop.asked:
+            while bad is None and done < steps and not stop.asked:
                 count = min(every, steps - done)
                 after, losses = job.trainer.advance(state, job.train, job.key, jnp.asarray(count), every)
-                bad = first_bad_step(np.asarray(losses)[:count], start_loss)
-                row = {} if bad is not None else self.row(after, wall())
-                if bad is None and not np.isfinite(row["train.loss"]):
-                    bad = count
+                ahead = self.row(after, wall())
+                bad = first_bad_step(np.append(np.asarray(losses)[:count], ahead["train.loss"]), start_loss)
                 if bad is not None:
                     self.save(state, wall())
-                    return self.diverged(state, done + bad, wall())
-                state, done = after, done + count
+                    break
+                state, row, done = after, ahead, done + count
                 self.run.append_metrics(row)
                 bar.update(count)
                 self.show(bar, row)
@@ -187,13 +238,26 @@ class _Driver:
                     self.save(state, wall())
                     checkpoint.prune(self.run.checkpoints, keep)
                     saved_at = time.perf_counter()
-        if done < steps:
-            return self.finish(state, row, "interrupted", wall())
-        return self.finish(state, row, "completed", wall())
+        if bad is not None:
+            return self.diverged(state, row, done + bad, wall())
+        return self.finish(state, row, "completed" if done == steps else "interrupted", wall())
 
     def save(self, state: TrainState, wall_s: float) -> None:
-        """Write a checkpoint."""
-        checkpoint.save(self.run.checkpoints, int(state.step), state, {"wall_s": wall_s})
+        """Write a checkpoint, unless this step has one."""
+        step = int(state.step)
+        if step not in checkpoint.steps(self.run.checkpoints):
+            checkpoint.save(self.run.checkpoints, step, state, {"wall_s": wall_s, "config": self.settings})
+
+    def begin(self, state: TrainState, wall_s: float) -> dict[str, Any]:
+        """The metrics at the first state of this process; rows that belong after it are made again."""
+        step, every = int(state.step), self.job.config.record.metrics_every
+        row, rows = self.row(state, wall_s), self.run.truncate_metrics(step)
+        if not rows or rows[-1]["step"] < step:
+            self.run.append_metrics(row)
+            rows.append(row)
+        if lost := -(-step // every) + 1 - len(rows):
+            self.say(f"metrics.jsonl has lost {lost} rows: its curves will have a gap, training does not depend on it.")
+        return row
 
     def row(self, state: TrainState, wall_s: float) -> dict[str, Any]:
         """The metrics at a state."""
@@ -204,12 +268,6 @@ class _Driver:
         for name, data in (("train", job.train), ("test", job.test)):
             loss, error = evaluate(state.model, data, config.train.loss, job.split.train.task)
             row |= {f"{name}.loss": float(loss), f"{name}.error": float(error)}
-        return row
-
-    def record(self, state: TrainState, wall_s: float) -> dict[str, Any]:
-        """Append the metrics at a state."""
-        row = self.row(state, wall_s)
-        self.run.append_metrics(row)
         return row
 
     @staticmethod
@@ -236,18 +294,16 @@ class _Driver:
         summary = self.summary(row, status, wall_s)
         self.run.write_summary(summary)
         if status == "interrupted":
-            self.say(f"interrupted at step {row['step']}: go on with `mfresnet resume {self.run.path}`")
+            self.say(f"interrupted at step {row['step']}: go on with {self.run.how_to_resume}")
         return summary
 
-    def diverged(self, state: TrainState, step: int, wall_s: float) -> dict[str, Any]:
+    def diverged(self, state: TrainState, row: dict[str, Any], step: int, wall_s: float) -> dict[str, Any]:
         """Write and say what happened, why, and what to change; ``state`` is the last good one."""
-        message = (
-            f"training diverged at step {step}: {likely_cause(self.job, state)} "
-            f"The last good checkpoint is step {int(state.step)}."
-        )
+        message = f"training diverged at step {step}: {likely_cause(self.job, state, row['train.loss'])}"
+        if np.isfinite(row["train.loss"]):
+            message += f" The last good checkpoint is step {int(state.step)}."
+            self.run.write_arrays("portrait", portrait(self.job.state.model, state.model, self.job.split))
         self.say(message)
-        row = self.row(state, wall_s)
         summary = self.summary(row, "diverged", wall_s) | {"diverged.step": step, "diverged.message": message}
-        self.run.write_arrays("portrait", portrait(self.job.state.model, state.model, self.job.split))
         self.run.write_summary(summary)
         return summary
