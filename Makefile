@@ -1,0 +1,72 @@
+# Everything starts from a machine with Python >= 3.11 and make; the rest is set up in .venv.
+#   PYTHON=...     the interpreter to build .venv with
+#   PIP_FLAGS=...  passed to every `pip install`
+#   TESTS=...      what `make test` runs (default: tests and the examples in src)
+#   WORKERS=...    test processes side by side
+
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
+PIP_FLAGS ?=
+TESTS ?= tests src
+WORKERS ?= 2
+
+BIN := .venv/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_FLAGS)
+SOURCES := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test slow bench lint clean
+.DELETE_ON_ERROR:
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */make \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+
+demo: .venv/.run  ## set up, then train a mean-field ResNet on two spirals into runs/demo
+	@$(BIN)/mfresnet train two-spirals --out runs/demo --overwrite
+
+test: .venv/.test .venv/.browser  ## set up, then run the tests and the documentation's examples
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --doctest-modules $(TESTS)
+
+slow: .venv/.test .venv/.browser  ## the scientific checks that take minutes
+	@$(BIN)/python -m pytest -m slow --timeout 3600 tests
+
+bench: .venv/.bench  ## mfresnet beside eager PyTorch, memory against depth, start-up; into benchmarks/results
+	@$(BIN)/python benchmarks/train.py
+
+lint: .venv/.dev  ## style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+clean:  ## remove what make has made: the environment, caches, runs
+	@rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis runs src/*.egg-info
+	@find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# --- set-up: a stamp says what .venv holds already ------------------------------------------------
+
+.venv/.made:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with make PYTHON=..." >&2; exit 1; }
+	@PYTHON="$(PYTHON)" sh tools/environment.sh
+	@touch $@
+
+.venv/.run: .venv/.made $(SOURCES)
+	@echo "setting up .venv: mfresnet and what it needs (once, a minute or two)"
+	@$(INSTALL) --editable .
+	@touch $@
+
+.venv/.test: .venv/.run
+	@echo "setting up .venv: the test tools (once)"
+	@$(INSTALL) --editable '.[test]'
+	@touch $@
+
+.venv/.dev: .venv/.test
+	@echo "setting up .venv: the development tools (once)"
+	@$(INSTALL) --editable '.[test,dev]'
+	@touch $@
+
+.venv/.bench: .venv/.run
+	@echo "setting up .venv: PyTorch, to compare with (once, large)"
+	@$(INSTALL) --editable '.[bench]'
+	@touch $@
+
+.venv/.browser: .venv/.made
+	@sh tools/browser.sh
+	@touch $@
