@@ -170,7 +170,9 @@ def talagrand(found: Divergence, scale: float = 1.0) -> Check:
 def feature_displacement(z_start: Any, z_end: Any, alpha: float, found: Divergence) -> Check:
     """|Z_nu(x, 1) - x| <= alpha sqrt(2 KL(nu || nu_0)) for |sigma0| <= 1 (theory, section 7).
 
-    A statement on the limit law: a finite network adds the sampling error of its L M particles.
+    A statement on the limit law, in which the start leaves x where it is. A finite network adds the
+    sampling error of its L M particles; ``z_start`` is therefore *its* state at s = 1 at the start of
+    training, which carries most of that error too, and ``z_end`` the one now.
     """
     moved = np.linalg.norm(np.asarray(z_end, np.float64) - np.asarray(z_start, np.float64), axis=-1)
     right = alpha * np.sqrt(2 * max(0.0, found.kl.value + 2 * np.nan_to_num(found.kl.stderr)))

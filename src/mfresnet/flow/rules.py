@@ -45,7 +45,7 @@ def moved_by(tree: Any, velocity: Any, h: float | Array) -> Any:
     return eqx.apply_updates(tree, jax.tree.map(lambda v: h * v, velocity))
 
 
-def log_determinants(curvature: Array | tuple[Array, Array], h: float) -> Array:
+def log_determinants(curvature: Array | tuple[Array, Array], h: float | Array) -> Array:
     """-log|det(I - h Hess Phi)| for each probe: the exact change of log-density of one Euler step.
 
     The Hessian of Phi in (out, (w, b)) is [[0, A], [A^T, B]], so the determinant is that of the Schur
@@ -57,7 +57,7 @@ def log_determinants(curvature: Array | tuple[Array, Array], h: float) -> Array:
     return -jnp.linalg.slogdet(schur)[1]
 
 
-def _advanced(ensemble: Ensemble, velocity: Probes, gain: LogRatio, h: float) -> Ensemble:
+def _advanced(ensemble: Ensemble, velocity: Probes, gain: LogRatio, h: float | Array) -> Ensemble:
     """Probes moved by ``h velocity``, log-densities by ``gain``."""
     log_ratio = jax.tree.map(jnp.add, ensemble.log_ratio, gain)
     return Ensemble(moved_by(ensemble.probes, velocity, h), ensemble.start, log_ratio)
@@ -66,7 +66,7 @@ def _advanced(ensemble: Ensemble, velocity: Probes, gain: LogRatio, h: float) ->
 class EulerFlow(Rule):
     """theta <- theta + h v(theta). The log-density change of each step is the exact log-determinant."""
 
-    h: float = eqx.field(static=True)
+    h: Array
     carries_probes: ClassVar[bool] = True
 
     def begin(self, moved: ScaledResNet) -> None:
@@ -81,13 +81,13 @@ class EulerFlow(Rule):
                 None if head is None else log_determinants(head, self.h),
             )
             ensemble = _advanced(ensemble, now.probes, gain, self.h)
-        return moved_by(model, now.model, self.h), ensemble, memory, now.loss, jnp.asarray(self.h)
+        return moved_by(model, now.model, self.h), ensemble, memory, now.loss, self.h
 
 
 class HeunFlow(Rule):
     """Heun's second-order step; the Laplacian is integrated along with it, to the same order."""
 
-    h: float = eqx.field(static=True)
+    h: Array
     carries_probes: ClassVar[bool] = True
 
     def begin(self, moved: ScaledResNet) -> None:
@@ -110,7 +110,7 @@ class HeunFlow(Rule):
             gain = jax.tree.map(lambda c: self.h * c, LogRatio(bend.encoder, bend.head))
             ensemble = _advanced(ensemble, mean(here.probes, there.probes), gain, self.h)
         model = moved_by(model, mean(here.model, there.model), self.h)
-        return model, ensemble, memory, here.loss, jnp.asarray(self.h)
+        return model, ensemble, memory, here.loss, self.h
 
 
 class AdaptiveFlow(Rule):
@@ -120,8 +120,8 @@ class AdaptiveFlow(Rule):
     remembered is the mean accepted step, with which the next interval starts.
     """
 
-    h: float = eqx.field(static=True)
-    tolerance: float = eqx.field(static=True, default=1e-3)
+    h: Array
+    tolerance: Array
     carries_probes: ClassVar[bool] = True
 
     def begin(self, moved: ScaledResNet) -> Array:
@@ -158,7 +158,7 @@ class AdaptiveFlow(Rule):
         memory = (self.h / accepted).astype(memory.dtype)
         # A solver that gave up is a divergence, which shows as a loss that is not finite.
         loss = jnp.where(solution.result == diffrax.RESULTS.successful, first.loss, jnp.nan)
-        return eqx.combine(params, rest), ensemble, memory, loss, jnp.asarray(self.h)
+        return eqx.combine(params, rest), ensemble, memory, loss, self.h
 
 
 def moved_dtype(moved: ScaledResNet) -> jnp.dtype:
@@ -189,10 +189,14 @@ class OptaxRule(Rule):
 
 
 def flow(solver: str, h: float, tolerance: float = 1e-3) -> Rule:
-    """The gradient flow advanced by ``h`` a step, by "adaptive", "heun" or "euler"."""
+    """The gradient flow advanced by ``h`` a step, by "adaptive", "heun" or "euler".
+
+    Step and tolerance are arrays: flows that differ only in them share one compiled program.
+    """
+    step = jnp.asarray(h, float)
     if solver == "adaptive":
-        return AdaptiveFlow(h, tolerance)
-    return {"heun": HeunFlow, "euler": EulerFlow}[solver](h)
+        return AdaptiveFlow(step, jnp.asarray(tolerance, float))
+    return {"heun": HeunFlow, "euler": EulerFlow}[solver](step)
 
 
 PRESETS = ("sgd", "momentum", "adam")

@@ -28,11 +28,11 @@ class Trainer(eqx.Module):
         batch_size: points of a mini-batch, or None for all.
 
     >>> import jax, numpy as np
-    >>> from mfresnet.flow import Batch, EulerFlow
+    >>> from mfresnet.flow import Batch, flow
     >>> from mfresnet.model import ScaledResNet, trainable
     >>> model = ScaledResNet.create(jax.random.key(0), inputs=2)
     >>> data = Batch(np.ones((4, 2), "f4"), np.ones((4, 1), "f4"), np.ones(4, "f4"))
-    >>> trainer = Trainer(EulerFlow(0.1), trainable(model))
+    >>> trainer = Trainer(flow("euler", 0.1), trainable(model))
     >>> state, losses = trainer.advance(trainer.begin(model, jax.random.key(1), 4), data, jax.random.key(2), 5, 5)
     >>> bool(losses[-1] < losses[0])
     True
