@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import MfresnetError
+from .errors import MfresnetError, unknown_name
 
 EXIT_OK, EXIT_DIVERGED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -25,22 +26,45 @@ class _Parser(argparse.ArgumentParser):
         raise MfresnetError(f"{message}; see `{self.prog} --help`.")
 
 
+class _Once(argparse.Action):
+    """Keeps a value; a second one is a mistake, where argparse would silently take the last."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
+        if getattr(namespace, self.dest, None) is not None:
+            parser.error(f"{option_string} is given twice")
+        setattr(namespace, self.dest, values)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 diverged, 2 bad input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(argv)
     except MfresnetError as error:
-        print(f"mfresnet: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("mfresnet: stopped; `mfresnet resume RUN` goes on from the last checkpoint.", file=sys.stderr)
+        return _fail(str(error))
+    except KeyboardInterrupt as stop:
+        print(f"mfresnet: {str(stop) or 'stopped.'}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of our output has seen enough; nothing may be written to it at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    except OSError as error:
+        where = f"{error.filename!r}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}.")
+    except Exception as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return _fail("out of memory: lower data.n, model.depth or model.width, or set --train.batch-size.")
+
+
+def _fail(message: str) -> int:
+    print(f"mfresnet: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_BAD_INPUT
 
 
 def _run(argv: list[str]) -> int:
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        raise unknown_name("command", argv[0], COMMANDS)
     parser = _Parser(
         prog="mfresnet",
         description="Deep residual networks in the mean-field regime: trained, measured, certified.",
@@ -64,13 +88,15 @@ def _run(argv: list[str]) -> int:
         return EXIT_OK
     if unknown:
         raise _unknown_argument(unknown[0], options.command)
-    return COMMANDS[options.command][2](options, argv)
+    code = COMMANDS[options.command][2](options, argv)
+    sys.stdout.flush()  # so that a closed pipe is noticed here
+    return code
 
 
 def _unknown_argument(argument: str, command: str) -> MfresnetError:
-    flags = ["--out", "--config", "--overwrite", "--quiet"]
+    flags = ["--quiet"] if command == "resume" else []
     if command == "train":
-        flags += [f"--{name}" for name in _setting_names()]
+        flags = ["--out", "--config", "--overwrite", "--quiet", *(f"--{name}" for name in _setting_names())]
     close = difflib.get_close_matches(argument.split("=")[0].replace("-", "_").replace("__", "--", 1), flags, n=2)
     hint = f"did you mean {' or '.join(close)}?" if close else f"see `mfresnet {command} --help`."
     return MfresnetError(f"unknown argument {argument!r}: {hint}")
@@ -90,7 +116,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("data", nargs="?", help="a data set's name or a file (the same as --data.name)")
     _output_arguments(parser)
-    parser.add_argument("--config", metavar="FILE", help="TOML file of settings; flags go before it")
+    parser.add_argument("--config", action=_Once, metavar="FILE", help="TOML file of settings; a flag beats it")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing run directory")
     groups: dict[str, Any] = {}
     for name, field in leaves():
@@ -100,6 +126,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         spellings = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
         group.add_argument(
             *spellings,
+            action=_Once,
             dest=f"set {name}",
             metavar="VALUE",
             default=argparse.SUPPRESS,
@@ -108,15 +135,21 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _output_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, metavar="RUN", help="run directory (default: runs/NAME)")
+    parser.add_argument("--out", action=_Once, type=Path, metavar="RUN", help="run directory (default: runs/NAME)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """The tree of settings: the TOML file, then the flags over it."""
-    from .config import merged, nested, read_toml
+    from .config import build, merged, nested, read_toml
 
-    tree = read_toml(options.config) if options.config else {}
+    tree: dict[str, Any] = {}
+    if options.config:
+        tree = read_toml(options.config)
+        try:
+            build(tree)
+        except MfresnetError as error:
+            raise MfresnetError(f"configuration file {options.config!r}: {error}") from error
     flat = {name[4:]: value for name, value in vars(options).items() if name.startswith("set ")}
     if options.data is not None:
         if "data.name" in flat:
@@ -140,7 +173,8 @@ def _train(options: argparse.Namespace, argv: list[str]) -> int:
 def _finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
     """Print what came out, write the report, and turn the status into an exit code."""
     rows = [("status", summary["status"])]
-    rows += [(name, f"{summary[name]:.4g}") for name in ("train.loss", "train.error", "test.error") if name in summary]
+    numbers = {name: summary[name] for name in ("train.loss", "train.error", "test.error") if name in summary}
+    rows += [(name, "not finite" if value is None else f"{value:.4g}") for name, value in numbers.items()]
     rows += [("test.n", str(summary["test.n"])), ("seconds", f"{summary['wall_s']:.1f}"), ("run", str(out))]
     if report:
         from .report import write_report
@@ -164,11 +198,12 @@ def _resume_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _resume(options: argparse.Namespace, argv: list[str]) -> int:
+    from .config import build
     from .runs import RunDirectory, resume
 
     summary = resume(options.run, quiet=options.quiet)
-    config = RunDirectory.open(options.run).config["config"]
-    return _finished(options.run, summary, report=config["record"]["report"])
+    config = build(RunDirectory.open(options.run).config["config"])
+    return _finished(options.run, summary, report=config.record.report)
 
 
 def _report(options: argparse.Namespace, argv: list[str]) -> int:

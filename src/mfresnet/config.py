@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from .errors import MfresnetError
+from .errors import MfresnetError, unknown_name
 
 
 class Section(BaseModel):
@@ -31,17 +31,19 @@ class DataConfig(Section):
     n: int | None = Field(
         None,
         ge=2,
+        le=10**15,
         description="training points (default: 1024 for generated sets, the whole training part for real ones)",
     )
     n_test: int | None = Field(
         None,
         ge=1,
+        le=10**15,
         description="test points (default: 1024 for generated sets, a quarter of the rows for real ones)",
     )
     transform: Literal["auto", "sphere", "lift", "max", "none"] = Field(
         "auto",
-        description="how inputs reach the unit ball: sphere x/|x|, lift (x,1)/|(x,1)|, max x/max|x|, "
-        "none; auto is the data set's own",
+        description="how inputs reach the unit ball: sphere x/|x|, lift (x,1)/|(x,1)|, max x/max|x| (each after "
+        "standardising real data), none; auto is the data set's own",
     )
     noise: float | None = Field(None, ge=0, description="noise of the generated inputs (default: the data set's own)")
     label_noise: float = Field(0.0, ge=0, le=0.5, description="share of training and test labels flipped at random")
@@ -85,12 +87,15 @@ class ModelConfig(Section):
     initial: InitialScaleConfig = Field(default_factory=InitialScaleConfig, description="initial standard deviations")
 
 
+RULES = ("gradient-flow", "sgd", "momentum", "adam")
+
+
 class TrainConfig(Section):
     """How the laws are moved."""
 
     rule: str = Field(
         "gradient-flow",
-        pattern=r"^(gradient-flow|sgd|momentum|adam|optax:[a-z_0-9]+)$",
+        pattern=rf"^({'|'.join(RULES)}|optax:[a-z_0-9]+)$",
         description="gradient-flow (Wasserstein), or an optimiser, mean-field scaled: sgd, momentum, adam, optax:NAME",
     )
     loss: Literal["squared", "logistic"] = Field(
@@ -138,6 +143,22 @@ class RecordConfig(Section):
     report: bool = Field(True, description="write report.html at the end")
 
 
+class DiagnosticsConfig(Section):
+    """What is measured while training."""
+
+    gram_every: int | None = Field(
+        None, ge=0, description="steps between Gram matrices (default: at the kept checkpoints; 0: never)"
+    )
+    gram_points: int = Field(
+        512, ge=2, le=20_000, description="training points of the Gram matrices, divided by the number of outputs"
+    )
+    kl_every: int | None = Field(
+        None, ge=0, description="steps between KL and displacement (default: every metrics row; 0: never)"
+    )
+    landscape: bool = Field(True, description="landscape check and first-order paths at the end")
+    control: bool = Field(False, description="also train with a frozen encoder: does the encoder matter?")
+
+
 class Config(Section):
     """The complete configuration of a training run."""
 
@@ -146,6 +167,7 @@ class Config(Section):
     model: ModelConfig = Field(default_factory=ModelConfig, description="model")
     train: TrainConfig = Field(default_factory=TrainConfig, description="training")
     record: RecordConfig = Field(default_factory=RecordConfig, description="recording")
+    diagnostics: DiagnosticsConfig = Field(default_factory=DiagnosticsConfig, description="diagnostics")
 
 
 def leaves(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -159,21 +181,20 @@ def leaves(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[
 
 
 def allowed(field: FieldInfo) -> str:
-    """The values a field accepts, in words: ``>= 1, <= 10`` or ``one of euler, rk4``."""
+    """The values a field accepts, in words: ``a whole number >= 1 and <= 10`` or ``one of euler, rk4``."""
     kind = field.annotation
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    parts = [
-        f"{sign} {getattr(rule, key):g}" for rule in field.metadata for key, sign in signs.items() if hasattr(rule, key)
+    found = [(sign, getattr(rule, key, None)) for rule in field.metadata for key, sign in signs.items()]
+    bounds = [
+        f"{sign} {bound if isinstance(bound, int) else f'{bound:g}'}" for sign, bound in found if bound is not None
     ]
-    return " and ".join(parts) or type_name(kind)
+    return f"{type_name(kind)} {' and '.join(bounds)}".strip()
 
 
 def type_name(kind: Any) -> str:
     """The type of a value in a word a user knows."""
-    if get_origin(kind) is Literal:
-        return "choice"
     names = [t for t in (get_args(kind) or (kind,)) if t is not type(None)]
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     return words.get(names[0], str(names[0]))
@@ -204,8 +225,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """The values of a TOML file; a missing or malformed file is one sentence."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise MfresnetError(f"configuration file {str(path)!r} cannot be read: {error}") from error
+    except OSError as error:
+        raise MfresnetError(f"configuration file {str(path)!r} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise MfresnetError(f"configuration file {str(path)!r} is no valid TOML: {error}.") from error
 
 
 def build(tree: Mapping[str, Any]) -> Config:
@@ -213,7 +236,7 @@ def build(tree: Mapping[str, Any]) -> Config:
 
     >>> build({"model": {"depth": 0}})
     Traceback (most recent call last):
-    mfresnet.errors.MfresnetError: model.depth = 0 is not allowed: give a value >= 1 and <= 1e+06.
+    mfresnet.errors.MfresnetError: model.depth = 0 is not allowed: give a whole number >= 1 and <= 1000000.
     """
     try:
         return Config.model_validate(tree)
@@ -227,17 +250,21 @@ def explain(error: ValidationError) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     fields = dict(leaves())
     if fault["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(name, fields, n=2, cutoff=0.6)
+        close = difflib.get_close_matches(name, [*fields, *Config.model_fields], n=2, cutoff=0.6)
         hint = f"did you mean {' or '.join(close)}?" if close else "see `mfresnet train --help` for the names."
         return f"unknown setting {name!r}: {hint}"
-    if name in fields:
-        value = fault["input"]
-        return (
-            f"{name} = {value!r} is not allowed: give a value {allowed(fields[name])}.".replace(
-                "a value one of", "one of"
-            )
-            .replace("a value a ", "a ")
-            .replace("a value true", "true")
-            .replace("a value text", "text")
-        )
-    return f"configuration {name or 'file'!r} is not allowed: {fault['msg']}."
+    value = _short(fault["input"])
+    if name not in fields:
+        return f"{name or 'the configuration'} = {value} is not allowed: give a table of settings."
+    if fault["type"] == "string_pattern_mismatch":
+        return str(unknown_name(name, fault["input"], [*RULES, "optax:NAME"]))
+    return f"{name} = {value} is not allowed: give {allowed(fields[name])}."
+
+
+def _short(value: Any) -> str:
+    """A value for a message: never longer than a line."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        text = "a huge number"
+    return text if len(text) <= 60 else f"{text[:57]}..."
