@@ -36,7 +36,8 @@ def block_length(n: int, outputs: int, block: int | None) -> int:
 def split(x: np.ndarray, length: int) -> list[np.ndarray]:
     """Blocks of equal length; the last is padded with its last row, so that one program serves all."""
     blocks = [x[start : start + length] for start in range(0, len(x), length)]
-    blocks[-1] = np.pad(blocks[-1], ((0, length - len(blocks[-1])), (0, 0)), mode="edge")
+    short = length - len(blocks[-1])
+    blocks[-1] = np.pad(blocks[-1], [(0, short)] + [(0, 0)] * (x.ndim - 1), mode="edge")
     return blocks
 
 

@@ -27,6 +27,9 @@ from .sweeps import check_euler, input_width, states_and_adjoints
 __all__ = ["Gram", "GramOperator", "gram", "gram_operator"]
 
 FEATURE_BYTES = 2**30  # features of all layers are kept when they fit in this, else computed again for each pair
+# A running sum over layers writes each pair of points once a layer; one product over the features (q s, v (z, 1)) of
+# all layers does not, but multiplies more. Below this many extra multiplications a layer it wins (measured).
+STACKED_EXTRA = 128
 CHUNK_BYTES = 2**25  # of the features of one group of particles, where depth shares the law
 
 
@@ -54,7 +57,9 @@ class _Block(NamedTuple):
 
     z: Array  # (L, b, D), states entering the layers
     q: Array  # (L, b C, D), adjoints leaving them
-    features: tuple[Array, Array] | None  # of `_layer_features`, (L, b, M) and (L, b C, M), where kept
+    # of `_layer_features`, (L, b, M) and (L, b C, M); or their products with q and (z, 1), (b C, L M (2 D + 1));
+    # None where they are computed again for each pair
+    features: tuple[Array, Array] | Array | None
     last: Array  # (b, D), states at s = 1
 
 
@@ -123,7 +128,7 @@ def gram(
     points = len(left) + (0 if right is None else len(right))
     with double_precision():
         cast_model = cast(model, dtype)
-        keep = not model.shared and points * _feature_bytes(model, outputs, dtype) <= FEATURE_BYTES
+        keep = _what_to_keep(model, outputs, points * dtype.itemsize)
         chunk = _chunk_width(model, length * outputs, dtype)
 
         def blocks(table: np.ndarray) -> Sequence[_Block]:
@@ -136,9 +141,16 @@ def gram(
     return Gram(encoder, head, total, outputs, () if right is not None else equal_rows_note(left))
 
 
-def _feature_bytes(model: ScaledResNet, outputs: int, dtype: np.dtype) -> int:
-    """Bytes of the layer features of one point."""
-    return (1 + outputs) * model.depth * model.encoder.width * dtype.itemsize
+def _what_to_keep(model: ScaledResNet, outputs: int, column_bytes: int) -> Literal["stacked", "layers", "none"]:
+    """Which features of the layers are kept; ``column_bytes`` is the size of one feature of every point."""
+    width, state = model.encoder.width, model.encoder.w.shape[-1]
+    if model.shared:
+        return "none"
+    stacked, separate = width * (2 * state + 1), 2 * width + 2 * state
+    fits = column_bytes * outputs * model.depth * stacked <= FEATURE_BYTES
+    if stacked <= separate + STACKED_EXTRA and fits:
+        return "stacked"
+    return "layers" if column_bytes * (1 + outputs) * model.depth * width <= FEATURE_BYTES else "none"
 
 
 def _chunk_width(model: ScaledResNet, rows: int, dtype: np.dtype) -> int:
@@ -148,12 +160,16 @@ def _chunk_width(model: ScaledResNet, rows: int, dtype: np.dtype) -> int:
 
 
 @partial(jax.jit, static_argnums=2)
-def _block(model: ScaledResNet, x: Array, keep: bool) -> _Block:
+def _block(model: ScaledResNet, x: Array, keep: str) -> _Block:
     z, q = states_and_adjoints(model, x)
     entering, leaving = z[:-1], q[1:].reshape(model.depth, -1, z.shape[-1])
     features = None
-    if keep:
-        features = jax.lax.map(lambda layer: _layer_features(model.sigma, *layer), (model.encoder, entering, leaving))
+    layers = (model.encoder, entering, leaving)
+    if keep == "layers":
+        features = jax.lax.map(lambda layer: _layer_features(model.sigma, *layer), layers)
+    elif keep == "stacked":
+        stacked = jax.lax.map(lambda layer: jnp.concatenate(_gradients(model.sigma, *layer), axis=1), layers)
+        features = jnp.moveaxis(stacked, 0, 1).reshape(leaving.shape[1], -1)
     return _Block(entering, leaving, features, z[-1])
 
 
@@ -162,6 +178,15 @@ def _layer_features(sigma: Activation, layer: Particles, z: Array, q: Array) -> 
     pre = preactivation(layer, z)
     slope = jnp.repeat(sigma.first(pre).astype(z.dtype), q.shape[0] // z.shape[0], axis=0)
     return sigma(pre).astype(z.dtype), (q @ layer.u.T) * slope
+
+
+def _gradients(sigma: Activation, layer: Particles, z: Array, q: Array) -> tuple[Array, Array]:
+    """q_ic s_im and (u_m . q_ic) s'_im (z_i, 1), shapes (b C, M D) and (b C, M (D + 1)): what a particle feels."""
+    s, v = _layer_features(sigma, layer, z, q)
+    rows, outputs = q.shape[0], q.shape[0] // z.shape[0]
+    by_u = jnp.repeat(s, outputs, axis=0)[:, :, None] * q[:, None, :]
+    by_w = v[:, :, None] * jnp.repeat(bias_extended(layer, z), outputs, axis=0)[:, None, :]
+    return by_u.reshape(rows, -1), by_w.reshape(rows, -1)
 
 
 @partial(jax.jit, static_argnames=("all_parts", "chunk"))
@@ -181,6 +206,8 @@ def _product(
 
 def _layered_product(model: ScaledResNet, left: _Block, right: _Block) -> Array:
     """L M times the block of G1: a running sum over layers, so that nothing of size L n n exists."""
+    if isinstance(left.features, Array):
+        return _outer(left.features, right.features)
     bias = 0.0 if model.encoder.b is None else 1.0
 
     def add(total: Array, layer: tuple[Any, ...]) -> tuple[Array, None]:
@@ -226,28 +253,24 @@ def _shared_product(model: ScaledResNet, left: _Block, right: _Block, chunk: int
         return total + _outer(fi, fj), None
 
     start = jnp.zeros((left.q.shape[1], right.q.shape[1]), left.q.dtype)
-    real = grouped(jnp.ones(width, start.dtype))  # 0 for the particles of the padding
+    real = grouped(jnp.ones(width, start.dtype))
     return jax.lax.scan(add, start, (jax.tree.map(grouped, particles), real))[0]
 
 
 def _shared_features(sigma: Activation, particles: Particles, real: Array, side: _Block) -> Array:
-    """sum_l (q_ic s_im, (u_m . q_ic) s'_im (z_i, 1)), shape (b C, M (2 D + 1))."""
-    outputs = side.q.shape[1] // side.z.shape[1]
+    """sum_l of `_gradients`, shape (b C, M (2 D + 1)); ``real`` is 0 for the particles of the padding."""
 
     def features(layer: tuple[Array, Array]) -> tuple[Array, Array]:
-        z, q = layer
-        s, v = _layer_features(sigma, particles, z, q)
-        s = jnp.repeat(s * real, outputs, axis=0)
-        inputs = jnp.repeat(bias_extended(particles, z), outputs, axis=0)
-        return s[:, :, None] * q[:, None, :], (v * real)[:, :, None] * inputs[:, None, :]
+        return _gradients(sigma, particles, *layer)
 
-    def add(total: Any, layer: tuple[Array, Array]) -> tuple[Any, None]:
+    def add(total: tuple[Array, Array], layer: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         return jax.tree.map(jnp.add, total, features(layer)), None
 
     start = jax.tree.map(jnp.zeros_like, jax.eval_shape(features, (side.z[0], side.q[0])))
-    by_u, by_w = jax.lax.scan(add, start, (side.z, side.q))[0]
-    rows = side.q.shape[1]
-    return jnp.concatenate([by_u.reshape(rows, -1), by_w.reshape(rows, -1)], axis=1)
+    summed = jax.lax.scan(add, start, (side.z, side.q))[0]
+    rows, chunk = side.q.shape[1], len(real)
+    masked = [leaf.reshape(rows, chunk, -1) * real[None, :, None] for leaf in summed]
+    return jnp.concatenate(masked, axis=2).reshape(rows, -1)
 
 
 def _outer(rows: Array, columns: Array) -> Array:

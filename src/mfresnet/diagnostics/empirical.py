@@ -1,0 +1,241 @@
+"""The Gram matrix of any JAX function: the empirical neural tangent kernel J J^T, dense or as an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, overload
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ..errors import MfresnetError
+from .blocks import fill, split
+from .precision import cast, checked_dtype, double_precision
+
+Function = Callable[[Any, Array], Array]
+Group = str | Callable[[str], bool]
+
+JACOBIAN_BYTES = 2**28  # of the Jacobian of one block of points
+
+
+@overload
+def empirical_gram(
+    fn: Function,
+    params: Any,
+    x: Any,
+    *,
+    other: Any = None,
+    groups: None = None,
+    block: int | None = None,
+    dtype: Any = np.float64,
+) -> np.ndarray: ...
+@overload
+def empirical_gram(
+    fn: Function,
+    params: Any,
+    x: Any,
+    *,
+    other: Any = None,
+    groups: Mapping[str, Group],
+    block: int | None = None,
+    dtype: Any = np.float64,
+) -> dict[str, np.ndarray]: ...
+def empirical_gram(
+    fn: Function,
+    params: Any,
+    x: Any,
+    *,
+    other: Any = None,
+    groups: Mapping[str, Group] | None = None,
+    block: int | None = None,
+    dtype: Any = np.float64,
+) -> np.ndarray | dict[str, np.ndarray]:
+    """J J^T of any function of parameters and inputs, with no scaling.
+
+        G_{(i,c),(j,c')} = sum_p df_c(x_i)/dp df_c'(x_j)/dp,      index (i, c) -> i C + c,
+
+    the sum over every floating-point parameter, or over those of a group (Jacot et al. 2018). Under the
+    mean-field scaling of a `ScaledResNet` the matrices of [C24] carry factors L M / alpha^2 and K / 1,
+    and beta^2 (theory, section 4): `gram` has them.
+
+    Points are differentiated one at a time (as batches of one), so a function that couples the points
+    of a batch, such as batch normalisation in training mode, must be put in its evaluation mode.
+
+    Args:
+        fn: ``fn(params, x)`` of shape (n,) or (n, C), or any further output axes, for x of shape (n, ...).
+        params: any tree: Equinox after ``eqx.partition``, Flax dictionaries, plain arrays. Whole
+            numbers, keys, None and other leaves are constants.
+        x: inputs, the leading axis being the points.
+        other: a second set of inputs, for the cross matrix.
+        groups: name -> dotted path prefix (``"encoder"``, ``"layers.0.weight"``) or a predicate of the
+            dotted path. Default: one matrix of all parameters.
+        block: points whose Jacobian is held at once (default: 256 MB worth).
+        dtype: float64 (parameters and inputs are promoted) or float32.
+
+    Returns:
+        The matrix, shape (n C, n' C), or one for each group.
+
+    Raises:
+        MfresnetError: no floating-point parameter (in a group), NaN or infinite inputs or Jacobians.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"w": jnp.array([1.0, 2.0]), "b": jnp.array(0.5)}
+    >>> line = lambda p, x: x @ p["w"] + p["b"]
+    >>> empirical_gram(line, params, jnp.eye(2), groups={"slope": "w", "level": "b"})["slope"]
+    array([[1., 0.],
+           [0., 1.]])
+    """
+    dtype = checked_dtype(dtype)
+    left, right = _points(x, "x"), None if other is None else _points(other, "other")
+    with double_precision():
+        moving, constant = _moving(params, dtype)
+        members = _members(moving, {"": lambda _: True} if groups is None else groups)
+
+        def single(moving: Any, point: Array) -> Array:
+            return jnp.ravel(fn(eqx.combine(moving, constant), point[None])[0])
+
+        jacobian = jax.jit(jax.vmap(jax.jacrev(single), in_axes=(None, 0)))
+        outputs = jax.eval_shape(single, moving, _as_input(left[0], dtype)).size
+        length = _block_points(moving, outputs, dtype, len(left), block)
+        shape = (len(left) * outputs, len(left if right is None else right) * outputs)
+        results = [np.empty(shape, dtype) for _ in members]
+
+        def rows(block: np.ndarray) -> list[Array]:
+            leaves = jax.tree.leaves(jacobian(moving, _as_input(block, dtype)))
+            return [leaf.reshape(len(block) * outputs, -1) for leaf in leaves]
+
+        held: dict[str, tuple[int, list[Array]]] = {}  # the Jacobian of the current row of blocks
+
+        def jacobian_rows(side: str, block: tuple[int, np.ndarray]) -> list[Array]:
+            if side not in held or held[side][0] != block[0]:
+                held[side] = (block[0], rows(block[1]))
+            return held[side][1]
+
+        def product(one: tuple[int, np.ndarray], two: tuple[int, np.ndarray]) -> list[np.ndarray]:
+            ji = jacobian_rows("left", one)
+            jj = ji if two is one else jacobian_rows("right", two)
+            return [np.asarray(sum(ji[k] @ jj[k].T for k in indices)) for indices in members.values()]
+
+        pieces = list(enumerate(split(left, length)))
+        fill(results, pieces, None if right is None else list(enumerate(split(right, length))), product)
+    if not all(np.isfinite(result).all() for result in results):
+        raise MfresnetError("the Jacobian of the function has NaN or infinite entries: check parameters and function.")
+    return results[0] if groups is None else dict(zip(members, results, strict=True))
+
+
+class EmpiricalOperator:
+    """J J^T v for vectors v of length n C, see `empirical_operator`."""
+
+    def __init__(self, apply: Callable[[Array], Array], size: int, dtype: np.dtype) -> None:
+        self._apply = apply
+        self.shape = (size, size)
+        self.dtype = dtype
+
+    def matvec(self, v: Any) -> np.ndarray:
+        """J (J^T v)."""
+        vector = np.asarray(v, self.dtype)
+        if vector.size != self.shape[0]:
+            raise MfresnetError(f"the vector has length {vector.size}: give one of length {self.shape[0]}.")
+        with double_precision():
+            return np.array(self._apply(jnp.asarray(vector.reshape(-1)))).reshape(vector.shape)
+
+
+def empirical_operator(
+    fn: Function, params: Any, x: Any, *, group: Group | None = None, dtype: Any = np.float64
+) -> EmpiricalOperator:
+    """The matrix of `empirical_gram` as an operator: v -> J (J^T v), by one reverse and one forward derivative.
+
+    Memory is that of one gradient of the whole batch. A function that couples the points of a batch is
+    differentiated as it is, coupling included.
+
+    Args:
+        fn, params, x, dtype: as in `empirical_gram`.
+        group: dotted path prefix or predicate; default: all floating-point parameters.
+
+    Raises:
+        MfresnetError: no floating-point parameter in the group, NaN or infinite inputs.
+
+    >>> import jax.numpy as jnp
+    >>> operator = empirical_operator(lambda w, x: x @ w, jnp.ones(2), jnp.array([[3.0, 4.0]]))
+    >>> operator.matvec([1.0])
+    array([25.])
+    """
+    dtype = checked_dtype(dtype)
+    points = _points(x, "x")
+    with double_precision():
+        moving, constant = _moving(params, dtype)
+        members = _members(moving, {"group": (lambda _: True) if group is None else group})["group"]
+        leaves, tree = jax.tree.flatten(moving)
+        chosen = [leaves[k] for k in members]
+        inputs = _as_input(points, dtype)
+
+        def values(chosen: list[Array]) -> Array:
+            full = list(leaves)
+            for k, leaf in zip(members, chosen, strict=True):
+                full[k] = leaf
+            return jnp.ravel(fn(eqx.combine(jax.tree.unflatten(tree, full), constant), inputs))
+
+        @jax.jit
+        def apply(v: Array) -> Array:
+            _, pull = jax.vjp(values, chosen)
+            return jax.jvp(values, (chosen,), pull(v))[1]
+
+        size = jax.eval_shape(values, chosen).size
+    return EmpiricalOperator(apply, size, dtype)
+
+
+def _points(x: Any, name: str) -> np.ndarray:
+    """Inputs of any shape (n, ...), finite."""
+    array = np.asarray(x)
+    if array.ndim == 0 or len(array) == 0:
+        raise MfresnetError(f"{name} has shape {array.shape}: give at least one point along the first axis.")
+    if array.dtype.kind not in "biu":
+        array = array.astype(np.float64)
+        bad = np.argwhere(~np.isfinite(array))
+        if bad.size:
+            raise MfresnetError(f"{name} is not finite at index {tuple(map(int, bad[0]))}: remove or impute the point.")
+    return array
+
+
+def _as_input(points: np.ndarray, dtype: np.dtype) -> Array:
+    """Real inputs in the computing precision; whole numbers (tokens, labels) as they are."""
+    return jnp.asarray(points, dtype if points.dtype.kind == "f" else None)
+
+
+def _moving(params: Any, dtype: np.dtype) -> tuple[Any, Any]:
+    """The floating-point leaves, cast, and the rest."""
+    moving, constant = eqx.partition(params, eqx.is_inexact_array_like)
+    return cast(moving, dtype), constant
+
+
+def _members(moving: Any, groups: Mapping[str, Group]) -> dict[str, list[int]]:
+    """Positions of each group's leaves."""
+    paths = [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, _ in jax.tree_util.tree_flatten_with_path(moving)[0]
+    ]
+    if not paths:
+        raise MfresnetError("the parameters have no floating-point array: give a tree with at least one.")
+
+    def belongs(path: str, group: Group) -> bool:
+        if callable(group):
+            return group(path)
+        return path == group or path.startswith(f"{group}.")
+
+    members = {name: [k for k, path in enumerate(paths) if belongs(path, rule)] for name, rule in groups.items()}
+    for name, indices in members.items():
+        if not indices:
+            raise MfresnetError(f"parameter group {name!r} is empty: the parameters are {', '.join(paths)}.")
+    return members
+
+
+def _block_points(moving: Any, outputs: int, dtype: np.dtype, n: int, block: int | None) -> int:
+    if block is not None:
+        if block < 1:
+            raise MfresnetError(f"block = {block} is not allowed: give a value >= 1.")
+        return min(block, n)
+    size = sum(leaf.size for leaf in jax.tree.leaves(moving))
+    return max(1, min(n, JACOBIAN_BYTES // (size * outputs * dtype.itemsize)))
