@@ -1,0 +1,81 @@
+"""Generalization bounds, one module per theorem; each returns a `Certificate` (theory, section 8)."""
+
+from .binomial import clopper_pearson, clopper_pearson_lower, clopper_pearson_upper, held_out_certificate
+from .certificate import Certificate, Hypothesis
+from .kernel import kernel_bound, kernel_certificate, kernel_complexity, kernel_energy
+from .kl_ball import confidence_term, kl_ball_certificate, psi, rademacher_bound, ramp_loss
+from .kl_estimate import KLEstimate, kl_estimate
+from .kl_inverse import kl_bernoulli, kl_inverse_lower, kl_inverse_upper
+from .pac_bayes import (
+    DrawnPoint,
+    GibbsPoint,
+    budget,
+    drawn_certificate,
+    gibbs_certificate,
+    mean_upper,
+    pac_bayes_bound,
+)
+from .subnetwork import (
+    Draw,
+    Subnetwork,
+    assemble,
+    draw,
+    draw_errors,
+    draws,
+    log_ratio_of,
+    pool,
+    predictions,
+    probes_needed,
+    sample_subnetwork,
+    vote,
+)
+from .supremum import Supremum, head_rademacher, head_supremum
+from .theorem6 import constant_from_gaps, constant_from_radii, theorem6_form
+
+__all__ = [
+    "Certificate",
+    "Draw",
+    "DrawnPoint",
+    "GibbsPoint",
+    "Hypothesis",
+    "KLEstimate",
+    "Subnetwork",
+    "Supremum",
+    "assemble",
+    "budget",
+    "clopper_pearson",
+    "clopper_pearson_lower",
+    "clopper_pearson_upper",
+    "confidence_term",
+    "constant_from_gaps",
+    "constant_from_radii",
+    "draw",
+    "draw_errors",
+    "drawn_certificate",
+    "draws",
+    "gibbs_certificate",
+    "head_rademacher",
+    "head_supremum",
+    "held_out_certificate",
+    "kernel_bound",
+    "kernel_certificate",
+    "kernel_complexity",
+    "kernel_energy",
+    "kl_ball_certificate",
+    "kl_bernoulli",
+    "kl_estimate",
+    "kl_inverse_lower",
+    "kl_inverse_upper",
+    "log_ratio_of",
+    "mean_upper",
+    "pac_bayes_bound",
+    "pool",
+    "predictions",
+    "probes_needed",
+    "psi",
+    "rademacher_bound",
+    "ramp_loss",
+    "sample_subnetwork",
+    "theorem6_form",
+    "vote",
+]

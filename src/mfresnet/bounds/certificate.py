@@ -1,0 +1,210 @@
+"""What every bound returns: a number, its parts, and how sure each hypothesis behind it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import fsum, inf, isfinite, nan
+from typing import Any, Literal, get_args
+
+from ..errors import MfresnetError
+
+Status = Literal["proved", "computed", "assumed", "estimated", "violated"]
+STATUSES: tuple[str, ...] = get_args(Status)
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One thing a certificate rests on.
+
+    Args:
+        statement: what must be true.
+        status: "proved" (a theorem, or true by construction), "computed" (checked on the numbers at hand,
+            up to rounding), "assumed" (nobody can check it from the data: independence of the points),
+            "estimated" (from samples, with an error), "violated".
+        error: size of the estimation error, where there is one.
+        note: how it was checked, or what to do about it.
+
+    >>> Hypothesis("n >= 8", "computed").status
+    'computed'
+    """
+
+    statement: str
+    status: Status
+    error: float | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise MfresnetError(f"status = {self.status!r} is not allowed: give one of {', '.join(STATUSES)}.")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """An upper bound on the error on unseen data.
+
+    Args:
+        name: of the bound, as keys of summaries use it ("pac_bayes", "kl_ball", ...).
+        value: the bound itself; additive bounds may exceed 1, which says how far they are from saying anything.
+        confidence: 1 - delta.
+        terms: parts that add up to ``value``, in the order of a waterfall.
+        hypotheses: what it rests on.
+        vacuous: whether the value is no better than guessing.
+        reading: one paragraph in plain words.
+        certifies: the object whose error is bounded.
+        details: further numbers and words (n, the KL, the chosen grid point ...).
+
+    >>> terms = {"test error": 0.1, "confidence": 0.1}
+    >>> c = Certificate("held_out", 0.2, 0.95, terms, (), False, "Fine.", "the network")
+    >>> Certificate.from_dict(c.to_dict()) == c
+    True
+    >>> c.standing
+    'proved'
+    """
+
+    name: str
+    value: float
+    confidence: float
+    terms: dict[str, float]
+    hypotheses: tuple[Hypothesis, ...]
+    vacuous: bool
+    reading: str
+    certifies: str
+    details: dict[str, float | int | str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        total = fsum(self.terms.values()) if all(map(isfinite, self.terms.values())) else nan
+        if isfinite(total) and abs(total - self.value) > 1e-9 * max(1.0, abs(self.value)):
+            raise MfresnetError(
+                f"the terms of the certificate {self.name!r} add up to {total:g}, not to its value {self.value:g}: "
+                "give terms that add up."
+            )
+
+    @property
+    def standing(self) -> str:
+        """The weakest hypothesis: "violated", "estimated", or "proved" where neither occurs.
+
+        A certificate that rests on one estimate is estimated: never call it proved. Assumptions on the data
+        (independent points) are part of every theorem here and are listed, not counted.
+        """
+        found = {h.status for h in self.hypotheses}
+        return next((status for status in ("violated", "estimated") if status in found), "proved")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; numbers that JSON lacks become the strings "inf", "-inf" and "nan"."""
+        return {
+            "name": self.name,
+            "value": _encode(self.value),
+            "confidence": self.confidence,
+            "standing": self.standing,
+            "vacuous": self.vacuous,
+            "certifies": self.certifies,
+            "reading": self.reading,
+            # a list of pairs, because readers of JSON may not keep the order of an object's keys
+            "terms": [[name, _encode(value)] for name, value in self.terms.items()],
+            "hypotheses": [
+                {"statement": h.statement, "status": h.status, "error": _encode(h.error), "note": h.note}
+                for h in self.hypotheses
+            ],
+            "details": {name: _encode(value) for name, value in self.details.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Certificate:
+        """The certificate a dictionary of `to_dict` describes.
+
+        Raises:
+            MfresnetError: something is missing or of the wrong kind.
+        """
+        try:
+            return cls(
+                name=record["name"],
+                value=_decode(record["value"]),
+                confidence=float(record["confidence"]),
+                terms={name: _decode(value) for name, value in record["terms"]},
+                hypotheses=tuple(
+                    Hypothesis(h["statement"], h["status"], _decode(h["error"]), h["note"])
+                    for h in record["hypotheses"]
+                ),
+                vacuous=bool(record["vacuous"]),
+                reading=record["reading"],
+                certifies=record["certifies"],
+                details={name: _decode(value) for name, value in record["details"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, MfresnetError):
+                raise
+            raise MfresnetError(f"this is no certificate record ({error!r}): give what to_dict returned.") from error
+
+    def __str__(self) -> str:
+        head = f"{self.name}: error <= {self.value:.4g} with probability {self.confidence:g} ({self.standing}"
+        lines = [head + (", vacuous)" if self.vacuous else ")"), f"  certifies {self.certifies}"]
+        wide = max((len(name) for name in self.terms), default=0)
+        lines += [f"  {name:<{wide}}  {value:10.4g}" for name, value in self.terms.items()]
+        for h in self.hypotheses:
+            error = "" if h.error is None else f" (error {h.error:.2g})"
+            lines.append(f"  [{h.status}{error}] {h.statement}" + (f": {h.note}" if h.note else ""))
+        return "\n".join(lines)
+
+
+def plain_reading(
+    value: float, delta: float, certifies: str, chance: float, hypotheses: tuple[Hypothesis, ...], largest: str
+) -> str:
+    """The paragraph of a certificate in plain words; it never calls an estimate proved.
+
+    >>> plain_reading(0.7, 0.05, "the network", 0.5, (), "complexity")
+    'This bound says nothing: 0.7 is no better than guessing (0.5), mostly because of complexity.'
+    """
+    if not value < chance:
+        return (
+            f"This bound says nothing: {value:.3g} is no better than guessing ({chance:.3g}), "
+            f"mostly because of {largest}."
+        )
+    text = (
+        f"On new data from the same source, {certifies} errs on at most {100 * value:.3g} % of the points; over "
+        f"repetitions of the whole procedure this statement fails in at most {100 * delta:.3g} % of them."
+    )
+    weak = [h.statement for h in hypotheses if h.status in ("estimated", "violated")]
+    if any(h.status == "violated" for h in hypotheses):
+        return text + " But a hypothesis is violated, so the number is not a guarantee: " + "; ".join(weak) + "."
+    if weak:
+        return text + " Part of it is estimated from samples: " + "; ".join(weak) + "."
+    return text + " Every hypothesis but the independence of the data is proved or computed."
+
+
+def build(
+    name: str,
+    terms: dict[str, float],
+    delta: float,
+    hypotheses: tuple[Hypothesis, ...],
+    certifies: str,
+    *,
+    chance: float = 0.5,
+    value: float | None = None,
+    details: dict[str, float | int | str | None] | None = None,
+) -> Certificate:
+    """The certificate with these terms: value (their sum), vacuousness and reading follow.
+
+    Args:
+        chance: error of guessing, 1/2 for two classes and 1 - 1/C for C: at or above it a bound is vacuous.
+    """
+    total = fsum(terms.values()) if value is None else value
+    largest = max(terms, key=lambda key: terms[key])
+    reading = plain_reading(total, delta, certifies, chance, hypotheses, largest)
+    return Certificate(name, total, 1 - delta, terms, hypotheses, not total < chance, reading, certifies, details or {})
+
+
+INDEPENDENT = Hypothesis(
+    "the data points are independent draws of one distribution, the one new data come from", "assumed"
+)
+
+
+def _encode(value: Any) -> Any:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    number = float(value)
+    return number if isfinite(number) else str(number)
+
+
+def _decode(value: Any) -> Any:
+    return {"inf": inf, "-inf": -inf, "nan": nan}.get(value, value) if isinstance(value, str) else value

@@ -1,0 +1,333 @@
+"""PAC-Bayes certificates for sub-networks drawn from the trained laws (theory, section 8(b)).
+
+Posterior Q: k' head particles from tau_t and N' residual particles from nu_t; prior P: the same from a law that did
+not see the n points of the bound. Two certificates:
+
+- `gibbs_certificate` bounds the mean error over Q. It needs KL(Q || P) = k' KL(tau_t||tau_0) + N' KL(nu_t||nu_0),
+  which is an expectation over probes: estimated.
+- `drawn_certificate` bounds the mean error of the very networks that were drawn. It needs only log(dQ/dP) at these
+  networks, which is a number one can compute: nothing is estimated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log, sqrt
+from typing import Any
+
+import numpy as np
+
+from ..errors import MfresnetError
+from .certificate import INDEPENDENT, Certificate, Hypothesis, build
+from .checks import checked_count, checked_delta, checked_points, checked_values
+from .kl_estimate import KLEstimate, kl_estimate
+from .kl_inverse import kl_inverse_upper
+
+DATA_FREE = "the Gaussian start"
+
+# Shares of delta: the bound itself, the sampling of sub-networks, the KL. The bound pays delta by log(1/share)/n,
+# the sampling by log(1/share)/draws, so no share matters much.
+SHARES = (0.5, 0.25, 0.25)
+
+
+@dataclass(frozen=True)
+class GibbsPoint:
+    """One grid point of `gibbs_certificate`.
+
+    Args:
+        heads, residuals: k' and N'.
+        errors: train error of each drawn network, shape (draws,).
+        head_log_ratios: R of the head's probes, shape (P,), or None without head.
+        encoder_log_ratios: R of the encoder's probes, shape (L, P).
+        independent: how many of the draws are independent (share no probe); None for all. Draws that come in rounds
+            of b disjoint ones count b: a mean over rounds has at least the concentration of one round (Hoeffding 1963,
+            section 5, on U-statistics).
+        time: training time.
+        setting: which configuration (alpha, beta ...) it belongs to.
+    """
+
+    heads: int
+    residuals: int
+    errors: Any
+    head_log_ratios: Any
+    encoder_log_ratios: Any
+    independent: int | None = None
+    time: float = 0.0
+    setting: str = ""
+
+
+@dataclass(frozen=True)
+class DrawnPoint:
+    """One grid point of `drawn_certificate`.
+
+    Args:
+        heads, residuals: k' and N'.
+        errors: train error of each drawn network, shape (draws,).
+        log_ratios: log(dQ/dP) at each of them (`subnetwork.log_ratio_of`), shape (draws,).
+        time, setting: as in `GibbsPoint`.
+    """
+
+    heads: int
+    residuals: int
+    errors: Any
+    log_ratios: Any
+    time: float = 0.0
+    setting: str = ""
+
+
+def budget(kl: Any, n: int, delta: float, grid_size: int = 1) -> np.ndarray:
+    """(KL + log(2 sqrt(n) |grid| / delta)) / n: what kl(train error || true error) may be (Maurer 2004, n >= 8).
+
+    A negative sum, which a sample of log-ratios can have, counts as 0.
+
+    >>> float(budget(10.0, 400, 0.05, 20).round(4))
+    0.0492
+    """
+    n, delta = checked_points(n), checked_delta(delta)
+    grid_size = checked_count(grid_size, name="grid_size")
+    return np.maximum(np.asarray(kl, np.float64) + log(2 * sqrt(n) * grid_size / delta), 0.0) / n
+
+
+def pac_bayes_bound(train_error: Any, kl: Any, n: int, delta: float, grid_size: int = 1) -> np.ndarray:
+    """sup { p : kl(train error || p) <= budget }: with probability 1 - delta, for all Q at once, for |grid| priors.
+
+    Args:
+        train_error: mean error over Q of the n points.
+        kl: KL(Q || P).
+        grid_size: number of *priors* (k', N', settings) chosen among. Training times share a prior and are free,
+            because the inequality holds for all Q at once.
+
+    >>> float(pac_bayes_bound(0.05, 10.0, 400, 0.05, 20).round(3))
+    0.148
+    """
+    return kl_inverse_upper(train_error, budget(kl, n, delta, grid_size))
+
+
+def mean_upper(errors: Any, delta: float, *, independent: int | None = None, method: str = "kl") -> float:
+    """Upper confidence limit of the mean of independent variables in [0, 1].
+
+    "kl": sup { e : kl(mean || e) <= log(1/delta)/m } (Hoeffding 1963, Theorem 1; also valid for a mean over
+    rounds of ``independent`` ones each); "bernstein": mean + sqrt(2 V log(2/delta)/m) + 7 log(2/delta)/(3 (m-1)) with
+    the sample variance V (Maurer and Pontil 2009, Theorem 4), for independent draws only.
+
+    >>> errors = np.full(500, 0.05)
+    >>> round(mean_upper(errors, 0.01), 4), round(mean_upper(errors, 0.01, method="bernstein"), 4)
+    (0.0852, 0.0748)
+    """
+    errors, delta = checked_values(errors, "errors", low=0.0, high=1.0), checked_delta(delta)
+    m = checked_count(errors.size if independent is None else independent, name="independent")
+    if m > errors.size:
+        raise MfresnetError(f"independent = {m} exceeds the {errors.size} draws: give at most their number.")
+    mean = min(1.0, float(errors.mean()))
+    if method == "kl":
+        return float(kl_inverse_upper(mean, log(1 / delta) / m))
+    if method == "bernstein" and m == errors.size and m >= 2:
+        spread = sqrt(2 * float(errors.var(ddof=1)) * log(2 / delta) / m)
+        return min(1.0, mean + spread + 7 * log(2 / delta) / (3 * (m - 1)))
+    raise MfresnetError(
+        f"method = {method!r} does not fit: give 'kl', or 'bernstein' with at least 2 draws that are all independent."
+    )
+
+
+def gibbs_certificate(
+    points: Sequence[GibbsPoint],
+    n: int,
+    delta: float = 0.05,
+    *,
+    priors: int | None = None,
+    prior: str = DATA_FREE,
+    method: str = "control",
+    train_method: str = "kl",
+    exact_density: bool = True,
+    chance: float = 0.5,
+) -> Certificate:
+    """Mean error over Q, minimised over the grid (theory, section 8(b)).
+
+    delta is split (`SHARES`): half for the inequality (union over priors), a quarter for the train error of Q and a
+    quarter for the two KLs (unions over all points). The KL limit is a normal approximation, so the standing is
+    "estimated"; `drawn_certificate` needs no such step.
+
+    Args:
+        points: all grid points that were tried, not only the best.
+        n: points of the bound; with a data-dependent prior only those the prior did not see.
+        priors: number of priors; None counts the distinct (k', N', setting).
+        prior: what P is, in words.
+        exact_density: whether the flow's log-density is exact (Euler steps) or a solver's, to its tolerance.
+
+    >>> rng = np.random.default_rng(0)
+    >>> ratios = 0.1 * rng.normal(size=(4, 500)) + 0.005
+    >>> point = GibbsPoint(10, 20, np.full(500, 0.05), ratios[0], ratios)
+    >>> found = gibbs_certificate([point], 1000)
+    >>> round(found.value, 2), found.standing
+    (0.12, 'estimated')
+    """
+    points, n, delta = _checked_points(points), checked_points(n), checked_delta(delta)
+    priors = _checked_grid(priors, len({(p.heads, p.residuals, p.setting) for p in points}), "priors")
+    for_bound, for_train, for_kl = (share * delta for share in SHARES)
+    found: list[tuple[float, GibbsPoint, tuple]] = []
+    measured: dict[tuple[int, int], tuple[KLEstimate, KLEstimate | None]] = {}
+    for p in points:
+        key = (id(p.head_log_ratios), id(p.encoder_log_ratios))
+        if key not in measured:  # the same probes serve every k' and N'
+            each = for_kl / (2 * len(points))
+            encoder = kl_estimate(p.encoder_log_ratios, each, method=method)
+            head = None if p.head_log_ratios is None else kl_estimate(p.head_log_ratios, each, method=method)
+            measured[key] = (encoder, head)
+        encoder, head = measured[key]
+        heads = p.heads if head is not None else 0
+        kl = p.residuals * max(encoder.value, 0.0) + (heads * max(head.value, 0.0) if head else 0.0)
+        upper = p.residuals * encoder.upper + (heads * head.upper if head else 0.0)
+        train = mean_upper(p.errors, for_train / len(points), independent=p.independent, method=train_method)
+        value = float(pac_bayes_bound(train, upper, n, for_bound, priors))
+        found.append((value, p, (train, kl, upper, encoder, head)))
+    value, p, (train, kl, upper, encoder, head) = min(found, key=lambda item: item[0])
+    rate = float(np.mean(np.asarray(p.errors, np.float64)))
+    alone = float(pac_bayes_bound(train, 0.0, n, for_bound, priors))
+    complex_ = max(alone, float(pac_bayes_bound(train, min(kl, upper), n, for_bound, priors)))
+    error = p.residuals * encoder.stderr + (p.heads * head.stderr if head else 0.0)
+    hypotheses = (
+        INDEPENDENT,
+        *_about_prior(prior),
+        Hypothesis("n >= 8 (Maurer 2004)", "computed", note=f"n = {n}"),
+        Hypothesis(
+            "KL(Q || P) is below its upper limit",
+            "estimated",
+            error,
+            "from probes, by a normal approximation: log-density ratios are unbounded",
+        ),
+        _about_density(exact_density, _departure(encoder, head)),
+        Hypothesis(
+            "train error of Q",
+            "proved",
+            train - rate,
+            "sampled, inside its own confidence limit, which is part of delta",
+        ),
+    )
+    terms = {
+        "train error": rate,
+        "sampling of sub-networks": train - rate,
+        "confidence": alone - train,
+        "complexity": complex_ - alone,
+        "error of the KL": value - complex_,
+    }
+    details = _details(p, n, kl, priors) | {"kl_upper": upper, "points": len(points), "prior": prior}
+    certifies = "a sub-network drawn at random from the trained laws (mean over draws)"
+    return build("pac_bayes", terms, delta, hypotheses, certifies, chance=chance, details=details)
+
+
+def drawn_certificate(
+    points: Sequence[DrawnPoint],
+    n: int,
+    delta: float = 0.05,
+    *,
+    grid_size: int | None = None,
+    prior: str = DATA_FREE,
+    exact_density: bool = True,
+    density_error: float | None = None,
+    chance: float = 0.5,
+) -> Certificate:
+    """Mean error of the drawn networks h_1 .. h_m themselves, with nothing estimated.
+
+        kl( mean_j train error(h_j) || mean_j true error(h_j) )
+            <= ( mean_j log(dQ/dP)(h_j) + log(2 sqrt(n) |grid|/delta) )/n
+
+    with probability 1 - delta over data *and* draws. Proof: for each j, E exp(n kl(h_j) - log(dQ/dP)(h_j)) is at most
+    E_S E_{h ~ P} exp(n kl(h)) <= 2 sqrt(n) (Maurer 2004); average over j, Markov, then Jensen for exp and for the
+    jointly convex kl. The draws need not be independent of each other: they may share probes. For m = 1 it is
+    the disintegrated bound of Catoni (2007) and Rivasplata et al. (2020, Theorem 1). Unlike `pac_bayes_bound` it
+    holds for one Q at a time, so training times count in the grid.
+
+    Args:
+        points: all grid points that were tried, not only the best.
+        grid_size: number of grid points; None counts ``points``.
+        density_error: error of log(dQ/dP), for the record (solver tolerance).
+
+    >>> found = drawn_certificate([DrawnPoint(10, 20, np.full(50, 0.05), np.full(50, 1.0))], 1000)
+    >>> round(found.value, 3), found.standing
+    (0.083, 'proved')
+    """
+    points, n, delta = _checked_points(points), checked_points(n), checked_delta(delta)
+    grid_size = _checked_grid(grid_size, len(points), "grid_size")
+    found: list[tuple[float, DrawnPoint, float, float]] = []
+    for p in points:
+        errors = checked_values(p.errors, "errors", low=0.0, high=1.0)
+        ratios = checked_values(p.log_ratios, "log_ratios")
+        if errors.shape != ratios.shape:
+            raise MfresnetError(
+                f"errors and log_ratios have shapes {errors.shape} and {ratios.shape}: give one of each per draw."
+            )
+        rate, kl = min(1.0, float(errors.mean())), float(ratios.mean())
+        found.append((float(pac_bayes_bound(rate, kl, n, delta, grid_size)), p, rate, kl))
+    value, p, rate, kl = min(found, key=lambda item: item[0])
+    alone = max(rate, float(pac_bayes_bound(rate, min(kl, 0.0), n, delta, grid_size)))
+    terms = {"train error": rate, "confidence": alone - rate, "complexity": value - alone}
+    hypotheses = (
+        INDEPENDENT,
+        *_about_prior(prior),
+        Hypothesis("n >= 8 (Maurer 2004)", "computed", note=f"n = {n}"),
+        Hypothesis(
+            "each network is an exact draw of Q", "proved", note="probes are exact draws, taken without replacement"
+        ),
+        Hypothesis("train errors and log(dQ/dP) of the drawn networks", "computed"),
+        _about_density(exact_density, density_error),
+    )
+    draws = np.size(p.errors)
+    certifies = (
+        "the drawn sub-network"
+        if draws == 1
+        else f"one of the {draws} drawn sub-networks, picked at random for each point"
+    )
+    details = _details(p, n, kl, grid_size) | {"draws": draws, "prior": prior, "vote": min(1.0, 2 * value)}
+    return build("pac_bayes", terms, delta, hypotheses, certifies, chance=chance, details=details)
+
+
+def _about_prior(prior: str) -> tuple[Hypothesis, ...]:
+    return (
+        Hypothesis(
+            "the prior does not depend on the n points of the bound",
+            "proved" if prior == DATA_FREE else "assumed",
+            note=f"the prior is {prior}",
+        ),
+        Hypothesis("every grid point that was tried is counted", "assumed", note="also alpha, beta and other settings"),
+    )
+
+
+def _about_density(exact: bool, error: float | None) -> Hypothesis:
+    statement = "log-densities along the flow"
+    if exact:
+        return Hypothesis(statement, "computed", error, "exact determinants of Euler steps")
+    return Hypothesis(statement, "estimated", error, "integrated by a solver to its tolerance")
+
+
+def _departure(encoder: KLEstimate, head: KLEstimate | None) -> float:
+    """Largest departure of E exp(-R) from 1."""
+    return max(abs(found.check - 1) for found in (encoder, head) if found is not None)
+
+
+def _checked_points(points: Sequence[Any]) -> Sequence[Any]:
+    if len(points) == 0:
+        raise MfresnetError("there is no grid point: give at least one choice of k', N' and training time.")
+    for p in points:
+        checked_count(p.residuals, name="residuals")
+        checked_count(p.heads, 0, name="heads")
+    return points
+
+
+def _checked_grid(given: int | None, counted: int, name: str) -> int:
+    size = counted if given is None else checked_count(given, name=name)
+    if size < counted:
+        raise MfresnetError(f"{name} = {size} is smaller than the {counted} that are used: count all that were tried.")
+    return size
+
+
+def _details(p: Any, n: int, kl: float, grid: int) -> dict[str, float | int | str | None]:
+    return {
+        "n": n,
+        "kl": kl,
+        "heads": int(p.heads),
+        "residuals": int(p.residuals),
+        "time": float(p.time),
+        "setting": p.setting,
+        "grid": grid,
+    }

@@ -1,0 +1,319 @@
+"""Sub-networks drawn from the trained laws: k' head particles and N' residual particles, each at a depth of its own.
+
+Theory, section 8(b). Probe particles are independent exact draws of tau_t and nu_t, so k' and N' of them, drawn
+*without replacement*, are an exact draw of the posterior Q; the law of one draw does not care that another draw
+shares probes with it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from math import ceil, floor
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float, Int
+
+from ..errors import MfresnetError
+from ..flow import Probes
+from ..model import Activation, Particles, ScaledResNet
+from .checks import checked_count
+
+DEPTHS = ("stratified", "uniform")
+
+
+class Draw(NamedTuple):
+    """Which probes make up a sub-network; entries past the counts are padding.
+
+    Args:
+        layer: layer of each residual particle, increasing.
+        member: its probe within the layer.
+        head: probes of the head.
+        residuals: N'.
+        heads: k'.
+    """
+
+    layer: Int[Array, "*draws N"]
+    member: Int[Array, "*draws N"]
+    head: Int[Array, "*draws k"]
+    residuals: Int[Array, "*draws"]
+    heads: Int[Array, "*draws"]
+
+
+class Subnetwork(eqx.Module):
+    """A drawn network: z <- z + alpha/N' u_j sigma0(w_j . z + b_j) in order of depth, f = beta/k' sum_k a_k sigma0(.).
+
+    Args:
+        encoder: N' particles in order of depth (and padding), shape (N, .).
+        head: k' particles (and padding), shape (k, .), or None where the state is the prediction.
+        residuals, heads: N' and k'; arrays, so that one compiled program serves all of them.
+    """
+
+    encoder: Particles
+    head: Particles | None
+    embedding: Float[Array, "state inputs"] | None
+    alpha: Float[Array, ""]
+    beta: Float[Array, ""]
+    residuals: Int[Array, ""]
+    heads: Int[Array, ""]
+    sigma: Activation = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
+        """The predictions f(x_i), shape (n, C)."""
+        z = x if self.embedding is None else x @ self.embedding.T
+        share = jnp.where(jnp.arange(self.encoder.width) < self.residuals, self.alpha / self.residuals, 0.0)
+
+        def block(z: Array, xs: tuple[Particles, Array]) -> tuple[Array, None]:
+            one, step = xs
+            pre = z @ one.w if one.b is None else z @ one.w + one.b
+            return z + step.astype(z.dtype) * self.sigma(pre)[:, None] * one.out[None, :], None
+
+        z, _ = jax.lax.scan(block, z, (self.encoder, share))
+        if self.head is None:
+            return z
+        weight = jnp.where(jnp.arange(self.head.width) < self.heads, self.beta / self.heads, 0.0).astype(z.dtype)
+        pre = z @ self.head.w.T if self.head.b is None else z @ self.head.w.T + self.head.b[None, :]
+        return (self.sigma(pre) * weight[None, :]) @ self.head.out
+
+
+def probes_needed(residuals: int, layers: int, depths: str = "stratified") -> int:
+    """How many probes a layer must have so that every draw of N' = ``residuals`` particles finds enough.
+
+    With uniform depths all N' may fall into one layer; with stratified depths only the strata that meet it.
+
+    >>> probes_needed(40, 10), probes_needed(40, 10, "uniform")
+    (4, 40)
+    """
+    if _checked_depths(depths) == "uniform":
+        return residuals
+    return max(ceil((k + 1) * residuals / layers) - floor(k * residuals / layers) for k in range(layers))
+
+
+def draw(
+    key: Array,
+    *,
+    layers: int,
+    probes: int,
+    head_probes: int,
+    residuals: int,
+    heads: int,
+    depths: str = "stratified",
+) -> Draw:
+    """Choose the probes of one sub-network without replacement.
+
+    Depths: "uniform" are N' independent uniform depths, sorted (theory, section 8(b)); "stratified" has particle j at
+    a uniform depth of [j/N', (j+1)/N'], for the prior and the posterior alike: the same KL, smaller fluctuations.
+
+    Args:
+        layers, probes: shape (L, P) of the encoder's probes.
+        head_probes: number of the head's probes (0 without head).
+        residuals, heads: N' and k'.
+
+    Raises:
+        MfresnetError: more particles asked for than there are probes: draws with replacement would follow the
+            empirical law, not Q, and the certificate would not hold.
+
+    >>> found = draw(jax.random.key(0), layers=4, probes=3, head_probes=5, residuals=8, heads=2)
+    >>> found.layer.tolist(), len(set(found.head.tolist()))
+    ([0, 0, 1, 1, 2, 2, 3, 3], 2)
+    """
+    options = {"layers": layers, "probes": probes, "head_probes": head_probes}
+    return jax.tree.map(lambda leaf: leaf[0], draws(key, 1, **options, residuals=residuals, heads=heads, depths=depths))
+
+
+def draws(
+    key: Array,
+    count: int,
+    *,
+    layers: int,
+    probes: int,
+    head_probes: int,
+    residuals: int,
+    heads: int,
+    most_residuals: int | None = None,
+    most_heads: int | None = None,
+    depths: str = "stratified",
+    disjoint: bool = False,
+) -> Draw:
+    """``count`` draws, each alone an exact draw of Q, with a leading axis; see `draw`.
+
+    Args:
+        most_residuals, most_heads: sizes to pad to, so that one compiled program serves a grid of N' and k'.
+        disjoint: no two draws share a probe: the draws are then independent (one round of `GibbsPoint.independent`).
+    """
+    blocks = checked_count(count, name="count") if disjoint else 1
+    residuals, heads = checked_count(residuals, name="residuals"), checked_count(heads, 0, name="heads")
+    most_residuals, most_heads = most_residuals or residuals, most_heads or heads
+    if heads == 0 and head_probes > 0:
+        raise MfresnetError("heads = 0 is not allowed for a network with head: give a whole number >= 1.")
+    if residuals > most_residuals or heads > most_heads:
+        raise MfresnetError(
+            f"{residuals} residual and {heads} head particles exceed most_residuals = {most_residuals} and "
+            f"most_heads = {most_heads}: raise the limits."
+        )
+    needed = probes_needed(residuals, layers, depths)
+    _check_pool(needed * blocks, probes, f"{residuals} residual particles ({depths} depths) in {blocks} disjoint draws")
+    _check_pool(heads * blocks, head_probes, f"{heads} head particles in {blocks} disjoint draws")
+    numbers = [jnp.asarray(v, jnp.int32) for v in (residuals, heads, needed)]
+    sizes = (layers, probes, head_probes, most_residuals, most_heads)
+    return _draws(key, count, *numbers, sizes, depths, disjoint)
+
+
+@partial(jax.jit, static_argnums=(1, 5, 6, 7))
+def _draws(
+    key: Array, count: int, residuals: Array, heads: Array, needed: Array, sizes: tuple, depths: str, disjoint: bool
+) -> Draw:
+    layers, probes, head_probes, most_residuals, most_heads = sizes
+    place = jnp.arange(most_residuals)
+
+    def one(index: Array) -> Draw:
+        k_depth, k_order = jax.random.split(jax.random.fold_in(key, index))
+        # Disjoint draws read successive blocks of one shuffled pool, others the first block of their own.
+        k_member, k_head = jax.random.split(jax.random.fold_in(key, count) if disjoint else k_order)
+        block = index if disjoint else 0
+        # float32 uniforms have 24 bits: the law of the layer is uniform to 2^-24
+        uniform = jax.random.uniform(k_depth, (most_residuals,), jnp.float32)
+        padded = jnp.sort(jnp.where(place < residuals, uniform, 2.0))
+        depth = (place + uniform) / residuals if depths == "stratified" else padded
+        layer = jnp.clip(jnp.floor(depth * layers), 0, layers - 1).astype(jnp.int32)
+        rank = place - jnp.searchsorted(layer, layer, side="left")  # within the layer: picks distinct probes
+        shuffled = jnp.argsort(jax.random.uniform(k_member, (layers, probes)), axis=1)
+        # Padding may run past the last probe; it is clipped here and weighs nothing.
+        member = shuffled[layer, jnp.clip(block * needed + rank, 0, probes - 1)].astype(jnp.int32)
+        if head_probes == 0:
+            return Draw(layer, member, jnp.zeros(0, jnp.int32), residuals, heads)
+        order = jnp.argsort(jax.random.uniform(k_head, (head_probes,)))
+        head = order[jnp.clip(block * heads + jnp.arange(most_heads), 0, head_probes - 1)].astype(jnp.int32)
+        return Draw(layer, member, head, residuals, heads)
+
+    return jax.vmap(one)(jnp.arange(count))
+
+
+def assemble(chosen: Draw, probes: Probes, model: ScaledResNet) -> Subnetwork:
+    """The sub-network of one draw, with the scales, embedding and activation of the model."""
+    encoder = jax.tree.map(lambda leaf: leaf[chosen.layer, chosen.member], probes.encoder)
+    head = None if probes.head is None else jax.tree.map(lambda leaf: leaf[chosen.head], probes.head)
+    return Subnetwork(
+        encoder,
+        head,
+        model.embedding,
+        model.alpha,
+        model.beta,
+        chosen.residuals,
+        chosen.heads,
+        model.sigma,
+    )
+
+
+def sample_subnetwork(
+    key: Array, probes: Probes, model: ScaledResNet, *, heads: int, residuals: int, depths: str = "stratified"
+) -> Subnetwork:
+    """One predictor drawn from Q: k' = ``heads`` and N' = ``residuals`` particles of the trained laws.
+
+    Args:
+        probes: where the flow carried the probe particles (`Ensemble.probes`).
+        model: for alpha, beta, the embedding and the activation.
+
+    >>> from mfresnet.flow import Ensemble
+    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3)
+    >>> probes = Ensemble.create(jax.random.key(1), model, encoder=4, head=8).probes
+    >>> sample_subnetwork(jax.random.key(2), probes, model, heads=5, residuals=6)(jnp.ones((7, 2))).shape
+    (7, 1)
+    """
+    return assemble(draw(key, **pool(probes), residuals=residuals, heads=heads, depths=depths), probes, model)
+
+
+def pool(probes: Probes) -> dict[str, int]:
+    """The sizes `draw` asks for."""
+    layers, count = probes.encoder.w.shape[:2]
+    return {"layers": layers, "probes": count, "head_probes": 0 if probes.head is None else probes.head.width}
+
+
+def log_ratio_of(chosen: Draw, encoder: Float[np.ndarray, "layers probes"], head: np.ndarray | None) -> np.ndarray:
+    """log(dQ/dP) at each drawn network: the sum of R over its particles (theory, section 7).
+
+    Args:
+        chosen: one draw, or a batch with a leading axis.
+        encoder: R of the encoder's probes, shape (L, P).
+        head: R of the head's probes, or None without head.
+    """
+    encoder = np.asarray(encoder, np.float64)
+    layer, member, residuals = (np.asarray(v) for v in (chosen.layer, chosen.member, chosen.residuals))
+    real = np.arange(layer.shape[-1]) < residuals[..., None]
+    total = np.sum(np.where(real, encoder[layer, member], 0.0), axis=-1)
+    if head is not None:
+        index, heads = np.asarray(chosen.head), np.asarray(chosen.heads)
+        real = np.arange(index.shape[-1]) < heads[..., None]
+        total = total + np.sum(np.where(real, np.asarray(head, np.float64)[index], 0.0), axis=-1)
+    return np.asarray(total)
+
+
+@eqx.filter_jit
+def predictions(
+    chosen: Draw, probes: Probes, model: ScaledResNet, x: Float[Array, "n inputs"], *, batch: int = 16
+) -> Float[Array, "draws n outputs"]:
+    """f(x) of every drawn network, ``batch`` draws at a time."""
+    return jax.lax.map(lambda one: assemble(one, probes, model)(x), chosen, batch_size=batch)
+
+
+def draw_errors(
+    chosen: Draw,
+    probes: Probes,
+    model: ScaledResNet,
+    x: Float[Array, "n inputs"],
+    y: Float[Array, "n outputs"],
+    *,
+    batch: int = 16,
+) -> np.ndarray:
+    """Share of the points that each drawn network gets wrong (targets -1/+1 in one column, or one-hot), float64.
+
+    A prediction of exactly 0 between two classes is a mistake for both, and so is one that is no number.
+    """
+    return np.asarray(_mistakes(chosen, probes, model, x, y, batch), np.float64) / len(y)
+
+
+@eqx.filter_jit
+def _mistakes(chosen: Draw, probes: Probes, model: ScaledResNet, x: Array, y: Array, batch: int) -> Array:
+    return jax.lax.map(lambda one: jnp.sum(wrong(assemble(one, probes, model)(x), y)), chosen, batch_size=batch)
+
+
+def wrong(f: Float[Array, "n outputs"], y: Float[Array, "n outputs"]) -> Bool[Array, " n"]:
+    """Which points are misclassified.
+
+    >>> wrong(jnp.array([[1.0], [0.0], [jnp.nan]]), jnp.ones((3, 1))).tolist()
+    [False, True, True]
+    """
+    if f.shape[-1] == 1:
+        return ~(f[:, 0] * y[:, 0] > 0)
+    return (jnp.argmax(f, axis=-1) != jnp.argmax(y, axis=-1)) | jnp.any(jnp.isnan(f), axis=-1)
+
+
+def vote(f: Float[Array, "draws n outputs"]) -> Int[Array, " n"]:
+    """The class most draws vote for: 0/1 for one output (sign), else the index of the largest output.
+
+    Wrong only where at least half of the draws are, so its error is at most twice theirs. Ties go to the lower class.
+
+    >>> vote(jnp.array([[[1.0]], [[2.0]], [[-1.0]]])).tolist()
+    [1]
+    """
+    outputs = f.shape[-1]
+    ballots = (f[..., 0] > 0).astype(jnp.int32) if outputs == 1 else jnp.argmax(f, axis=-1)
+    return jnp.argmax(jnp.sum(jax.nn.one_hot(ballots, max(2, outputs)), axis=0), axis=-1)
+
+
+def _checked_depths(depths: str) -> str:
+    if depths not in DEPTHS:
+        raise MfresnetError(f"depths = {depths!r} is not allowed: give one of {', '.join(DEPTHS)}.")
+    return depths
+
+
+def _check_pool(needed: int, there: int, what: str) -> None:
+    if there < needed:
+        raise MfresnetError(
+            f"{what} can need {needed} distinct probes, but there are {there}: train with more probes, or ask for "
+            "fewer particles (repeated probes would not be a draw from the trained law)."
+        )
