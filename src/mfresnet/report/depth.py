@@ -66,6 +66,7 @@ def _panel(run: Run, when: str, title: str) -> Figure | None:
                 "y": z[-1, mine, 1],
                 "marker": marker,
                 "hoverinfo": "name",
+                "showlegend": run.classification,
             }
         )
     layout = square("first state coordinate", "second state coordinate")
@@ -74,7 +75,8 @@ def _panel(run: Run, when: str, title: str) -> Figure | None:
     for i, ax in enumerate(("xaxis", "yaxis")):
         layout[ax] |= {"range": _window(z)[i], "constrain": "domain"}
     if run.portrait.get("depth.axes", np.eye(2)).shape[1] == 1:
-        layout["yaxis"] |= {"scaleanchor": None, "title": {"text": "target"}}
+        layout["xaxis"] |= {"range": None, "autorange": True}
+        layout["yaxis"] |= {"range": None, "autorange": True, "scaleanchor": None, "title": {"text": "target"}}
     frames = Frames(
         "depth s",
         s,

@@ -89,7 +89,7 @@ def _error(run: Run, part: str) -> Number:
     if part == "train":
         return Number(name, f"{100 * value:.3g}", "%", f"of {count:g} points")
     low, high = wilson(value, int(count))
-    remark = f"of {count:g} held-out points; 95 % interval {100 * low:.2g} to {100 * high:.2g} %"
+    remark = f"of {count:g} held-out points; 95 % interval {100 * low:.2g} to {100 * high:.2g}\u00a0%"
     return Number(name, f"{100 * value:.3g}", "%", remark)
 
 

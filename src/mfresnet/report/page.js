@@ -3,6 +3,8 @@
 // and moves points along a slider. Every change redraws from the same description (`compose`).
 (() => {
   const PAPER = 680; // CSS pixels between the margins of A4: printing lays figures out for this width
+  const ROW = 22; // height of a row of the legend
+  const SMALL = 400; // figures narrower than this get smaller marks
   const root = document.documentElement;
   const style = getComputedStyle(root);
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -46,14 +48,17 @@
     const axis = {
       gridcolor: "@grid", linecolor: "@rule", zerolinecolor: "@rule", tickcolor: "@rule", showline: true,
       ticks: "outside", ticklen: 4, tickfont: { color: "@soft" }, title: { font: { color: "@soft" }, standoff: 8 },
-      automargin: true,
     };
     return {
       axis,
       layout: {
         font: { family: role("sans") || getComputedStyle(document.body).fontFamily, size: 12.5, color: "@ink" },
         paper_bgcolor: "@panel", plot_bgcolor: "@panel", colorway: [...Array(10).keys()].map((k) => colour("@class-" + k)),
-        margin: { l: 46, r: 12, t: 10, b: 40 }, legend: { font: { color: "@soft", size: 11.5 }, itemsizing: "constant", bgcolor: "rgba(0,0,0,0)" },
+        margin: { l: 56, r: 14, t: 8, b: 44, autoexpand: false }, 
+        legend: {
+          font: { color: "@soft", size: 11.5 }, itemsizing: "constant", bgcolor: "rgba(0,0,0,0)",
+          orientation: "h", x: 0, xref: "container", y: 1, yref: "container", yanchor: "top",
+        },
         hoverlabel: { bgcolor: "@panel", bordercolor: "@rule", font: { color: "@ink" } },
         dragmode: touch ? false : "zoom", modebar: { bgcolor: "rgba(0,0,0,0)", color: "@muted", activecolor: "@accent" },
       },
@@ -85,9 +90,38 @@
     for (const name of ["xaxis", "yaxis"]) layout[name] = merged(theme().axis, layout[name]);
     const width = paper ? figure.paperWidth : Math.floor(figure.div.clientWidth);
     layout.width = Math.max(width, 120);
-    const above = data.some((trace) => trace.name && trace.showlegend !== false) && data.length > 1 ? 40 : 0;
-    layout.height = spec.aspect ? Math.round(layout.width * spec.aspect) + above : spec.height;
+    if (layout.width < SMALL) data = data.map(smaller);
+    // Margins are counted here, not found by the library, which can fail to settle on them for axes of
+    // one scale: room for the legend's rows above, for a colour bar at the right.
+    const above = legendRows(data, layout.width) * ROW;
+    layout.showlegend = above > 0;
+    layout.margin = { ...layout.margin, t: layout.margin.t + above };
+    if (data.some((trace) => (trace.marker && trace.marker.colorbar) || (trace.colorbar && trace.showscale))) layout.margin.r = 62;
+    if (paper) layout = merged(layout, { font: { size: 10.5 }, legend: { font: { size: 9.5 } } });
+    layout.height = spec.aspect ? Math.round(layout.width * spec.aspect * (paper ? 0.86 : 1)) + above : spec.height * (paper ? 0.8 : 1);
     return { data: data.map((trace) => resolved(trace, "")), layout: resolved(layout, "") };
+  }
+
+  function legendRows(data, width) {
+    const named = data.filter((trace) => trace.name && trace.showlegend !== false);
+    if (named.length < 2) return 0;
+    const entries = named.map((trace) => 52 + 6.6 * trace.name.replace(/&\w+;/g, "x").length);
+    let rows = 1, used = 0;
+    for (const entry of entries) {
+      if (used + entry > width && used > 0) { rows += 1; used = 0; }
+      used += entry;
+    }
+    return rows;
+  }
+
+  // Marks keep their share of a small figure, or they would cover what they mark.
+  function smaller(trace) {
+    if (!trace.marker || trace.marker.size === undefined) return trace;
+    const { size, line } = trace.marker;
+    const less = (v) => Math.round(v * 7) / 10;
+    const marker = { ...trace.marker, size: Array.isArray(size) ? size.map(less) : less(size) };
+    if (line) marker.line = { ...line, width: line.color === "@panel" ? 0 : less(line.width) };
+    return { ...trace, marker };
   }
 
   function draw(figure) {
@@ -95,7 +129,8 @@
     figure.drawn = layout.width;
     return Plotly.react(figure.div, data, layout, {
       displaylogo: false, displayModeBar: touch ? false : "hover", scrollZoom: false,
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+      // named one by one: the library's own set can send a figure to a server
+      modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]],
       toImageButtonOptions: { format: "svg", filename: document.title },
     });
   }

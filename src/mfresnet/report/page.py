@@ -16,8 +16,8 @@ from plotly.offline import get_plotlyjs
 from ..errors import MfresnetError
 from .depth import depth
 from .headline import headline
-from .parts import Section
 from .particles import particles
+from .parts import Section
 from .reading import Run
 from .regions import regions
 from .tables import configuration, data, reproduction

@@ -9,6 +9,8 @@ import numpy as np
 from .parts import Figure, Section, axis, diverging, square
 from .reading import Run
 
+RAMP = [[i / 4, f"@ramp-{i}"] for i in range(5)]
+
 
 def particles(run: Run) -> Section | None:
     """Start and end of encoder and head particles, and how far each layer moved."""
@@ -18,9 +20,9 @@ def particles(run: Run) -> Section | None:
     caption = (
         "Each line runs from where a particle started to where it ended, seen through its input weights w; "
         "larger marks have larger output weights. Encoder particles are coloured by their depth, head particles "
-        "by the sign and size of a. Short lines mean lazy training, long ones feature learning."
+        "by a. Short lines mean lazy training, long ones feature learning."
     )
-    if run.portrait.get("depth.axes", np.eye(2)).shape[1] > 2:
+    if _state(run) > 2:
         caption += " The axes are those of the picture of the states above."
     return Section("Particles", caption, figures)
 
@@ -69,15 +71,18 @@ def _pair(run: Run, part: str, title: str, marker: dict[str, Any], hover: str) -
             "hovertemplate": hover + " = %{customdata:.3g}<extra></extra>",
         },
     ]
-    return Figure(title, traces, square("w₁", "w₂"), aspect=0.96)
+    return Figure(title, traces, square("w₁", "w₂") if _state(run) > 1 else square("w", "b"), aspect=0.96)
+
+
+def _state(run: Run) -> int:
+    return run.portrait.get("depth.axes", np.eye(2)).shape[1]
 
 
 def _encoder(run: Run) -> Figure | None:
     s = run.portrait.get("particles.encoder.s")
     if s is None:
         return None
-    scale = [[i / 4, f"@ramp-{i}"] for i in range(5)]
-    return _pair(run, "encoder", "Encoder", {"color": s, "colorscale": scale, "cmin": 0, "cmax": 1}, "s")
+    return _pair(run, "encoder", "Encoder", {"color": s, "colorscale": RAMP, "cmin": 0, "cmax": 1}, "s")
 
 
 def _head(run: Run) -> Figure | None:
@@ -85,12 +90,11 @@ def _head(run: Run) -> Figure | None:
     if a is None:
         return None
     reach = float(np.nanmax(np.abs(a), initial=0)) or 1.0
-    colours = {"color": a, "colorscale": _strong(), "cmin": -reach, "cmax": reach}
+    if not np.nanmin(a, initial=0) < 0:  # several outputs: only the length of a is drawn
+        colours = {"color": a, "colorscale": RAMP, "cmin": 0, "cmax": reach}
+        return _pair(run, "head", "Head", colours, "|a|")
+    colours = {"color": a, "colorscale": diverging(), "cmin": -reach, "cmax": reach}
     return _pair(run, "head", "Head", colours | {"line": {"color": "@muted", "width": 0.8}}, "a")
-
-
-def _strong() -> list[list[Any]]:
-    return diverging()
 
 
 def _displacement(run: Run) -> Figure | None:
@@ -126,6 +130,5 @@ def _displacement(run: Run) -> Figure | None:
     layout = {
         "xaxis": axis("depth s", range=[0, 1]),
         "yaxis": axis("", rangemode="tozero"),
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
     return Figure("Root mean square displacement of (output, w, b)", traces, layout, wide=True, height=280)

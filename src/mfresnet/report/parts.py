@@ -189,7 +189,6 @@ def square(first: str, second: str) -> dict[str, Any]:
     return {
         "xaxis": axis(first, zeroline=False, showgrid=False),
         "yaxis": axis(second, zeroline=False, showgrid=False, scaleanchor="x", scaleratio=1),
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
 
 

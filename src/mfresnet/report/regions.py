@@ -42,8 +42,9 @@ def _caption(run: Run) -> str:
             f"its {axes.shape[1]} inputs; points off the plane are drawn where they project."
         )
     if run.classification:
-        caption += " Strong colour: a clear decision; the line: the boundary. Rings: wrongly classified."
-    return caption + " Filled: training points; open: held out (a legend entry hides them)."
+        line = "the line" if "grid.end.value" in run.portrait else "pale"
+        caption += f" Strong colour: a clear decision; {line}: the boundary. Rings: wrongly classified."
+    return caption + " Filled: training points; open: held out. A click in the legend hides them."
 
 
 def points(run: Run, count: int, *, marks: bool) -> list[dict[str, Any]]:
@@ -51,7 +52,7 @@ def points(run: Run, count: int, *, marks: bool) -> list[dict[str, Any]]:
     traces: list[dict[str, Any]] = []
     wrong: list[np.ndarray] = []
     names = run.classes(count)
-    for part, word in (("test", "held out"), ("train", "training")):
+    for part, word in (("test", "held out"), ("train", "")):
         found = run.arrays(f"points.{part}.place", f"points.{part}.label")
         if not found:
             continue
@@ -68,14 +69,18 @@ def points(run: Run, count: int, *, marks: bool) -> list[dict[str, Any]]:
                 {
                     "type": "scatter",
                     "mode": "markers",
-                    "name": f"{plain(names[k], 24)}, {word}",
+                    "name": plain(names[k], 24) if part == "train" else f"{plain(names[k], 24)}, held out",
                     "x": mine[:, 0],
                     "y": mine[:, 1],
                     "marker": filled if part == "train" else hollow,
                     "hoverinfo": "name",
-                    "legendgroup": word,
+                    "legendgroup": f"class {k}" if part == "train" else word,
+                    "showlegend": part == "train",
                 }
             )
+    if any(not trace["showlegend"] for trace in traces):  # one entry of the legend stands for all held-out points
+        key = {"color": "@soft", "size": 6, "symbol": "circle-open", "line": {"width": 1}}
+        traces.append(_scatter("held out", np.full((1, 2), np.nan), key) | {"legendgroup": "held out"})
     ring = np.concatenate(wrong) if wrong else np.zeros((0, 2))
     if marks and len(ring):
         marker = {"color": "@ink", "size": 10, "symbol": "circle-open", "line": {"width": 1.2}}
@@ -193,5 +198,5 @@ def _curve(run: Run) -> Figure:
             y = run.portrait[f"curve.{when}"]
             line = {"color": colour, "dash": dash, "width": 2.2}
             traces.append({"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line})
-    layout = {"xaxis": axis("input"), "yaxis": axis("prediction f"), "legend": {"orientation": "h", "y": 1.1}}
+    layout = {"xaxis": axis("input"), "yaxis": axis("prediction f")}
     return Figure("Prediction", traces, layout, wide=True, height=420)

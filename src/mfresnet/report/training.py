@@ -59,12 +59,12 @@ def _curves(run: Run, what: str) -> Figure | None:
         }
         for part, y in shown.items()
     ]
-    log = {"type": "log", "dtick": 1, "exponentformat": "power", "minor": {"showgrid": False}}
-    linear = {"type": "linear"}
+    log = {"type": "log", "dtick": 1, "exponentformat": "power", "tickfont": {"size": 10}}
+    linear = {"type": "linear", "tickfont": {"size": 12.5}}
     values = np.concatenate([np.maximum(y, floors[part]) for part, y in shown.items()])
     values = values[np.isfinite(values) & (values > 0)]
     if not len(values) or values.max() < 30 * values.min():  # a decade or less: ticks between the powers too
-        log = log | {"dtick": None, "exponentformat": "none", "nticks": 6}
+        log = log | {"dtick": None, "exponentformat": "none", "nticks": 6, "tickfont": {"size": 12.5}}
     straight = [{"y": y} for y in shown.values()]
     lifted = [{"y": np.maximum(y, floors[part])} for part, y in shown.items()]
     return Figure(
@@ -74,7 +74,6 @@ def _curves(run: Run, what: str) -> Figure | None:
             "xaxis": axis(first[0]),
             "yaxis": axis("", **log),
             "hovermode": "x unified",
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         },
         choices={
             "against": {

@@ -7,6 +7,7 @@ of that size, once, while the network is in memory; the report then draws them w
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -52,7 +53,8 @@ def portrait(start: ScaledResNet, end: ScaledResNet, split: Split) -> Arrays:
         - ``depth.s`` (S,), ``depth.label`` (m,), ``depth.<when>.state`` (S, m, 2), and where the state
           is the plane itself ``depth.<when>.first|second|read``: what the head reads off it;
         - ``particles.encoder.{s, start.w, end.w, end.out}``, ``particles.head.{start.w, end.w, end.out}``:
-          w in the axes of the depth picture, out = |u| or a (|a| with several outputs);
+          w in the axes of the depth picture ((w, b) where the state has one dimension),
+          out = |u| or a (|a| with several outputs);
         - ``displacement.encoder`` (L,), ``displacement.head`` (1,): root mean square over particles.
 
     >>> from types import SimpleNamespace as Box
@@ -176,7 +178,7 @@ def _states(model: ScaledResNet, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     marks = np.unique(np.linspace(0, model.depth, DEPTHS).round().astype(int))
     z = model.embed(jnp.asarray(x, jnp.float32))
     states = [np.asarray(z)]
-    for first, last in zip(marks[:-1], marks[1:], strict=True):
+    for first, last in pairwise(marks):
         layers = model.encoder
         if not model.shared:
             layers = jax.tree.map(lambda leaf, a=first, b=last: leaf[a:b], model.encoder)
@@ -224,8 +226,7 @@ def _particles(models: dict[str, ScaledResNet], axes: np.ndarray) -> Arrays:
     chosen = _spread(layers * width, PARTICLES)
     out: Arrays = {"particles.encoder.s": (chosen // width + 0.5) / layers}
     for when, model in models.items():
-        w = np.asarray(model.encoder.w).reshape(layers * width, -1)[chosen]
-        out[f"particles.encoder.{when}.w"] = w @ axes.T
+        out[f"particles.encoder.{when}.w"] = _places(model.encoder, axes).reshape(-1, 2)[chosen]
     u = np.asarray(end.encoder.out).reshape(layers * width, -1)[chosen]
     out["particles.encoder.end.out"] = np.linalg.norm(u, axis=-1)
     out["displacement.encoder"] = _moved(start.encoder, end.encoder).reshape(layers, width).mean(1) ** 0.5
@@ -233,11 +234,19 @@ def _particles(models: dict[str, ScaledResNet], axes: np.ndarray) -> Arrays:
         return out
     chosen = _spread(end.head.width, PARTICLES)
     for when, head in (("start", start.head), ("end", end.head)):
-        out[f"particles.head.{when}.w"] = np.asarray(head.w)[chosen] @ axes.T
+        out[f"particles.head.{when}.w"] = _places(head, axes)[chosen]
     a = np.asarray(end.head.out)[chosen]
     out["particles.head.end.out"] = a[:, 0] if a.shape[1] == 1 else np.linalg.norm(a, axis=1)
     out["displacement.head"] = _moved(start.head, end.head).mean(keepdims=True) ** 0.5
     return out
+
+
+def _places(family: Particles, axes: np.ndarray) -> np.ndarray:
+    """Particles as points: w along the axes, or (w, b) where the state has one dimension."""
+    places = np.asarray(family.w) @ axes.T
+    if axes.shape[1] == 1 and family.b is not None:
+        places[..., 1] = np.asarray(family.b)
+    return places
 
 
 def _moved(start: Particles, end: Particles) -> np.ndarray:

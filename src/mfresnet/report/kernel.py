@@ -1,0 +1,212 @@
+"""The Gram matrices over training: smallest eigenvalues, spectra, the loss under its certificate, the regime."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .parts import Facts, Figure, Section, axis
+from .reading import Run, number
+from .training import clocks
+
+LOG = {"type": "log", "dtick": 1, "exponentformat": "power"}
+PARTS = {"total": ("G = α²G₁ + G₂", "@ink"), "head": ("G₂, head", "@class-1"), "encoder": ("G₁, encoder", "@class-0")}
+
+
+def kernel(run: Run) -> Section | None:
+    """Gram matrices of the run, where they were measured."""
+    rows = measured(run, "gram.lambda_min.total")
+    if len(rows) == 0:
+        return None
+    points = run.summary.get("gram.points")
+    caption = (
+        "Smallest eigenvalues of the Gram matrices of encoder and head in float64; bars are their error bounds, and a "
+        "value within its bar of zero is drawn at the bar."
+    )
+    if run.summary.get("gram.whole") is False and points:
+        caption += f" Taken on {points} of the training points: those of the whole set are not larger."
+    figures = [
+        found for found in (_lowest(run, rows), _certificate(run, rows), _spectrum(rows), _change(rows)) if found
+    ]
+    facts = _facts(run)
+    return Section("Gram matrices and regime", caption, [*figures, *([Facts(facts)] if facts else [])])
+
+
+def measured(run: Run, key: str) -> list[Mapping[str, Any]]:
+    """The rows that hold a key."""
+    return [row for row in run.metrics if row.get(key) is not None]
+
+
+def clock(rows: list[Mapping[str, Any]]) -> tuple[str, np.ndarray]:
+    """Training time where the rule has one, else steps: (axis title, values)."""
+    key = "time" if all("time" in row for row in rows) else "step"
+    return ("training time" if key == "time" else "step"), np.array([number(row.get(key)) for row in rows])
+
+
+def column(rows: list[Mapping[str, Any]], key: str) -> np.ndarray:
+    """One key over these rows, NaN where absent."""
+    return np.array([number(row.get(key)) for row in rows])
+
+
+def _lowest(run: Run, rows: list[Mapping[str, Any]]) -> Figure:
+    title, x = clock(rows)
+    data = []
+    for part, (name, colour) in PARTS.items():
+        value, error = column(rows, f"gram.lambda_min.{part}"), column(rows, f"gram.error.{part}")
+        if not np.any(value > error):
+            continue  # zero within its error throughout: a frozen or absent part
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": name,
+                "x": x,
+                "y": np.maximum(value, error),
+                "error_y": {"array": error, "visible": True, "width": 2, "thickness": 1},
+                "line": {"color": colour, "width": 2},
+                "marker": {"size": 5},
+                "customdata": value,
+                "hovertemplate": "%{customdata:.4g}",
+            }
+        )
+    layout: dict[str, Any] = {"xaxis": axis(title), "yaxis": axis("", **LOG), "hovermode": "x unified"}
+    limit = number(run.summary.get("gram.limit.lambda_min"))
+    if limit > 0:
+        line = {"type": "scatter", "mode": "lines", "name": "G₂ of the limit at the start", "x": x[[0, -1]]}
+        data.append(line | {"y": [limit, limit], "line": {"color": "@muted", "dash": "dot", "width": 1.5}})
+    return Figure("Smallest eigenvalues", data, layout)
+
+
+def _certificate(run: Run, rows: list[Mapping[str, Any]]) -> Figure | None:
+    bound = run.summary.get("convergence.certificate")
+    if not isinstance(bound, list) or len(bound) != len(rows):
+        return None
+    title, x = clock(rows)
+    _, against = clocks(run)["training time"]
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "training loss",
+            "x": against,
+            "y": run.column("train.loss"),
+            "line": {"color": "@class-0", "width": 2},
+            "hovertemplate": "%{y:.4g}",
+        },
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": "certificate",
+            "x": x,
+            "y": np.array([number(b) for b in bound]),
+            "line": {"color": "@ink", "dash": "dash", "width": 1.5},
+            "marker": {"size": 4},
+            "hovertemplate": "%{y:.4g}",
+        },
+    ]
+    data += [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": name,
+            "x": xs,
+            "y": ys,
+            "line": {"color": colour, "dash": "dot", "width": 1.5},
+            "hovertemplate": "%{y:.4g}",
+        }
+        for name, xs, ys, colour in _comparisons(run)
+    ]
+    layout = {"xaxis": axis(title), "yaxis": axis("", **LOG), "hovermode": "x unified"}
+    return Figure("Loss under its certificate", data, layout)
+
+
+def _comparisons(run: Run) -> list[tuple[str, np.ndarray, np.ndarray, str]]:
+    found = []
+    linear = run.extra
+    if "linear.time" in linear:
+        found.append(("linearised at the start", linear["linear.time"], linear["linear.train_loss"], "@class-2"))
+    if run.control:
+        time = np.array([number(row.get("time")) for row in run.control])
+        loss = np.array([number(row.get("train.loss")) for row in run.control])
+        if np.isfinite(time).any():
+            found.append(("encoder frozen (control)", time, loss, "@class-1"))
+    return found
+
+
+def _spectrum(rows: list[Mapping[str, Any]]) -> Figure | None:
+    rows = [row for row in rows if isinstance(row.get("gram.spectrum.total"), list)]
+    if len(rows) < 2:
+        return None
+    spectra = np.array([[number(v) for v in row["gram.spectrum.total"]] for row in rows])
+    floor = max(np.nanmax(spectra) * 1e-16, 1e-300)
+    shown = sorted({0, len(rows) // 3, 2 * len(rows) // 3, len(rows) - 1})
+    share = np.linspace(0, 1, spectra.shape[1])
+    title, x = clock(rows)
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": f"{title} {x[i]:.3g}",
+            "x": share,
+            "y": np.maximum(spectra[i], floor),
+            "line": {"color": f"@ramp-{min(4, round(4 * j / max(1, len(shown) - 1)))}", "width": 2},
+            "hovertemplate": "%{y:.3g}",
+        }
+        for j, i in enumerate(shown)
+    ]
+    layout = {"xaxis": axis("share of eigenvalues below"), "yaxis": axis("", **LOG, nticks=8)}
+    return Figure("Spectrum of G", data, layout)
+
+
+def _change(rows: list[Mapping[str, Any]]) -> Figure | None:
+    title, x = clock(rows)
+    series = {
+        "kernel change |G − G(0)|/|G(0)|": ("regime.kernel_change", "@class-0", "solid"),
+        "alignment of G with y yᵀ": ("regime.alignment", "@class-1", "dash"),
+        "share of the encoder in the dissipation": ("gram.encoder_share", "@class-2", "dot"),
+    }
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": name,
+            "x": x,
+            "y": column(rows, key),
+            "line": {"color": colour, "dash": dash, "width": 2},
+            "marker": {"size": 4},
+            "hovertemplate": "%{y:.3g}",
+        }
+        for name, (key, colour, dash) in series.items()
+        if np.isfinite(column(rows, key)).any()
+    ]
+    layout = {"xaxis": axis(title), "yaxis": axis("", rangemode="tozero"), "hovermode": "x unified"}
+    return Figure("Regime", data, layout) if data else None
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    summary, facts = run.summary, []
+    if summary.get("regime.verdict"):
+        facts.append(("regime", f"{summary['regime.verdict']} (kernel change below 0.1 is lazy, above 0.5 features)"))
+    texts = {
+        "gram.limit.lower_bound": "lower bound of λ_min(G₂) at the start (Lemma 4)",
+        "gram.r_max": "largest head movement with λ_min(G₂) ≥ λ₀/2",
+        "landscape.lowest_encoder": "most negative first variation, encoder",
+        "landscape.lowest_head": "most negative first variation, head",
+        "paths.first_order_share": "share of f − f₀ explained by single-block paths",
+        "linearised.test.error": "test error of the linearised model",
+        "control.test.error": "test error with the encoder frozen",
+    }
+    for key, text in texts.items():
+        value = number(summary.get(key))
+        if math.isfinite(value):
+            facts.append((text, f"{value:.4g}"))
+    residuals = [number(row.get("gram.residual")) for row in run.metrics if row.get("gram.residual") is not None]
+    if residuals:
+        facts.append(("largest residual of the dissipation identity", f"{max(residuals):.1e}"))
+    share = number(summary.get("diagnostics.share"))
+    if math.isfinite(share):
+        facts.append(("share of the wall clock spent on diagnostics", f"{100 * share:.0f} %"))
+    return facts
