@@ -15,6 +15,7 @@ from .pac_bayes import (
     mean_upper,
     pac_bayes_bound,
 )
+from .prior import PulledBack, pull_back
 from .subnetwork import (
     Draw,
     Subnetwork,
@@ -39,6 +40,7 @@ __all__ = [
     "GibbsPoint",
     "Hypothesis",
     "KLEstimate",
+    "PulledBack",
     "Subnetwork",
     "Supremum",
     "assemble",
@@ -73,6 +75,7 @@ __all__ = [
     "predictions",
     "probes_needed",
     "psi",
+    "pull_back",
     "rademacher_bound",
     "ramp_loss",
     "sample_subnetwork",

@@ -61,9 +61,12 @@ def kl_inverse_lower(q: Any, c: Any) -> np.ndarray:
 
 def _kl(q: np.ndarray, gap: np.ndarray) -> np.ndarray:
     """kl(q || q + gap)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        on_one = np.where(q > 0, -q * np.log1p(gap / np.where(q > 0, q, 1.0)), 0.0)
-        rest = 1.0 - q
+    rest = 1.0 - q
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        # gap/q overflows for the smallest q; far apart, the difference of the logarithms is exact enough
+        far = q * (np.log(q) - np.log(q + gap))
+        near = -q * np.log1p(gap / np.where(q > 0, q, 1.0))
+        on_one = np.where(q > 0, np.where(gap > q, far, near), 0.0)
         on_zero = np.where(rest > 0, -rest * np.log1p(-gap / np.where(rest > 0, rest, 1.0)), 0.0)
     return np.maximum(on_one + on_zero, 0.0)
 

@@ -137,7 +137,7 @@ def gibbs_certificate(
     *,
     priors: int | None = None,
     prior: str = DATA_FREE,
-    method: str = "control",
+    method: str = "nonnegative",
     train_method: str = "kl",
     exact_density: bool = True,
     chance: float = 0.5,
