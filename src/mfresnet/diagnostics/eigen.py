@@ -1,0 +1,287 @@
+"""Smallest and largest eigenvalues of symmetric matrices and operators, each with its error.
+
+Three ways, by size: all of LAPACK for small dense matrices; Lanczos on the inverse, by a Cholesky
+factor, for large dense ones; Lanczos with full reorthogonalisation for operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy import linalg
+
+from ..errors import MfresnetError
+
+DENSE_LIMIT = 5000  # rows up to which the dense solver is used (2000 rows: under a second)
+SYMMETRY = 1e3  # asymmetry allowed, in units of rounding
+
+
+@dataclass(frozen=True)
+class Eigenvalue:
+    """An eigenvalue with its error bar.
+
+    Args:
+        value: the estimate. For a Gram matrix it can be negative only within its error.
+        error: bound on its distance to an eigenvalue, rounding included.
+        method: "dense", "inverse Lanczos" or "Lanczos".
+        converged: whether the tolerance, or the floor set by rounding, was met.
+        message: empty, or what a reader should know.
+    """
+
+    value: float
+    error: float
+    method: str
+    converged: bool = True
+    message: str = ""
+
+    @property
+    def lower(self) -> float:
+        """value - error, what a certificate may use."""
+        return self.value - self.error
+
+    def __str__(self) -> str:
+        """The value is never shown without its error.
+
+        >>> str(Eigenvalue(-2e-15, 4e-13, "dense"))
+        '-2e-15 +- 4e-13 (dense)'
+        """
+        note = f"; {self.message}" if self.message else ""
+        return f"{self.value:.6g} +- {self.error:.1g} ({self.method}{note})"
+
+
+def smallest_eigenvalue(
+    matrix: Any, *, tolerance: float = 1e-6, max_basis: int | None = None, method: str = "auto", seed: int = 0
+) -> Eigenvalue:
+    """The smallest eigenvalue of a symmetric positive semi-definite matrix, such as a Gram matrix.
+
+    - "dense" (n <= 5000): LAPACK. error = n eps |A| + |A v - value v|, with eps of the matrix's own
+      type (a float32 matrix has float32 entries, whatever computes on it) and |A| bounded by the
+      smaller of Frobenius and row-sum norm.
+    - "inverse Lanczos" (larger matrices): Lanczos on (A + shift I)^-1 by a Cholesky factor, shift =
+      n eps |A|; a few steps suffice. error as above. A second factorisation, of A - (value - error) I,
+      proves that no eigenvalue lies below (Sylvester); memory is three matrices.
+    - "Lanczos" (operators, which need ``shape`` and ``matvec``): full reorthogonalisation ([Parlett,
+      *The Symmetric Eigenvalue Problem*, ch. 13]), the basis doubled until the residual bound
+      |beta_k s_k| meets the tolerance. The value is then an upper bound of the smallest eigenvalue up to
+      rounding, and an eigenvalue lies within the error of it; that none lies lower is near certain with
+      a random start, but not proved.
+
+    Args:
+        matrix: array (n, n), or an operator, such as `gram_operator`'s.
+        tolerance: error asked of Lanczos, relative to the value. Below n eps |A| nothing can be resolved,
+            so an error there counts as converged too.
+        max_basis: most vectors of Lanczos (default: n, at most 2000 for operators).
+        method: "auto", or one of the three.
+        seed: of the start vector.
+
+    Returns:
+        The value with its error; ``converged`` False and the message "not converged ..." where the basis
+        was used up.
+
+    Raises:
+        MfresnetError: not square, not symmetric, NaN or infinite entries.
+
+    >>> result = smallest_eigenvalue(np.diag([3.0, 2.0, 0.5]))
+    >>> round(result.value, 12), result.method, result.error < 1e-12
+    (0.5, 'dense', True)
+    """
+    return _extreme(matrix, "smallest", tolerance, max_basis, method, seed)
+
+
+def largest_eigenvalue(
+    matrix: Any, *, tolerance: float = 1e-6, max_basis: int | None = None, method: str = "auto", seed: int = 0
+) -> Eigenvalue:
+    """The largest eigenvalue of a symmetric matrix or operator; as `smallest_eigenvalue`, which see.
+
+    Large dense matrices use plain Lanczos, for which the largest eigenvalue is the easy one.
+
+    >>> round(largest_eigenvalue(np.diag([3.0, 2.0, 0.5])).value, 12)
+    3.0
+    """
+    return _extreme(matrix, "largest", tolerance, max_basis, method, seed)
+
+
+def spectrum(matrix: Any, *, quantiles: Sequence[float] | None = None) -> np.ndarray:
+    """All eigenvalues of a symmetric matrix, ascending, or quantiles of them, for reports.
+
+    Rounding moves each by up to n eps |A|, so the smallest ones of a Gram matrix may come out as
+    negative numbers of that size: use `smallest_eigenvalue` where their error matters.
+
+    Raises:
+        MfresnetError: not square, not symmetric, NaN or infinite entries, quantiles outside [0, 1].
+
+    >>> [round(float(value), 12) for value in spectrum(np.diag([3.0, 1.0, 2.0]), quantiles=[0.0, 0.5, 1.0])]
+    [1.0, 2.0, 3.0]
+    """
+    a, _ = _checked(matrix)
+    if quantiles is not None and not all(0 <= q <= 1 for q in quantiles):
+        raise MfresnetError(f"quantiles = {list(quantiles)} is not allowed: give numbers between 0 and 1.")
+    values = np.linalg.eigvalsh(a)
+    return values if quantiles is None else np.quantile(values, quantiles)
+
+
+def _extreme(matrix: Any, end: str, tolerance: float, max_basis: int | None, method: str, seed: int) -> Eigenvalue:
+    if method not in ("auto", "dense", "inverse Lanczos", "Lanczos"):
+        raise MfresnetError(f"method = {method!r} is not allowed: give one of auto, dense, inverse Lanczos, Lanczos.")
+    if not tolerance > 0:
+        raise MfresnetError(f"tolerance = {tolerance} is not allowed: give a value > 0.")
+    if hasattr(matrix, "matvec"):
+        n = matrix.shape[0]
+        if method not in ("auto", "Lanczos"):
+            raise MfresnetError(f"method {method!r} needs a matrix, but an operator was given: use Lanczos.")
+        eps = float(np.finfo(np.dtype(getattr(matrix, "dtype", None) or np.float64)).eps)
+        basis = min(n, 2000 if max_basis is None else max_basis)
+        return _lanczos_end(matrix.matvec, n, eps, end, tolerance, basis, seed)
+    a, eps = _checked(matrix)
+    n = len(a)
+    rounding = n * eps * min(float(np.linalg.norm(a)), float(np.abs(a).sum(axis=1).max()))
+    if method == "dense" or (method == "auto" and n <= DENSE_LIMIT):
+        return _dense(a, end, rounding)
+    if end == "smallest" and method != "Lanczos":
+        return _inverse_lanczos(a, rounding, tolerance, max_basis or n, seed)
+    return _lanczos_end(a.__matmul__, n, eps, end, tolerance, min(n, max_basis or n), seed)
+
+
+def _checked(matrix: Any) -> tuple[np.ndarray, float]:
+    """The matrix in float64, and the rounding unit of the type it came in."""
+    a = np.asarray(matrix)
+    if a.ndim != 2 or a.shape[0] != a.shape[1] or a.shape[0] == 0:
+        raise MfresnetError(f"the matrix has shape {a.shape}: give a square one.")
+    if a.dtype.kind not in "fbiu":
+        raise MfresnetError(f"the matrix has type {a.dtype}: give real numbers.")
+    eps = float(np.finfo(a.dtype if a.dtype.kind == "f" else np.float64).eps)
+    a = a.astype(np.float64, copy=False)
+    scale = 0.0
+    for start in range(0, len(a), 1024):  # in panels, so that a matrix that fills the memory is not copied
+        rows = a[start : start + 1024]
+        bad = np.argwhere(~np.isfinite(rows))
+        if bad.size:
+            raise MfresnetError(
+                f"the matrix has {rows[tuple(bad[0])]} in row {start + bad[0][0]}, column {bad[0][1]}: "
+                "check the model and the inputs it came from."
+            )
+        scale = max(scale, float(np.abs(rows).max()))
+    for start in range(0, len(a), 1024):
+        difference = np.abs(a[start : start + 1024] - a[:, start : start + 1024].T).max()
+        if difference > SYMMETRY * eps * scale:
+            raise MfresnetError(f"the matrix is not symmetric (difference {difference:.2g}): give (A + A^T)/2.")
+    return a, eps
+
+
+def _dense(a: np.ndarray, end: str, rounding: float) -> Eigenvalue:
+    index = 0 if end == "smallest" else len(a) - 1
+    values, vectors = linalg.eigh(a, subset_by_index=[index, index])
+    value, vector = float(values[0]), vectors[:, 0]
+    residual = float(np.linalg.norm(a @ vector - value * vector))
+    error = rounding + residual
+    return Eigenvalue(value, error, "dense", message=_near_zero(a, value, error) if end == "smallest" else "")
+
+
+def _near_zero(a: np.ndarray, value: float, error: float) -> str:
+    """Why a smallest eigenvalue is zero within its error, where that can be seen."""
+    if abs(value) > error:
+        return ""
+    order = np.argsort(a @ np.random.default_rng(0).normal(size=len(a)), kind="stable")
+    for one, two in pairwise(order):
+        if np.allclose(a[one], a[two], rtol=0, atol=error):
+            low, high = sorted((int(one), int(two)))
+            return f"zero within its error: rows {low} and {high} of the matrix are equal"
+    return "zero within its error"
+
+
+def _inverse_lanczos(a: np.ndarray, rounding: float, tolerance: float, max_basis: int, seed: int) -> Eigenvalue:
+    n = len(a)
+    if rounding == 0.0:  # the zero matrix
+        return Eigenvalue(0.0, 0.0, "inverse Lanczos", message=_near_zero(a, 0.0, 0.0))
+    factor = _cholesky(a, rounding)
+    if factor is None:
+        return Eigenvalue(
+            float("nan"), float("inf"), "inverse Lanczos", False,
+            "not converged: the matrix has a negative eigenvalue beyond rounding, use method Lanczos",
+        )  # fmt: skip
+
+    value, residual = _refine(a, factor, rounding, tolerance, min(n, max_basis), seed)
+    del factor  # makes room for the next
+    error = rounding + residual
+    converged = residual <= max(tolerance * abs(value), rounding)
+    message = _near_zero(a, value, error) if converged else f"not converged: residual {residual:.2g}"
+    # the rounding of this second factorisation is inside `rounding`, hence twice
+    if converged and _cholesky(a, -(value - error - rounding)) is None:
+        converged, message = False, "not converged: an eigenvalue below the value was detected"
+    return Eigenvalue(value, error, "inverse Lanczos", converged, message)
+
+
+def _refine(
+    a: np.ndarray, factor: np.ndarray, rounding: float, tolerance: float, max_basis: int, seed: int
+) -> tuple[float, float]:
+    """Rayleigh quotient and residual of the Ritz vector of A^-1, the basis doubled until they are good enough."""
+    value, residual = float("nan"), float("inf")
+    solve = partial(linalg.cho_solve, (factor, False), check_finite=False)
+    for _, _, vector in _lanczos(solve, len(a), "largest", max_basis, seed):
+        product = a @ vector
+        value = float(vector @ product)
+        residual = float(np.linalg.norm(product - value * vector))
+        if residual <= max(tolerance * abs(value), rounding):
+            break
+    return value, residual
+
+
+def _cholesky(a: np.ndarray, shift: float) -> np.ndarray | None:
+    """Factor of A + shift I, or None where it is not positive definite."""
+    moved = a.copy(order="F")
+    moved.flat[:: len(a) + 1] += shift
+    try:
+        return linalg.cholesky(moved, overwrite_a=True, check_finite=False)
+    except linalg.LinAlgError:
+        return None
+
+
+def _lanczos_end(
+    matvec: Callable[[np.ndarray], np.ndarray], n: int, eps: float, end: str, tolerance: float, basis: int, seed: int
+) -> Eigenvalue:
+    value, residual, floor = float("nan"), float("inf"), 0.0
+    for ritz, residual, vector in _lanczos(matvec, n, end, basis, seed):
+        value = float(ritz[0] if end == "smallest" else ritz[-1])
+        floor = n * eps * float(np.abs(ritz).max())
+        if residual <= max(tolerance * abs(value), floor):
+            # the recurrence's own residual can drop below what rounding allows: measure it
+            residual = float(np.linalg.norm(matvec(vector) - value * vector))
+            if residual <= 2 * max(tolerance * abs(value), floor):
+                message = "zero within its error" if end == "smallest" and abs(value) <= residual + floor else ""
+                return Eigenvalue(value, residual + floor, "Lanczos", message=message)
+    message = f"not converged: residual {residual:.2g} after {basis} vectors, allow more by max_basis"
+    return Eigenvalue(value, residual + floor, "Lanczos", False, message)
+
+
+def _lanczos(matvec: Callable[[np.ndarray], np.ndarray], n: int, end: str, max_basis: int, seed: int) -> Any:
+    """Ritz values, residual bound and Ritz vector of one end, each time the basis has doubled.
+
+    Full reorthogonalisation, twice ("twice is enough", Kahan; Parlett ch. 6), in float64.
+    """
+    v = np.random.default_rng(seed).normal(size=n)
+    basis = np.empty((min(16, max_basis), n))
+    diagonal, off = [], []
+    basis[0] = v / np.linalg.norm(v)
+    for k in range(max_basis):
+        w = np.asarray(matvec(basis[k]), np.float64)
+        diagonal.append(float(basis[k] @ w))
+        known = basis[: k + 1]
+        for _ in range(2):
+            w = w - known.T @ (known @ w)
+        beta = float(np.linalg.norm(w))
+        # an invariant subspace: its Ritz values are eigenvalues, and a random start misses none
+        closed = beta <= n * np.finfo(np.float64).eps * max(map(abs, diagonal))
+        if closed or k + 1 == len(basis):
+            ritz, s = linalg.eigh_tridiagonal(diagonal, off)
+            pick = 0 if end == "smallest" else -1
+            yield ritz, beta * abs(float(s[-1, pick])), known.T @ s[:, pick]
+            if closed or k + 1 == max_basis:
+                return
+            basis = np.concatenate([basis, np.empty((min(2 * (k + 1), max_basis) - (k + 1), n))])
+        off.append(beta)
+        basis[k + 1] = w / beta

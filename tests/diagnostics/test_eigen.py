@@ -1,0 +1,109 @@
+"""Smallest eigenvalues of matrices of prescribed spectrum (after matfree's tests)."""
+
+import numpy as np
+import pytest
+from scipy.sparse.linalg import aslinearoperator
+
+from mfresnet.diagnostics import eigen
+from mfresnet.diagnostics.eigen import Eigenvalue, largest_eigenvalue, smallest_eigenvalue, spectrum
+from mfresnet.errors import MfresnetError
+
+
+def prescribed(values, seed=0):
+    """A symmetric matrix with these eigenvalues."""
+    q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(len(values), len(values))))
+    a = (q * np.asarray(values)) @ q.T
+    return (a + a.T) / 2
+
+
+SPECTRA = {
+    "condition 10": np.linspace(1, 10, 60),
+    "condition 1e5": np.geomspace(1e-5, 1, 80),
+    "condition 1e10": np.geomspace(1e-10, 1, 80),
+    "multiple": np.repeat([0.5, 2.0, 7.0], 20),
+    "all equal": np.full(30, 3.0),
+    "zeros": np.concatenate([np.zeros(5), np.linspace(1, 2, 40)]),
+    "one below a cluster": np.concatenate([[1.0], np.full(20, 1.001), np.linspace(2, 100, 60)]),
+    "all zero": np.zeros(6),
+    "n = 1": np.array([2.5]),
+    "n = 2": np.array([1e-3, 1.0]),
+}
+
+
+@pytest.mark.parametrize("method", ["dense", "inverse Lanczos", "Lanczos", "operator"])
+@pytest.mark.parametrize("values", SPECTRA.values(), ids=SPECTRA.keys())
+def test_prescribed_spectrum(values, method):
+    a = prescribed(values)
+    options = {} if method == "operator" else {"method": method}
+    found = smallest_eigenvalue(a if options else aslinearoperator(a), **options)
+    assert found.converged, found
+    assert abs(found.value - values.min()) <= found.error
+    assert found.error <= 1e-5 * values.min() + 1e-12 * values.max()
+    assert ("zero within its error" in found.message) == (values.min() == 0)
+    most = largest_eigenvalue(a if method in ("dense", "inverse Lanczos") else aslinearoperator(a))
+    assert most.converged and abs(most.value - values.max()) <= most.error + 1e-300
+
+
+def test_lanczos_says_when_it_did_not_converge():
+    a = prescribed(np.geomspace(1e-8, 1, 200))
+    found = smallest_eigenvalue(aslinearoperator(a), max_basis=20)
+    assert not found.converged and "not converged" in str(found)
+    assert found.value > 1e-8
+
+
+def test_inverse_lanczos_refuses_an_indefinite_matrix():
+    a = prescribed(np.linspace(-1, 1, 20))
+    found = smallest_eigenvalue(a, method="inverse Lanczos")
+    assert not found.converged and "negative eigenvalue" in found.message
+    assert abs(smallest_eigenvalue(a).value + 1) < 1e-12
+    assert abs(smallest_eigenvalue(a, method="Lanczos").value + 1) < 1e-6
+
+
+def test_large_matrices_go_to_inverse_lanczos(monkeypatch):
+    monkeypatch.setattr(eigen, "DENSE_LIMIT", 50)
+    found = smallest_eigenvalue(prescribed(np.geomspace(1e-6, 1, 90)))
+    assert found.method == "inverse Lanczos" and abs(found.value - 1e-6) < 1e-11
+
+
+def test_equal_rows_of_a_gram_matrix_are_named():
+    x = np.random.default_rng(0).normal(size=(12, 30))
+    x[7] = x[3]
+    found = smallest_eigenvalue(x @ x.T)
+    assert abs(found.value) <= found.error and found.lower < 0
+    assert "rows 3 and 7" in str(found) and "+-" in str(found)
+
+
+def test_a_float32_matrix_has_a_float32_error():
+    a = prescribed(np.geomspace(1e-3, 1, 40))
+    found = smallest_eigenvalue(a.astype(np.float32))
+    assert 1e-7 < found.error < 1e-4 and abs(found.value - 1e-3) <= found.error
+
+
+def test_spectrum_and_quantiles():
+    values = np.array([1.0, 2.0, 5.0])
+    np.testing.assert_allclose(spectrum(prescribed(values)), values)
+    np.testing.assert_allclose(spectrum(prescribed(values), quantiles=(0, 0.5, 1)), values)
+    assert str(Eigenvalue(1.0, 1e-9, "dense")) == "1 +- 1e-09 (dense)"
+
+
+@pytest.mark.parametrize(
+    ("matrix", "options", "message"),
+    [
+        (np.zeros((2, 3)), {}, "give a square one"),
+        (np.zeros((0, 0)), {}, "give a square one"),
+        (np.array([[1.0, 2.0], [0.0, 1.0]]), {}, "not symmetric"),
+        (np.array([[1.0, 0.0], [0.0, np.nan]]), {}, "nan in row 1, column 1"),
+        (np.eye(2, dtype=complex), {}, "real numbers"),
+        (np.eye(2), {"tolerance": 0}, "tolerance = 0"),
+        (np.eye(2), {"method": "qr"}, "method = 'qr'"),
+        (aslinearoperator(np.eye(2)), {"method": "dense"}, "needs a matrix"),
+    ],
+)
+def test_bad_input_is_one_sentence(matrix, options, message):
+    with pytest.raises(MfresnetError, match=message):
+        smallest_eigenvalue(matrix, **options)
+
+
+def test_bad_quantiles():
+    with pytest.raises(MfresnetError, match="between 0 and 1"):
+        spectrum(np.eye(2), quantiles=[2.0])
