@@ -27,7 +27,7 @@ def run():
         model = ScaledResNet.create(
             jax.random.key(0), inputs=2, depth=3, width=10, head_width=20, beta=2.0, dtype="float64"
         )
-        trainer = Trainer(EulerFlow(0.2), trainable(model))
+        trainer = Trainer(EulerFlow(jnp.asarray(0.2)), trainable(model))
         state, history = trainer.begin(model, jax.random.key(1), 12, probes=(400, 1500)), []
         for _ in range(8):
             history.append(state.model)

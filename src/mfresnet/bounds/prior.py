@@ -45,10 +45,10 @@ def pull_back(
     data: Batch,
     probes: Probes,
     *,
-    h: float,
+    h: float | Array,
     trained: ScaledResNet,
     options: Options | None = None,
-    rounds: int = 12,
+    rounds: int = 200,
 ) -> PulledBack:
     """Trace probes back along the Euler flow theta <- theta + h v(theta) that ``history`` records.
 
@@ -62,7 +62,7 @@ def pull_back(
         data: the points the prior was trained on (full batch).
         probes: particles of the posterior, in the shape of the prior's probes.
         h, trained, options: of the prior's training.
-        rounds: fixed-point iterations of each step.
+        rounds: most fixed-point iterations of each step; it stops where they no longer move the probes.
     """
     options = options or Options()
     arrays, static = eqx.partition(history, eqx.is_array)
@@ -71,22 +71,33 @@ def pull_back(
         here, gain, worst = carry
         model = eqx.combine(one, static)
 
-        def refine(_: Array, guess: Probes) -> Probes:
+        def refine(state: tuple[Probes, Array, Array]) -> tuple[Probes, Array, Array]:
+            guess, _, count = state
             velocity = field(model, trained, data, options, guess, "none").probes
-            return jax.tree.map(lambda place, v: place - h * v, here, velocity)
+            better = jax.tree.map(lambda place, v: place - h * v, here, velocity)
+            return better, largest_distance(better, guess), count + 1
 
-        before = jax.lax.fori_loop(0, rounds, refine, here)
+        def going(state: tuple[Probes, Array, Array]) -> Array:
+            return (state[1] > settled) & (state[2] < rounds)
+
+        before, _, _ = jax.lax.while_loop(going, refine, (here, jnp.full((), jnp.inf, dtype), jnp.zeros((), int)))
         now = field(model, trained, data, options, before, "hessian")
-        misses = jax.tree.map(lambda b, v, place: jnp.max(jnp.abs(b + h * v - place)), before, now.probes, here)
+        image = jax.tree.map(lambda b, v: b + h * v, before, now.probes)
         head = now.curvature.head
         step = LogRatio(log_determinants(now.curvature.encoder, h), None if head is None else log_determinants(head, h))
-        worst = jnp.maximum(worst, jnp.max(jnp.stack(jax.tree.leaves(misses))))
+        worst = jnp.maximum(worst, largest_distance(image, here))
         return (before, jax.tree.map(jnp.add, gain, step), worst), None
 
     dtype = probes.encoder.w.dtype
+    settled = 64 * jnp.finfo(dtype).eps
     zeros = LogRatio(
         jnp.zeros(probes.encoder.w.shape[:-1], dtype),
         None if probes.head is None else jnp.zeros(probes.head.w.shape[:-1], dtype),
     )
     (start, gain, worst), _ = jax.lax.scan(back, (probes, zeros, jnp.zeros((), dtype)), arrays, reverse=True)
     return PulledBack(Ensemble(probes, start, gain), worst)
+
+
+def largest_distance(a: Probes, b: Probes) -> Array:
+    """Largest difference of an entry."""
+    return jnp.max(jnp.stack(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.max(jnp.abs(x - y)), a, b))))
