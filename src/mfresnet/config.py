@@ -160,7 +160,12 @@ class DiagnosticsConfig(Section):
 
 
 class Config(Section):
-    """The complete configuration of a training run."""
+    """The complete configuration of a training run.
+
+    >>> config = Config(model={"depth": 64})
+    >>> config.model.depth, config.train.rule
+    (64, 'gradient-flow')
+    """
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="of the data split, the start and the batches")
     data: DataConfig = Field(default_factory=DataConfig, description="data")

@@ -11,11 +11,18 @@ class MfresnetError(ValueError):
 
     The command line prints the message as one sentence and exits with code 2; in Python it is an
     ordinary ``ValueError``.
+
+    >>> issubclass(MfresnetError, ValueError)
+    True
     """
 
 
 class DivergedError(MfresnetError):
-    """Training left the range of finite numbers; the message says where, why and what to change."""
+    """Training left the range of finite numbers; the message says where, why and what to change.
+
+    >>> issubclass(DivergedError, MfresnetError)
+    True
+    """
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> MfresnetError:

@@ -45,7 +45,13 @@ class Velocities(NamedTuple):
 
 
 def states(model: ScaledResNet, x: Float[Array, "n inputs"]) -> Float[Array, "layers n state"]:
-    """States z_0..z_L, shape (L+1, n, D) ([C24], eq. 1; theory, section 1)."""
+    """States z_0..z_L, shape (L+1, n, D) ([C24], eq. 1; theory, section 1).
+
+    >>> import jax
+    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3)
+    >>> states(model, jax.numpy.ones((5, 2))).shape
+    (4, 5, 2)
+    """
     return model.states(x)
 
 
@@ -108,6 +114,12 @@ def velocities(model: ScaledResNet, x: Float[Array, "n inputs"], y: Float[Array,
         dLhat/dtau(omega)   = (beta/n)       sum_i r_i a sigma0(w.z_i(1) + b),      r = f - y
 
     ([C24], eqs. 2-3; theory, section 3.)
+
+    >>> import jax
+    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4)
+    >>> x, y = jax.numpy.ones((5, 2)), jax.numpy.ones((5, 1))
+    >>> velocities(model, x, y).encoder.u.shape
+    (3, 4, 2)
     """
     z, q, f = adjoint(model, x)
     residual = (f - y) / x.shape[0]

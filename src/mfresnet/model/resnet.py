@@ -19,7 +19,11 @@ from .particles import Ghosts, Particles, ghost_sum, particle_sum
 
 @dataclass(frozen=True)
 class InitialScales:
-    """Standard deviations of the Gaussian start, one per group; 1 is Assumption 2 of [C24]."""
+    """Standard deviations of the Gaussian start, one per group; 1 is Assumption 2 of [C24].
+
+    >>> InitialScales(a=0.0).head  # a head that starts at zero
+    (0.0, 1.0, 1.0)
+    """
 
     u: float = 1.0
     w: float = 1.0
