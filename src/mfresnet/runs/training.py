@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ..config import Config, build
 from ..data import describe_datasets, load
 from ..errors import MfresnetError
-from ..flow import TrainState, evaluate
+from ..flow import TrainState
 from . import checkpoint
 from .assemble import Job, assemble, data_arrays, data_facts
 from .directory import RunDirectory
@@ -31,6 +31,7 @@ from .divergence import first_bad_step, likely_cause
 from .environment import environment
 from .files import plain
 from .portrait import portrait
+from .recording import Recorder
 
 Say = Callable[[str], None]
 
@@ -55,7 +56,7 @@ def train(
     Raises:
         MfresnetError: bad settings, bad data, a directory in use or one that cannot be written.
     """
-    with precision(config):
+    with precision(config), _Stop(say).installed() as stop:
         split = load(config.data, config.seed)
         job = assemble(config, split)
         run = RunDirectory.create(out, overwrite=overwrite)
@@ -72,7 +73,7 @@ def train(
             run.write_arrays("data", data_arrays(split))
             for note in split.notes:
                 say(note)
-            return _Driver(run, job, quiet, say).drive(job.state, wall_s=0.0)
+            return _Driver(run, job, quiet, say, stop).drive(job.state, wall_s=0.0)
 
 
 def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str
     ]
     if changed:
         say(f"versions differ from the run's ({', '.join(changed)}): numbers may differ in the last bits.")
-    with precision(config), stoppable(run):
+    with precision(config), stoppable(run), _Stop(say).installed() as stop:
         job = assemble(config, load(config.data, config.seed))
         check_data(stored, job, say)
         found = checkpoint.latest(run.checkpoints, job.state, say)
@@ -114,7 +115,7 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str
         checkpoint.discard_after(run.checkpoints, int(state.step))
         if not run.has_arrays("data"):
             run.write_arrays("data", data_arrays(job.split))
-        return _Driver(run, job, quiet, say).drive(state, wall_s=facts.get("wall_s", 0.0))
+        return _Driver(run, job, quiet, say, stop).drive(state, wall_s=facts.get("wall_s", 0.0))
 
 
 def check_data(stored: Mapping[str, Any], job: Job, say: Say) -> None:
@@ -136,7 +137,7 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
 
 @contextmanager
 def stoppable(run: RunDirectory) -> Iterator[None]:
-    """A Ctrl-C inside says how to go on."""
+    """A second Ctrl-C, which stops at once, says how to go on."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -161,7 +162,11 @@ def snapshot_steps(steps: int, every: int, count: int) -> set[int]:
 
 
 class _Stop:
-    """Turns the first Ctrl-C (or a polite kill) into a request; a second one stops at once."""
+    """Turns the first Ctrl-C (or a polite kill) into a request; a second one stops at once.
+
+    It is in force from the first line of a run: an exception out of a signal may come up inside a callback of the
+    garbage collector, where Python drops it, and the run would go on as if nobody had asked.
+    """
 
     def __init__(self, say: Say):
         self.asked = False
@@ -188,6 +193,11 @@ class _Stop:
                 signal.signal(number, handler)
 
 
+def spent_on_diagnostics(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds spent on diagnostics up to the last row."""
+    return next((row["diagnostics_s"] for row in reversed(rows) if "diagnostics_s" in row), 0.0)
+
+
 @dataclass
 class _Driver:
     """Advances a job chunk by chunk and writes what happens."""
@@ -196,6 +206,7 @@ class _Driver:
     job: Job
     quiet: bool
     say: Say
+    stop: _Stop
 
     @cached_property
     def settings(self) -> str:
@@ -214,27 +225,28 @@ class _Driver:
             return time.perf_counter() - begun
 
         done = int(state.step)
+        self.recorder = Recorder(job, keep, self.say, spent=spent_on_diagnostics(self.run.metrics()))
         self.save(state, wall())
         row = self.begin(state, wall())
-        start_loss = row["train.loss"] if done == 0 else self.row(job.state, 0.0)["train.loss"]
+        start_loss = row["train.loss"] if done == 0 else self.recorder.metrics(job.state, 0.0)["train.loss"]
         bad = None if np.isfinite(row["train.loss"]) else 0
         bar = tqdm(total=steps, initial=done, unit="step", disable=True if self.quiet else None, dynamic_ncols=True)
-        with _Stop(self.say).installed() as stop, bar:
+        with bar:
             self.show(bar, row)
-            while bad is None and done < steps and not stop.asked:
+            while bad is None and done < steps and not self.stop.asked:
                 count = min(every, steps - done)
                 after, losses = job.trainer.advance(state, job.train, job.key, jnp.asarray(count), every)
-                ahead = self.row(after, wall())
+                ahead = self.recorder.metrics(after, wall())
                 bad = first_bad_step(np.append(np.asarray(losses)[:count], ahead["train.loss"]), start_loss)
                 if bad is not None:
                     self.save(state, wall())
                     break
-                state, row, done = after, ahead, done + count
+                state, row, done = after, ahead | self.recorder.measured(after), done + count
                 self.run.append_metrics(row)
                 bar.update(count)
                 self.show(bar, row)
                 due = time.perf_counter() - saved_at >= config.record.checkpoint_seconds
-                if done in keep or due or stop.asked or done == steps:
+                if done in keep or due or self.stop.asked or done == steps:
                     self.save(state, wall())
                     checkpoint.prune(self.run.checkpoints, keep)
                     saved_at = time.perf_counter()
@@ -251,24 +263,15 @@ class _Driver:
     def begin(self, state: TrainState, wall_s: float) -> dict[str, Any]:
         """The metrics at the first state of this process; rows that belong after it are made again."""
         step, every = int(state.step), self.job.config.record.metrics_every
-        row, rows = self.row(state, wall_s), self.run.truncate_metrics(step)
+        rows = self.run.truncate_metrics(step)
         if not rows or rows[-1]["step"] < step:
+            row = self.recorder.metrics(state, wall_s)
+            row |= self.recorder.measured(state) if np.isfinite(row["train.loss"]) else {}
             self.run.append_metrics(row)
             rows.append(row)
         if lost := -(-step // every) + 1 - len(rows):
             self.say(f"metrics.jsonl has lost {lost} rows: its curves will have a gap, training does not depend on it.")
-        return row
-
-    def row(self, state: TrainState, wall_s: float) -> dict[str, Any]:
-        """The metrics at a state."""
-        job, config = self.job, self.job.config
-        row: dict[str, Any] = {"step": int(state.step), "wall_s": wall_s}
-        if config.train.rule == "gradient-flow":
-            row["time"] = int(state.step) * config.train.time / config.train.steps
-        for name, data in (("train", job.train), ("test", job.test)):
-            loss, error = evaluate(state.model, data, config.train.loss, job.split.train.task)
-            row |= {f"{name}.loss": float(loss), f"{name}.error": float(error)}
-        return row
+        return rows[-1]
 
     @staticmethod
     def show(bar: tqdm, row: dict[str, Any]) -> None:
@@ -289,9 +292,16 @@ class _Driver:
         }
 
     def finish(self, state: TrainState, row: dict[str, Any], status: str, wall_s: float) -> dict[str, Any]:
-        """Write portrait and summary."""
-        self.run.write_arrays("portrait", portrait(self.job.state.model, state.model, self.job.split))
+        """Write portrait, closing diagnostics and summary."""
+        if row["step"] > 0:  # stopped before the first step there is nothing to see
+            self.run.write_arrays("portrait", portrait(self.job.state.model, state.model, self.job.split))
         summary = self.summary(row, status, wall_s)
+        if row["step"] > 0:
+            closing, arrays = self.recorder.closing(state, self.run.metrics())
+            if arrays:
+                self.run.write_arrays("diagnostics", arrays)
+            wall_s += closing["diagnostics_s"] - row.get("diagnostics_s", 0.0)
+            summary |= closing | {"wall_s": wall_s, "diagnostics.share": closing["diagnostics_s"] / wall_s}
         self.run.write_summary(summary)
         if status == "interrupted":
             self.say(f"interrupted at step {row['step']}: go on with {self.run.how_to_resume}")
