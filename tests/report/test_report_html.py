@@ -97,7 +97,7 @@ def test_failed_write_is_one_sentence_and_keeps_the_old_page(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(MfresnetError, match="cannot write .*No space left"):
+    with pytest.raises(MfresnetError, match=r"cannot write .*No space left"):
         write_report(run)
     assert (run / "report.html").read_text() == "old"
     assert sorted(p.name for p in run.iterdir() if "report" in p.name) == ["report.html"]

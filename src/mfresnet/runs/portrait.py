@@ -112,16 +112,20 @@ def _spread(n: int, most: int) -> np.ndarray:
     return np.arange(n) if n <= most else np.sort(np.random.default_rng(n).choice(n, most, replace=False))
 
 
+@eqx.filter_jit
+def _predict(model: ScaledResNet, x: jax.Array) -> jax.Array:
+    return model(x)
+
+
 def _evaluate(model: ScaledResNet, x: np.ndarray) -> np.ndarray:
     """f at many points, in padded batches of one shape: one compilation."""
     batch = int(np.clip(2**24 // max(model.encoder.width, 1), 16, 4096))
     batch = min(batch, len(x))
-    predict = eqx.filter_jit(lambda net, points: net(points))
     parts = []
     for first in range(0, len(x), batch):
         block = x[first : first + batch]
         padded = np.pad(block, ((0, batch - len(block)), (0, 0)), mode="edge").astype(np.float32)
-        parts.append(np.asarray(predict(model, jnp.asarray(padded)))[: len(block)])
+        parts.append(np.asarray(_predict(model, jnp.asarray(padded)))[: len(block)])
     return np.concatenate(parts)
 
 
