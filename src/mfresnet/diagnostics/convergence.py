@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from ..flow import velocities
 from ..model import Particles, ScaledResNet
@@ -46,6 +48,12 @@ def _mean_square(velocity: Particles | None) -> Any:
     return jnp.mean(per_particle)
 
 
+@eqx.filter_jit
+def _rate_and_residual(model: ScaledResNet, x: Array, y: Array) -> tuple[Array, Array]:
+    moved = velocities(model, x, y)
+    return _mean_square(moved.encoder) + _mean_square(moved.head), model(x) - y
+
+
 def dissipation(model: ScaledResNet, x: Any, y: Any, matrices: Gram) -> Dissipation:
     """The dissipation identity at a state, in float64; ``matrices`` are the Gram matrices on the same ``x``.
 
@@ -59,9 +67,8 @@ def dissipation(model: ScaledResNet, x: Any, y: Any, matrices: Gram) -> Dissipat
     with double_precision():
         network = cast(model, np.float64)
         x, y = jnp.asarray(x, jnp.float64), jnp.asarray(y, jnp.float64)
-        moved = velocities(network, x, y)
-        rate = float(_mean_square(moved.encoder) + _mean_square(moved.head))
-        r = np.asarray(network(x) - y).reshape(-1)
+        rate, r = _rate_and_residual(network, x, y)
+        rate, r = float(rate), np.asarray(r).reshape(-1)
     factor = float(np.asarray(model.beta, np.float64)) ** 2 / len(x) ** 2
     parts = [
         factor * weight * float(r @ m @ r)

@@ -59,7 +59,8 @@ def log_density_ratios(
         MfresnetError: a group starts with standard deviation 0, so its law has no density.
     """
     ratio = np.asarray(log_ratio, np.float64)
-    for name, now, then, s in zip(("output weights", "input weights", "biases"), *_groups(probes, start), scale, strict=True):
+    names = ("output weights", "input weights", "biases")
+    for name, now, then, s in zip(names, *_groups(probes, start), scale, strict=True):
         if now is None:
             continue
         if s == 0:

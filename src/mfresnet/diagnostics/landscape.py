@@ -40,27 +40,9 @@ class Landscape:
 def landscape(model: ScaledResNet, x: Any, y: Any, *, probes: int = 256, seed: int = 0) -> Landscape:
     """Most negative first variation of the squared loss over ``probes`` Gaussian places per layer."""
     with double_precision():
-        network = cast(model, np.float64)
-        x, y = jnp.asarray(x, jnp.float64), jnp.asarray(y, jnp.float64)
-        sweep = adjoint(network, x)
-        residual = (sweep.f - y) / x.shape[0]
-        p = network.alpha * network.beta * jnp.einsum("nc,lncd->lnd", residual, sweep.q[1:])
-        k_encoder, k_head = jax.random.split(jax.random.key(seed))
-        state, bias = x.shape[-1] if network.embedding is None else sweep.z.shape[-1], network.encoder.b is not None
-
-        def draw(key: Array, outputs: int) -> Particles:
-            return Particles.gaussian(key, (probes,), state=state, outputs=outputs, bias=bias, dtype=jnp.float64)
-
-        places = draw(k_encoder, state)
-        values = np.asarray(
-            jax.lax.map(lambda zp: _first_variation(network, places, *zp), (sweep.z[:-1], p))
-        )  # (L, probes)
-        low = np.unravel_index(np.argmin(values), values.shape)
-        if network.head is None:
-            head = np.zeros(1)
-        else:
-            spots = draw(k_head, y.shape[1])
-            head = np.asarray(_first_variation(network, spots, sweep.z[-1], network.beta * residual))
+        network, x, y = cast(model, np.float64), jnp.asarray(x, jnp.float64), jnp.asarray(y, jnp.float64)
+        values, head = (np.asarray(v) for v in _first_variations(network, x, y, jax.random.key(seed), probes))
+    low = np.unravel_index(np.argmin(values), values.shape)
     return Landscape(
         float(values.min()),
         float(values.std()),
@@ -68,6 +50,25 @@ def landscape(model: ScaledResNet, x: Any, y: Any, *, probes: int = 256, seed: i
         float(head.std()),
         float(low[0]) / model.depth,
     )
+
+
+@eqx.filter_jit
+def _first_variations(network: ScaledResNet, x: Array, y: Array, key: Array, probes: int) -> tuple[Array, Array]:
+    """At Gaussian places: of the encoder (L, probes), and of the head (probes,) (zero without head)."""
+    sweep = adjoint(network, x)
+    residual = (sweep.f - y) / x.shape[0]
+    p = network.alpha * network.beta * jnp.einsum("nc,lncd->lnd", residual, sweep.q[1:])
+    k_encoder, k_head = jax.random.split(key)
+    state, bias = sweep.z.shape[-1], network.encoder.b is not None
+
+    def draw(key: Array, outputs: int) -> Particles:
+        return Particles.gaussian(key, (probes,), state=state, outputs=outputs, bias=bias, dtype=jnp.float64)
+
+    places = draw(k_encoder, state)
+    values = jax.lax.map(lambda zp: _first_variation(network, places, *zp), (sweep.z[:-1], p))
+    if network.head is None:
+        return values, jnp.zeros(1)
+    return values, _first_variation(network, draw(k_head, y.shape[1]), sweep.z[-1], network.beta * residual)
 
 
 def _first_variation(network: ScaledResNet, places: Particles, z: Array, p: Array) -> Array:

@@ -10,23 +10,28 @@ displacement.encoder / .head / .state      root mean squared, and the largest |z
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
 from ..flow import Ensemble
-from ..model import InitialScales, ScaledResNet
+from ..model import InitialScales, Particles, ScaledResNet
 from .convergence import dissipation
-from .divergence import Divergence, feature_displacement, kl_to_start, model_displacement, talagrand
+from .divergence import Divergence, feature_displacement, kl_to_start, model_displacement, stacked, talagrand
 from .eigen import smallest_eigenvalue, spectrum
 from .gram import Gram, gram
 from .initial_kernel import initial_kernel
 from .precision import cast, double_precision
 from .regime import alignment, regime
+from .transport import knn_kl, wasserstein2
 
 LEVELS = np.linspace(0, 1, 33)  # quantiles of a spectrum that are kept
+LANDSCAPE_POINTS = 512  # training points of the landscape check and of the first-order paths
+TRANSPORT_POINTS = 1024  # particles in one exact assignment
 LAYERS = 64  # most layers whose KL is written one by one; deeper networks are averaged in bins
 
 
@@ -47,7 +52,16 @@ class Probe:
     y: np.ndarray
     whole: bool
     initial: InitialScales
-    matrices: Gram | None = field(default=None)
+
+    @cached_property
+    def matrices(self) -> Gram:
+        """Gram matrices of the start on these points."""
+        return gram(self.start, self.x)
+
+    @cached_property
+    def last_state(self) -> np.ndarray:
+        """States at s = 1 of the start on these points."""
+        return last_state(self.start, self.x)
 
     @classmethod
     def create(
@@ -60,12 +74,12 @@ class Probe:
         initial: InitialScales | None = None,
         seed: int = 0,
     ) -> Probe:
-        """At most ``points`` of the training points, drawn once; with the Gram matrices at the start."""
+        """At most ``points`` of the training points, drawn once."""
         whole = len(x) <= points
         if not whole:
             chosen = np.sort(np.random.default_rng(seed).choice(len(x), points, replace=False))
             x, y = x[chosen], y[chosen]
-        return cls(start, x, y, whole, initial or InitialScales(), gram(start, x))
+        return cls(start, x, y, whole, initial or InitialScales())
 
 
 def gram_row(model: ScaledResNet, probe: Probe) -> dict[str, Any]:
@@ -90,7 +104,13 @@ def gram_row(model: ScaledResNet, probe: Probe) -> dict[str, Any]:
 
 
 def initial_row(probe: Probe) -> dict[str, Any]:
-    """The limit kernel at the start: lambda_0 and the computable lower bound of Lemma 4 of [C24]."""
+    """The limit kernel at the start: lambda_0 and the computable lower bound of Lemma 4 of [C24].
+
+    It is that of standard Gaussian laws with bias and a head; other starts have no entry.
+    """
+    start = probe.start
+    if start.head is None or start.encoder.b is None or probe.initial != InitialScales():
+        return {}
     x = np.asarray(probe.start.embed(jnp.asarray(probe.x, probe.start.dtype)), np.float64)
     limit = initial_kernel(x, probe.start.sigma)
     return {
@@ -106,7 +126,7 @@ def law_row(model: ScaledResNet, ensemble: Ensemble | None, probe: Probe) -> dic
     row: dict[str, Any] = {"displacement.encoder": model_displacement(probe.start.encoder, model.encoder)}
     if model.head is not None:
         row["displacement.head"] = model_displacement(probe.start.head, model.head)
-    z_start, z_end = last_state(probe.start, probe.x), last_state(model, probe.x)
+    z_start, z_end = probe.last_state, last_state(model, probe.x)
     row["displacement.state"] = float(np.linalg.norm(z_end - z_start, axis=-1).max())
     if ensemble is None:
         return row
@@ -118,6 +138,43 @@ def law_row(model: ScaledResNet, ensemble: Ensemble | None, probe: Probe) -> dic
         bound = feature_displacement(z_start, z_end, float(model.alpha), encoder)
         row |= {"check.features": bound.right, "check.features_hold": bound.holds}
     return row
+
+
+def transport_row(model: ScaledResNet, ensemble: Ensemble | None, probe: Probe) -> dict[str, Any]:
+    """W2 between law and start by exact assignment, and for optimisers a nearest-neighbour KL.
+
+    Probes are compared with their own starts, so both samples share their sampling error. Without
+    probes the network's particles stand for the law: KL is then a nearest-neighbour estimate, which
+    is biased low, and says so by its name.
+    """
+    if ensemble is None:
+        pairs = {"encoder": (model.encoder, probe.start.encoder), "head": (model.head, probe.start.head)}
+    else:
+        pairs = {part: (getattr(ensemble.probes, part), getattr(ensemble.start, part)) for part in ("encoder", "head")}
+    row: dict[str, Any] = {}
+    for part, (now, then) in pairs.items():
+        if now is None or now.width < 2:
+            continue
+        a, b = stacked(now), stacked(then)
+        layers = (a[None], b[None]) if a.ndim == 2 else (a, b)
+        distances = [wasserstein2(p[:TRANSPORT_POINTS], q[:TRANSPORT_POINTS]) for p, q in zip(*layers, strict=True)]
+        # the mean over layers of W2^2 is the squared distance of the laws over depth
+        row[f"w2.{part}"] = float(np.sqrt(np.mean(np.square(distances))))
+        if ensemble is None:
+            pooled = a.reshape(-1, a.shape[-1]) / _scales(now, getattr(probe.initial, part))
+            row[f"kl.{part}.nearest_neighbour"] = knn_kl(pooled[: 4 * TRANSPORT_POINTS], _gaussian_log_density).value
+    return row
+
+
+def _gaussian_log_density(points: np.ndarray) -> np.ndarray:
+    """Of the standard Gaussian."""
+    return -0.5 * np.sum(points**2, axis=-1) - 0.5 * points.shape[-1] * np.log(2 * np.pi)
+
+
+def _scales(particles: Particles, scale: tuple[float, float, float]) -> np.ndarray:
+    """Standard deviation of the start for each coordinate of a stacked particle."""
+    sizes = (particles.out.shape[-1], particles.w.shape[-1], 0 if particles.b is None else 1)
+    return np.repeat(np.asarray(scale), sizes)
 
 
 def _kl_entries(name: str, found: Divergence) -> dict[str, Any]:
@@ -142,7 +199,12 @@ def _binned(values: np.ndarray) -> np.ndarray:
     return np.array([part.mean() for part in np.array_split(values, LAYERS)])
 
 
+@eqx.filter_jit
+def _last_state(model: ScaledResNet, x: Any) -> Any:
+    return model.sweep(x)[0]
+
+
 def last_state(model: ScaledResNet, x: Any) -> np.ndarray:
     """States at s = 1, in float64."""
     with double_precision():
-        return np.asarray(cast(model, np.float64).sweep(jnp.asarray(x, jnp.float64))[0])
+        return np.asarray(_last_state(cast(model, np.float64), jnp.asarray(x, jnp.float64)))

@@ -284,7 +284,7 @@ class _Driver:
         split = self.job.split
         return {
             "status": status,
-            **row,
+            **{name: value for name, value in row.items() if not isinstance(value, list)},
             "wall_s": wall_s,
             "train.n": len(split.train.x),
             "test.n": len(split.test.x),

@@ -1,0 +1,169 @@
+"""What a run records: metrics at every row, diagnostics at their cadence, and the closing measurements."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..diagnostics import record
+from ..diagnostics.convergence import convergence_certificate, radius
+from ..diagnostics.gram import gram
+from ..diagnostics.landscape import first_order_share, landscape
+from ..diagnostics.regime import linearised, verdict
+from ..errors import MfresnetError
+from ..flow import TrainState, evaluate, mistakes, predict
+from .assemble import Job, initial_scales
+from .files import plain
+
+LINEAR_LIMIT = 2048  # most outputs n C for which the linearised model is solved (an n C x n C eigenproblem)
+
+
+class Recorder:
+    """Rows of metrics and diagnostics of one job.
+
+    Diagnostics fall on fixed steps, so that an interrupted and resumed run records the same rows;
+    what they cost is measured (``diagnostics_s``) and reported.
+    """
+
+    def __init__(self, job: Job, snapshots: set[int], say: Callable[[str], None], spent: float = 0.0):
+        self.job = job
+        self.snapshots = snapshots
+        self.say = say
+        self.spent = spent
+        self.refused: set[str] = set()
+
+    @cached_property
+    def probe(self) -> record.Probe:
+        """The points of the Gram matrices, and the start."""
+        train = self.job.split.train
+        points = max(2, self.job.config.diagnostics.gram_points // train.y.shape[1])
+        return record.Probe.create(
+            self.job.state.model,
+            train.x,
+            train.y,
+            points=points,
+            initial=initial_scales(self.job.config),
+            seed=self.job.config.seed,
+        )
+
+    def metrics(self, state: TrainState, wall_s: float) -> dict[str, Any]:
+        """Loss and error on both parts of the data."""
+        job, config = self.job, self.job.config
+        row: dict[str, Any] = {"step": int(state.step), "wall_s": wall_s}
+        if config.train.rule == "gradient-flow":
+            row["time"] = int(state.step) * config.train.time / config.train.steps
+        for name, data in (("train", job.train), ("test", job.test)):
+            loss, error = evaluate(state.model, data, config.train.loss, job.split.train.task)
+            row |= {f"{name}.loss": float(loss), f"{name}.error": float(error)}
+        return row
+
+    def measured(self, state: TrainState) -> dict[str, Any]:
+        """The diagnostics that are due at this step."""
+        begun = time.perf_counter()
+        step, wanted = int(state.step), self.job.config.diagnostics
+        row: dict[str, Any] = {}
+        if wanted.kl_every != 0 and step % (wanted.kl_every or 1) == 0:
+            row |= self._tried("KL", lambda: record.law_row(state.model, state.ensemble, self.probe))
+        every = wanted.gram_every
+        if step in self.snapshots if every is None else every and step % every == 0:
+            row |= self._tried("Gram matrices", lambda: record.gram_row(state.model, self.probe))
+        self.spent += time.perf_counter() - begun
+        return plain(row | {"diagnostics_s": self.spent}) if row else row
+
+    def _tried(self, what: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Measure, or say once why it cannot be measured; the rest goes on."""
+        if what in self.refused:
+            return {}
+        try:
+            return measure()
+        except MfresnetError as error:
+            self.refused.add(what)
+            self.say(f"{what}: not measured, {error}")
+            return {}
+
+    def closing(self, state: TrainState, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(summary entries, arrays): what is computed once, from the last state and all rows."""
+        begun = time.perf_counter()
+        summary: dict[str, Any] = {}
+        arrays: dict[str, Any] = {}
+        grams = [row for row in rows if "gram.lambda_min.total" in row]
+        if grams:
+            summary |= self._gram_summary(grams)
+            summary |= self._tried("limit kernel", lambda: record.initial_row(self.probe))
+        train, wanted = self.job.split.train, self.job.config.diagnostics
+        if wanted.landscape:
+            sample = slice(0, record.LANDSCAPE_POINTS)
+            if self.job.config.train.loss == "squared":
+                found = self._tried("landscape", lambda: vars(landscape(state.model, train.x[sample], train.y[sample])))
+                summary |= {f"landscape.{name}": value for name, value in found.items()}
+            summary["paths.first_order_share"] = first_order_share(state.model, train.x[sample])
+        summary |= self._tried("transport", lambda: record.transport_row(state.model, state.ensemble, self.probe))
+        if grams and self._linear():
+            arrays = self._linearised(grams)
+            summary["linearised.train.loss"] = float(arrays["linear.train_loss"][-1])
+            summary["linearised.test.error"] = float(arrays["linear.test_error"][-1])
+        self.spent += time.perf_counter() - begun
+        return plain(summary | {"diagnostics_s": self.spent}), arrays
+
+    def _gram_summary(self, grams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Initial and final eigenvalues, the certificate of section 5, r_max and the verdict on the regime."""
+        job, first, last = self.job, grams[0], grams[-1]
+        summary: dict[str, Any] = {"gram.points": len(self.probe.x), "gram.whole": self.probe.whole}
+        for when, row in (("initial", first), ("final", last)):
+            for part in ("encoder", "head", "total"):
+                summary[f"gram.{when}.lambda_min.{part}"] = row[f"gram.lambda_min.{part}"]
+                summary[f"gram.{when}.error.{part}"] = row[f"gram.error.{part}"]
+        summary["regime.verdict"] = verdict(last["regime.kernel_change"])
+        summary["gram.notes"] = list(self.probe.matrices.notes)
+        flow = job.config.train.rule == "gradient-flow"
+        if flow:
+            moved = [row.get("displacement.head", 0.0) for row in grams]
+            summary["gram.r_max"] = radius(
+                np.array([row["gram.lambda_min.head"] for row in grams]),
+                np.array(moved),
+                first["gram.lambda_min.head"],
+            )
+        if flow and self.probe.whole and job.config.train.loss == "squared" and job.config.train.freeze == "none":
+            bound = convergence_certificate(
+                first["train.loss"],
+                np.array([row["time"] for row in grams]) * job.unit,
+                np.array([row["gram.lambda_min.total"] for row in grams]),
+                beta=float(job.state.model.beta),
+                n=len(job.split.train.x),
+            )
+            summary["convergence.certificate"] = bound.tolist()
+            summary["convergence.holds"] = bool(np.all([g["train.loss"] for g in grams] <= bound * (1 + 1e-6)))
+        return summary
+
+    def _linear(self) -> bool:
+        """Whether the linearised model is the comparison of this run."""
+        train, config = self.job.split.train, self.job.config.train
+        return (
+            config.rule == "gradient-flow"
+            and config.loss == "squared"
+            and config.freeze == "none"
+            and self.probe.whole
+            and train.y.size <= LINEAR_LIMIT
+            and len(self.job.split.test.x) <= LINEAR_LIMIT
+        )
+
+    def _linearised(self, grams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Loss and error of the model linearised at the start, at the times of the Gram rows."""
+        job = self.job
+        train, test, start = job.split.train, job.split.test, job.state.model
+        times = np.array([row["time"] for row in grams])
+        f, f_test = (np.asarray(predict(start, data.x), np.float64) for data in (job.train, job.test))
+        cross = gram(start, test.x, other=train.x, hold="total").total
+        fits, guesses = linearised(
+            self.probe.matrices.total, cross, f, f_test, train.y, times * job.unit, beta=float(start.beta)
+        )
+        wrong = [float(np.mean(mistakes(g, test.y, train.task))) for g in guesses]
+        return {
+            "linear.time": times,
+            "linear.train_loss": 0.5 * np.mean(np.sum((fits - train.y) ** 2, axis=-1), axis=-1),
+            "linear.test_error": np.sqrt(wrong) if train.task == "regression" else np.array(wrong),
+        }
