@@ -16,6 +16,8 @@ from plotly.offline import get_plotlyjs
 from ..errors import MfresnetError
 from .depth import depth
 from .headline import headline
+from .kernel import kernel
+from .laws import laws
 from .particles import particles
 from .parts import Section
 from .reading import Run
@@ -29,6 +31,8 @@ SECTIONS: list[Callable[[Run], Section | None]] = [
     regions,
     depth,
     particles,
+    laws,
+    kernel,
     configuration,
     data,
     reproduction,
@@ -92,7 +96,7 @@ def render(run: Run) -> str:
 
 
 def _asset(name: str) -> str:
-    return (files(__package__) / name).read_text(encoding="utf-8")
+    return (files("mfresnet.report") / name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

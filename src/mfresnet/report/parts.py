@@ -32,7 +32,7 @@ class Frames:
     """
 
     label: str
-    values: Sequence[float]
+    values: Sequence[float] | np.ndarray
     traces: Sequence[int]
     x: Sequence[np.ndarray]
     y: Sequence[np.ndarray]

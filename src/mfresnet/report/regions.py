@@ -27,7 +27,7 @@ def regions(run: Run) -> Section | None:
 
 
 def _caption(run: Run) -> str:
-    (axes, radius), caption = run.arrays("plane.axes", "plane.radius") or (), ""
+    axes, radius = run.portrait["plane.axes"], run.portrait["plane.radius"]
     if axes.shape[1] == 2:
         caption = "The network over the plane of the inputs."
     elif radius[0] > 0:

@@ -15,7 +15,7 @@ def configuration(run: Run) -> Section | None:
     values = dict(flat(run.part("config")))
     if not values:
         return None
-    defaults = dict(flat(Config().model_dump()))
+    defaults = dict(flat(Config.model_validate({}).model_dump()))
     meaning = {name: field.description or "" for name, field in leaves()}
     changed = [
         (name, shown(value), shown(defaults.get(name)), meaning.get(name, ""))
