@@ -1,0 +1,79 @@
+"""The documents say what is: their code runs, their commands, flags, targets, files and versions exist."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mfresnet import Config
+from mfresnet.cli import COMMANDS
+from mfresnet.config import build, leaves, merged, nested
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+OPTIONS = {"--help", "--out", "--config", "--overwrite", "--quiet", "--seed", "--version"}
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The fenced blocks of that language."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.S | re.M)
+    return [block for kind, block in found if kind == language]
+
+
+def commands(name: str) -> list[list[str]]:
+    """Every call of a command in the documents' blocks, comments removed."""
+    lines = [line for path in DOCUMENTS for block in blocks(path, "") for line in block.splitlines()]
+    return [call for line in lines if (call := shlex.split(line, comments=True))[:1] == [name]]
+
+
+def test_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = blocks(ROOT / "README.md", "python")
+    assert code
+    names: dict = {}
+    for block in code:
+        exec(compile(block, "README.md", "exec"), names)
+    assert (tmp_path / "runs" / "python" / "summary.json").is_file()
+
+
+def test_toml_of_the_readme_is_a_configuration():
+    trees = [tomllib.loads(block) for block in blocks(ROOT / "README.md", "toml")]
+    assert trees and all(isinstance(build(tree), Config) for tree in trees)
+
+
+def test_commands_and_flags_exist():
+    known = dict(leaves())
+    calls = commands("mfresnet")
+    assert {call[1] for call in calls} == set(COMMANDS)
+    for call in calls:
+        settings = {}
+        for place, word in enumerate(call):
+            if word.startswith("--") and word not in OPTIONS:
+                settings[word[2:].replace("-", "_")] = call[place + 1]
+        assert set(settings) <= set(known), call
+        build(merged({}, nested(settings)))
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    named = {word for call in commands("make") for word in call[1:] if "=" not in word}
+    for path in DOCUMENTS:
+        named |= set(re.findall(r"`make ([a-z]+)", path.read_text(encoding="utf-8")))
+    assert named and named <= targets
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_named_in_documents_exist(path):
+    text = path.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tests|benchmarks|docs|src|\.ci)/[\w./-]*|[A-Z]+\.(?:md|cff)|\w+\.(?:toml|txt))`", text)
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    missing = [name for name in named + links if not (ROOT / name).exists()]
+    assert missing == []
+
+
+def test_versions_agree():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
