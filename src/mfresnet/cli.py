@@ -175,7 +175,12 @@ def _finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
     rows = [("status", summary["status"])]
     numbers = {name: summary[name] for name in ("train.loss", "train.error", "test.error") if name in summary}
     rows += [(name, "not finite" if value is None else f"{value:.4g}") for name, value in numbers.items()]
-    rows += [("test.n", str(summary["test.n"])), ("seconds", f"{summary['wall_s']:.1f}"), ("run", str(out))]
+    rows += [
+        ("test.n", str(summary["test.n"])),
+        *_measured(summary),
+        ("seconds", f"{summary['wall_s']:.1f}"),
+        ("run", str(out)),
+    ]
     if report:
         from .report import write_report
 
@@ -183,6 +188,22 @@ def _finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
     return {"completed": EXIT_OK, "diverged": EXIT_DIVERGED, "interrupted": EXIT_INTERRUPTED}[summary["status"]]
+
+
+def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was measured of the laws and the Gram matrix, where it was."""
+    rows = []
+    for name in ("kl.head", "kl.encoder"):
+        if summary.get(f"{name}.value") is not None:
+            error = summary[f"{name}.stderr"]
+            rows.append((name, f"{summary[f'{name}.value']:.4g} +- {float('nan') if error is None else error:.2g}"))
+    name = "gram.final.lambda_min.total"
+    if summary.get(name) is not None:
+        rows.append(("lambda_min(G)", f"{summary[name]:.4g} +- {summary['gram.final.error.total']:.2g}"))
+        rows.append(("regime", summary["regime.verdict"]))
+    if "control.test.error" in summary:
+        rows.append(("frozen encoder", f"test.error {summary['control.test.error']:.4g}"))
+    return rows
 
 
 # --- the other commands --------------------------------------------------------------------------
@@ -213,6 +234,36 @@ def _report(options: argparse.Namespace, argv: list[str]) -> int:
     return EXIT_OK
 
 
+def _measure_arguments(parser: argparse.ArgumentParser) -> None:
+    _run_argument(parser)
+    parser.add_argument("--points", type=int, metavar="N", help="training points of the Gram matrices")
+
+
+def _measure(options: argparse.Namespace, argv: list[str]) -> int:
+    from .report import write_report
+    from .runs import measure
+
+    rows = measure(options.run, points=options.points)
+    keys = {
+        "step": "step",
+        "train.loss": "train.loss",
+        "gram.lambda_min.total": "lambda_min(G)",
+        "gram.error.total": "+-",
+        "gram.encoder_share": "encoder share",
+        "regime.kernel_change": "kernel change",
+        "kl.head.value": "KL head",
+        "kl.head.stderr": "+-",
+        "kl.encoder.value": "KL encoder",
+        "kl.encoder.stderr": "+-",
+    }
+    keys = {key: name for key, name in keys.items() if any(row.get(key) is not None for row in rows)}
+    print("  ".join(f"{name:>13}" for name in keys.values()))
+    for row in rows:
+        print("  ".join("            -" if row.get(key) is None else f"{row[key]:>13.5g}" for key in keys))
+    print(write_report(options.run))
+    return EXIT_OK
+
+
 def _datasets(options: argparse.Namespace, argv: list[str]) -> int:
     from .data import describe_datasets
 
@@ -229,6 +280,7 @@ def _nothing(parser: argparse.ArgumentParser) -> None:
 COMMANDS: dict[str, tuple[str, Any, Any]] = {
     "train": ("train a mean-field ResNet into a run directory", _train_arguments, _train),
     "resume": ("continue an interrupted run, to the bit", _resume_arguments, _resume),
+    "measure": ("measure a finished run again: Gram matrices, KL, regime, in float64", _measure_arguments, _measure),
     "report": ("rebuild report.html of a run, without training", _run_argument, _report),
     "datasets": ("list the data sets known by name", _nothing, _datasets),
 }

@@ -23,8 +23,8 @@ def kernel(run: Run) -> Section | None:
         return None
     points = run.summary.get("gram.points")
     caption = (
-        "Smallest eigenvalues of the Gram matrices of encoder and head in float64; bars are their error bounds, and a "
-        "value within its bar of zero is drawn at the bar."
+        "Smallest eigenvalues of the Gram matrices of encoder and head in float64; bars are their error bounds. "
+        "A value that cannot be told from zero is drawn at its error bound."
     )
     if run.summary.get("gram.whole") is False and points:
         caption += f" Taken on {points} of the training points: those of the whole set are not larger."
@@ -56,8 +56,8 @@ def _lowest(run: Run, rows: list[Mapping[str, Any]]) -> Figure:
     data = []
     for part, (name, colour) in PARTS.items():
         value, error = column(rows, f"gram.lambda_min.{part}"), column(rows, f"gram.error.{part}")
-        if not np.any(value > error):
-            continue  # zero within its error throughout: a frozen or absent part
+        if not np.any(error > 0):
+            continue  # an absent part
         data.append(
             {
                 "type": "scatter",

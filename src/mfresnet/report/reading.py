@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ class Run:
         metrics: rows of ``metrics.jsonl``.
         summary: ``summary.json``.
         portrait: arrays of ``arrays/portrait.safetensors`` by dotted name.
+        extra: arrays of ``arrays/diagnostics.safetensors`` (the linearised model), empty where absent.
+        control: rows of ``control/metrics.jsonl``, the run with a frozen encoder, empty where absent.
         problems: what is missing or could not be read, one sentence each.
         path: the directory, for sections that read further arrays.
 
@@ -43,6 +45,8 @@ class Run:
     metrics: tuple[Mapping[str, Any], ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
     portrait: Mapping[str, np.ndarray] = field(default_factory=dict)
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    control: tuple[Mapping[str, Any], ...] = ()
     problems: tuple[str, ...] = ()
     path: Path | None = None
 
@@ -60,9 +64,14 @@ class Run:
         return cls(
             name=path.resolve().name,
             record=_object(path / "config.json", problems),
-            metrics=_rows(path / "metrics.jsonl", problems),
+            metrics=_measured(
+                _rows(path / "metrics.jsonl", problems),
+                _optional(path / "measure.jsonl", _rows, problems) or (),
+            ),
             summary=_object(path / "summary.json", problems),
             portrait=_arrays(path / "arrays" / "portrait.safetensors", problems),
+            extra=_optional(path / "arrays" / "diagnostics.safetensors", _arrays, problems) or {},
+            control=_optional(path / "control" / "metrics.jsonl", _rows, problems) or (),
             problems=tuple(problems),
             path=path,
         )
@@ -126,6 +135,17 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _measured(rows: tuple[Mapping[str, Any], ...], again: tuple[Mapping[str, Any], ...]) -> tuple[Mapping, ...]:
+    """Rows of training, each with what `mfresnet measure` found at its step."""
+    found = {row.get("step"): row for row in again}
+    return tuple({**row, **found.get(row.get("step"), {})} for row in rows)
+
+
+def _optional(path: Path, read: Callable[[Path, list[str]], Any], problems: list[str]) -> Any:
+    """What a run need not have: no word where it is absent."""
+    return read(path, problems) if path.is_file() else None
 
 
 def _text(path: Path, problems: list[str]) -> str | None:

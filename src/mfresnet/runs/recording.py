@@ -61,15 +61,15 @@ class Recorder:
             row |= {f"{name}.loss": float(loss), f"{name}.error": float(error)}
         return row
 
-    def measured(self, state: TrainState) -> dict[str, Any]:
-        """The diagnostics that are due at this step."""
+    def measured(self, state: TrainState, *, everything: bool = False) -> dict[str, Any]:
+        """The diagnostics that are due at this step, or all of them."""
         begun = time.perf_counter()
         step, wanted = int(state.step), self.job.config.diagnostics
         row: dict[str, Any] = {}
-        if wanted.kl_every != 0 and step % (wanted.kl_every or 1) == 0:
+        if everything or (wanted.kl_every != 0 and step % (wanted.kl_every or 1) == 0):
             row |= self._tried("KL", lambda: record.law_row(state.model, state.ensemble, self.probe))
         every = wanted.gram_every
-        if step in self.snapshots if every is None else every and step % every == 0:
+        if everything or (step in self.snapshots if every is None else every and step % every == 0):
             row |= self._tried("Gram matrices", lambda: record.gram_row(state.model, self.probe))
         self.spent += time.perf_counter() - begun
         return plain(row | {"diagnostics_s": self.spent}) if row else row

@@ -73,7 +73,8 @@ def train(
             run.write_arrays("data", data_arrays(split))
             for note in split.notes:
                 say(note)
-            return _Driver(run, job, quiet, say, stop).drive(job.state, wall_s=0.0)
+            summary = _Driver(run, job, quiet, say, stop).drive(job.state, wall_s=0.0)
+    return with_control(run, job.config, summary, quiet, say)
 
 
 def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str, Any]:
@@ -115,7 +116,30 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str
         checkpoint.discard_after(run.checkpoints, int(state.step))
         if not run.has_arrays("data"):
             run.write_arrays("data", data_arrays(job.split))
-        return _Driver(run, job, quiet, say, stop).drive(state, wall_s=facts.get("wall_s", 0.0))
+        summary = _Driver(run, job, quiet, say, stop).drive(state, wall_s=facts.get("wall_s", 0.0))
+    return with_control(run, job.config, summary, quiet, say)
+
+
+def with_control(run: RunDirectory, config: Config, summary: dict[str, Any], quiet: bool, say: Say) -> dict[str, Any]:
+    """Where asked for, the same run with a frozen encoder in ``control/``: does the encoder matter?"""
+    if not config.diagnostics.control or summary["status"] != "completed":
+        return summary
+    out = run.path / "control"
+    if (out / "config.json").is_file():
+        found = resume(out, quiet=quiet, say=say)
+    else:
+        frozen = config.model_copy(
+            update={
+                "train": config.train.model_copy(update={"freeze": "encoder"}),
+                "diagnostics": config.diagnostics.model_copy(update={"control": False, "gram_every": 0}),
+            }
+        )
+        say("control: the same run with a frozen encoder")
+        found = train(frozen, out, quiet=quiet, say=lambda message: None)
+    names = ("status", "train.loss", "train.error", "test.error")
+    summary = summary | {f"control.{name}": found[name] for name in names}
+    run.write_summary(summary)
+    return summary
 
 
 def check_data(stored: Mapping[str, Any], job: Job, say: Say) -> None:
