@@ -181,7 +181,7 @@ def test_changed_settings_and_data_are_refused(cut, capsys, tmp_path):
     values = flags(data__n=None, data__n_test=None, **ADAM)
     assert main(["train", str(table), "--data.target", "kind", *values, "--out", str(run)]) == 0
     (run / "summary.json").unlink()
-    assert resumed(run, capsys) == ""
+    assert "changed" not in resumed(run, capsys)
     (run / "summary.json").unlink()
     table.write_text("a,b,kind\n" + "".join([*rows[:-1], "9.0,1.0,yes\n"]))
     assert "changed since the run began: put the file back" in resumed(run, capsys, code=2)
@@ -233,7 +233,7 @@ def test_directory_that_cannot_be_made(tmp_path, capsys):
 
 
 def advice(said: str) -> list[str]:
-    flag, value = re.search(r"set (--train\.[a-z-]+) ([0-9.e+-]+?)[ .]", said.replace(". ", " ")).groups()
+    flag, value = re.search(r"set (--train\.[a-z-]+) ([0-9.e+-]*[0-9])", said).groups()
     return [flag, value]
 
 
@@ -241,7 +241,13 @@ def advice(said: str) -> list[str]:
     "values",
     [
         {"train__rule": "sgd", "train__learning_rate": 30, "train__steps": 400, "record__metrics_every": 20},
-        {"train__solver": "euler", "train__time": 60, "train__steps": 20, "train__time_unit": "n/beta2"},
+        {
+            "train__solver": "euler",
+            "train__time": 1,
+            "train__steps": 8,
+            "record__metrics_every": 100,
+            "train__time_unit": "n/beta2",
+        },
     ],
     ids=["sgd", "euler"],
 )

@@ -26,13 +26,9 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory):
+def commands(quick, tmp_path_factory):
     """Processes that share one cache of compiled programs: what is tested is not the compiler."""
-    folder = tmp_path_factory.mktemp("commands")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        yield Commands(folder)
+    return Commands(tmp_path_factory.mktemp("commands"))
 
 
 @pytest.fixture(scope="module")

@@ -90,10 +90,12 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str
     except MfresnetError as error:
         say(f"{error} It is made again.")
         summary = {}
-    if summary.get("status") == "completed":
-        say(f"{str(path)!r} is completed already: nothing to do.")
-        return summary
     config = build(stored["config"])
+    if summary.get("status") == "completed":
+        if not config.diagnostics.control or summary.get("control.status") in ("completed", "diverged"):
+            say(f"{str(path)!r} is completed already: nothing to do.")
+            return summary
+        return with_control(run, config, summary, quiet, say)
     changed = [
         f"{name} {old} -> {new}"
         for name, new in environment()["versions"].items()
@@ -295,7 +297,8 @@ class _Driver:
             rows.append(row)
         if lost := -(-step // every) + 1 - len(rows):
             self.say(f"metrics.jsonl has lost {lost} rows: its curves will have a gap, training does not depend on it.")
-        return rows[-1]
+        # read back, a number that is not finite is null
+        return {name: np.nan if value is None else value for name, value in rows[-1].items()}
 
     @staticmethod
     def show(bar: tqdm, row: dict[str, Any]) -> None:
