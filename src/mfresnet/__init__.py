@@ -14,7 +14,19 @@ _HOMES = {
     "errors": ["DivergedError", "MfresnetError"],
     "data": ["Dataset", "Split", "load"],
     "model": ["Activation", "InitialScales", "Particles", "ScaledResNet", "activation"],
-    "flow": ["adjoint", "states", "velocities"],
+    "flow": ["Trainer", "adjoint", "optimiser", "states", "velocities"],
+    "diagnostics": [
+        "empirical_gram",
+        "empirical_operator",
+        "gram",
+        "gram_operator",
+        "initial_kernel",
+        "kl_to_start",
+        "largest_eigenvalue",
+        "smallest_eigenvalue",
+        "spectrum",
+        "wasserstein2",
+    ],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

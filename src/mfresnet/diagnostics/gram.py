@@ -17,12 +17,13 @@ import numpy as np
 from jax import Array
 
 from ..errors import MfresnetError
+from ..flow.adjoint import check_euler
 from ..model import Activation, Particles, ScaledResNet, scaling
 from ..model.particles import bias_extended, preactivation
 from .blocks import block_length, fill, split
 from .matrix_free import GramOperator, gram_operator
 from .precision import cast, checked_dtype, checked_rows, double_precision, equal_rows_note
-from .sweeps import check_euler, input_width, states_and_adjoints
+from .sweeps import input_width, states_and_adjoints
 
 __all__ = ["Gram", "GramOperator", "gram", "gram_operator"]
 
@@ -206,7 +207,7 @@ def _product(
 
 def _layered_product(model: ScaledResNet, left: _Block, right: _Block) -> Array:
     """L M times the block of G1: a running sum over layers, so that nothing of size L n n exists."""
-    if isinstance(left.features, Array):
+    if isinstance(left.features, Array) and isinstance(right.features, Array):
         return _outer(left.features, right.features)
     bias = 0.0 if model.encoder.b is None else 1.0
 

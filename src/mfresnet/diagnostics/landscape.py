@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from ..flow import adjoint
-from ..flow.adjoint import layer_particles
+from ..flow.adjoint import layers_of
 from ..model import Particles, ScaledResNet, scaling
 from ..model.depth import vector_field
 from ..model.particles import particle_sum
@@ -83,11 +83,13 @@ def _paths(network: ScaledResNet, x: Array) -> tuple[Array, Array, Array]:
     shallow = network.read(z)
     h = scaling.depth_step(network.depth)
 
-    def add(total: Array, layer: Particles) -> tuple[Array, None]:
-        one = network.read(z + h * vector_field(layer, z, network.sigma, network.alpha))
+    over, particles_of = layers_of(network)
+
+    def add(total: Array, layer: Particles | None) -> tuple[Array, None]:
+        one = network.read(z + h * vector_field(particles_of(layer), z, network.sigma, network.alpha))
         return total + one - shallow, None
 
-    total, _ = jax.lax.scan(add, jnp.zeros_like(shallow), layer_particles(network))
+    total, _ = jax.lax.scan(add, jnp.zeros_like(shallow), over, length=network.depth)
     return network(x), shallow, total
 
 

@@ -12,10 +12,11 @@ from jax import Array
 from scipy.sparse.linalg import LinearOperator
 
 from ..errors import MfresnetError
+from ..flow.adjoint import check_euler, head_adjoint, layers_of
 from ..model import Particles, ScaledResNet, scaling
 from ..model.particles import first_variation_gradient, preactivation
 from .precision import cast, checked_dtype, checked_rows, double_precision, equal_rows_note
-from .sweeps import check_euler, head_adjoint, input_width, layers_of
+from .sweeps import input_width
 
 Part = Literal["encoder", "head", "total"]
 
@@ -46,7 +47,8 @@ class GramOperator:
         """One of the three as SciPy's linear operator, for example for `smallest_eigenvalue`."""
         if name not in ("encoder", "head", "total"):
             raise MfresnetError(f"part = {name!r} is not allowed: give one of encoder, head, total.")
-        return LinearOperator(self.shape, matvec=partial(self._apply, part=name), dtype=self.dtype)
+        apply = partial(self._apply, part=name)
+        return LinearOperator(self.shape, matvec=apply, dtype=self.dtype)  # pyright: ignore[reportCallIssue]
 
     def _apply(self, v: Any, part: Part) -> np.ndarray:
         vector = np.asarray(v, self.dtype)

@@ -55,8 +55,8 @@ def _sinkhorn(a: np.ndarray, b: np.ndarray, regularisation: float) -> float:
     if not regularisation > 0:
         raise MfresnetError(f"regularisation = {regularisation} is not allowed: give a value > 0.")
     try:
-        from ott.geometry import pointcloud
-        from ott.tools import sinkhorn_divergence
+        from ott.geometry import pointcloud  # pyright: ignore[reportMissingImports]
+        from ott.tools import sinkhorn_divergence  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MfresnetError(
             "method 'sinkhorn' needs the package ott-jax: install mfresnet[transport], or use method 'exact'."
@@ -112,7 +112,7 @@ def knn_kl(samples: Any, reference: Callable[[np.ndarray], Any] | Any, *, neighb
     n, d = p.shape
     if neighbours < 1 or n < neighbours + 1:
         raise MfresnetError(f"neighbours = {neighbours} is not allowed with {n} samples: give 1 to {n - 1}.")
-    distance, index = KDTree(p).query(p, neighbours + 1)
+    distance, index = map(np.asarray, KDTree(p).query(p, neighbours + 1))
     own = distance[:, -1]
     if not own.all():
         row = int(np.argmin(own))
@@ -132,7 +132,7 @@ def knn_kl(samples: Any, reference: Callable[[np.ndarray], Any] | Any, *, neighb
         q = checked_rows(reference, "reference", columns=d)
         if len(q) < neighbours:
             raise MfresnetError(f"the reference has {len(q)} rows: give at least neighbours = {neighbours}.")
-        across = KDTree(q).query(p, [neighbours])[0][:, 0]
+        across = np.asarray(KDTree(q).query(p, neighbours)[0]).reshape(n, neighbours)[:, -1]
         if not across.all():
             row = int(np.argmin(across))
             raise MfresnetError(f"row {row} of samples is also in the reference: give independent samples.")

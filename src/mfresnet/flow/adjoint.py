@@ -6,7 +6,7 @@ itself uses reverse-mode differentiation (`flow.field`), which agrees with these
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -55,17 +55,32 @@ def states(model: ScaledResNet, x: Float[Array, "n inputs"]) -> Float[Array, "la
     return model.states(x)
 
 
-def layer_particles(model: ScaledResNet) -> Particles:
-    """The encoder with one entry per depth, also where depth shares one law."""
-    if not model.shared:
-        return model.encoder
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (model.depth, *leaf.shape[1:])), model.encoder)
+def check_euler(model: ScaledResNet) -> None:
+    """Refuse the schemes whose layers do not see one state each.
+
+    Raises:
+        MfresnetError: the scheme is not Euler's.
+    """
+    if model.scheme != "euler":
+        raise MfresnetError(
+            f"the closed form needs scheme 'euler', but the model has {model.scheme!r}: use empirical_gram."
+        )
 
 
-def head_slopes(head: Particles, z: Float[Array, "n state"], model: ScaledResNet) -> Float[Array, "n outputs state"]:
-    """dg_c/dz = 1/K sum_k a_kc sigma0'(w_k . z + b_k) w_k."""
-    slope = model.sigma.first(preactivation(head, z))
-    return jnp.einsum("nk,kc,kd->ncd", slope, head.out, head.w) / head.width
+def layers_of(model: ScaledResNet) -> tuple[Particles | None, Any]:
+    """What a scan over depth runs over (None where depth shares one law), and how to get a layer from it."""
+    if model.shared:
+        return None, lambda _: model.encoder.layer(0)
+    return model.encoder, lambda layer: layer
+
+
+def head_adjoint(model: ScaledResNet, z: Float[Array, "n state"]) -> Float[Array, "n outputs state"]:
+    """q_L: 1/K sum_k a_k sigma0'(w_k . z + b_k) w_k, or the identity without head."""
+    n, state = z.shape
+    if model.head is None:
+        return jnp.broadcast_to(jnp.eye(state, dtype=z.dtype), (n, state, state))
+    slope = model.sigma.first(preactivation(model.head, z)).astype(z.dtype)
+    return (slope[:, None, :] * model.head.a.T[None, :, :]) @ model.head.w / scaling.head_mass(model.head.width)
 
 
 def adjoint(model: ScaledResNet, x: Float[Array, "n inputs"]) -> Sweep:
@@ -83,28 +98,19 @@ def adjoint(model: ScaledResNet, x: Float[Array, "n inputs"]) -> Sweep:
     >>> adjoint(model, jax.numpy.ones((5, 2))).q.shape
     (4, 5, 1, 2)
     """
-    if model.scheme != "euler":
-        raise MfresnetError(
-            f"the closed-form adjoint holds for the scheme euler, this model steps by {model.scheme}: "
-            "use mfresnet.empirical_gram, or jax.vjp of the model."
-        )
+    check_euler(model)
     z = model.states(x)
-    n, state = z.shape[1:]
-    if model.head is None:
-        last = jnp.broadcast_to(jnp.eye(state, dtype=z.dtype), (n, state, state))
-    else:
-        last = head_slopes(model.head, z[-1], model)
     h = scaling.depth_step(model.depth)
+    over, particles_of = layers_of(model)
 
-    def back(q: Array, xs: tuple[Particles, Array]) -> tuple[Array, Array]:
-        layer, entering = xs
-        slope = model.sigma.first(preactivation(layer, entering))
-        pulled = jnp.einsum("ncd,md->ncm", q, layer.out) * slope[:, None, :]
-        q = q + h * scaling.residual(model.alpha, pulled @ layer.w, layer.width)
-        return q, q
+    def back(q: Array, xs: tuple[Any, Array]) -> tuple[Array, Array]:
+        layer, entering = particles_of(xs[0]), xs[1]
+        slope = model.sigma.first(preactivation(layer, entering)).astype(q.dtype)
+        pulled = ((q @ layer.u.T) * slope[:, None, :]) @ layer.w
+        return q + h * scaling.residual(model.alpha, pulled, layer.width), q
 
-    _, q = jax.lax.scan(back, last, (layer_particles(model), z[:-1]), reverse=True)
-    return Sweep(z, jnp.concatenate([q, last[None]]), model.read(z[-1]))
+    first, after = jax.lax.scan(back, head_adjoint(model, z[-1]), (over, z[:-1]), reverse=True)
+    return Sweep(z, jnp.concatenate([first[None], after]), model.read(z[-1]))
 
 
 def velocities(model: ScaledResNet, x: Float[Array, "n inputs"], y: Float[Array, "n outputs"]) -> Velocities:
@@ -127,13 +133,13 @@ def velocities(model: ScaledResNet, x: Float[Array, "n inputs"], y: Float[Array,
     # p_i = beta sum_c r_ic q_ic / n: all that the first variation needs of the adjoint
     p = model.beta * jnp.einsum("nc,lncd->lnd", residual, q)
     sigma = model.sigma
-    layers = layer_particles(model)
+    over, particles_of = layers_of(model)
 
-    def gradient(layer: Particles, z: Array, p: Array) -> Particles:
-        return first_variation_gradient(sigma, layer, z, model.alpha * p)
+    def gradient(layer: Particles | None, z: Array, p: Array) -> Particles:
+        return first_variation_gradient(sigma, particles_of(layer), z, model.alpha * p)
 
-    def laplacian(layer: Particles, z: Array, p: Array) -> Array:
-        return first_variation_laplacian(sigma, layer, z, model.alpha * p)
+    def laplacian(layer: Particles | None, z: Array, p: Array) -> Array:
+        return first_variation_laplacian(sigma, particles_of(layer), z, model.alpha * p)
 
     def per_particle(tree: Array | Particles) -> Array | Particles:
         """A shared particle acts at every depth: its first variation is the mean over depths."""
@@ -142,9 +148,9 @@ def velocities(model: ScaledResNet, x: Float[Array, "n inputs"], y: Float[Array,
     def negative(tree: Particles) -> Particles:
         return jax.tree.map(jnp.negative, tree)
 
-    encoder = negative(per_particle(eqx.filter_vmap(gradient)(layers, z[:-1], p[1:])))
+    encoder = negative(per_particle(eqx.filter_vmap(gradient)(over, z[:-1], p[1:])))
     smooth = sigma.second is not None
-    bend = per_particle(eqx.filter_vmap(laplacian)(layers, z[:-1], p[1:])) if smooth else None
+    bend = per_particle(eqx.filter_vmap(laplacian)(over, z[:-1], p[1:])) if smooth else None
     if model.head is None:
         return Velocities(loss, encoder, None, bend, None)
     head = negative(first_variation_gradient(sigma, model.head, z[-1], model.beta * residual))

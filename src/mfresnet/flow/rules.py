@@ -210,6 +210,9 @@ def optimiser(name: str, rate: float, *, unit: float = 1.0, momentum: float = 0.
 
     Raises:
         MfresnetError: Optax has no optimiser of that name.
+
+    >>> optimiser("optax:adamw", 0.01).carries_probes
+    False
     """
     if name == "sgd":
         return OptaxRule(optax.sgd(rate * unit))
