@@ -84,6 +84,9 @@ class ModelConfig(Section):
     )
     shared: bool = Field(False, description="one encoder law for every depth")
     scheme: Literal["euler", "midpoint", "rk4"] = Field("euler", description="depth step (euler is the ResNet)")
+    antithetic: bool = Field(
+        False, description="start with particles in pairs of opposite output: f = 0 and z = x, as in the limit"
+    )
     initial: InitialScaleConfig = Field(default_factory=InitialScaleConfig, description="initial standard deviations")
 
 
@@ -159,6 +162,27 @@ class DiagnosticsConfig(Section):
     control: bool = Field(False, description="also train with a frozen encoder: does the encoder matter?")
 
 
+class CertifyConfig(Section):
+    """The certificates of a run, and the grid they are minimised over."""
+
+    enabled: bool = Field(True, description="certify at the end of training (classification by a gradient flow)")
+    delta: float = Field(0.05, gt=0, lt=1, description="probability with which a certificate may fail")
+    heads: str = Field(
+        "8,16,32,64,128,256",
+        pattern=r"^[1-9][0-9]{0,6}(,[1-9][0-9]{0,6})*$",
+        description="head particles k' of a sub-network that are tried, separated by commas",
+    )
+    residuals: str = Field(
+        "5,10,20,40",
+        pattern=r"^[1-9][0-9]{0,6}(,[1-9][0-9]{0,6})*$",
+        description="residual particles N' of a sub-network that are tried, separated by commas",
+    )
+    draws: int = Field(64, ge=1, le=100_000, description="sub-networks drawn at the chosen sizes")
+    settings: int = Field(
+        1, ge=1, le=10**9, description="configurations tried on these training points, this one included"
+    )
+
+
 class Config(Section):
     """The complete configuration of a training run.
 
@@ -173,6 +197,7 @@ class Config(Section):
     train: TrainConfig = Field(default_factory=TrainConfig, description="training")
     record: RecordConfig = Field(default_factory=RecordConfig, description="recording")
     diagnostics: DiagnosticsConfig = Field(default_factory=DiagnosticsConfig, description="diagnostics")
+    certify: CertifyConfig = Field(default_factory=CertifyConfig, description="certificates")
 
 
 def leaves(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -262,6 +287,8 @@ def explain(error: ValidationError) -> str:
     if name not in fields:
         return f"{name or 'the configuration'} = {value} is not allowed: give a table of settings."
     if fault["type"] == "string_pattern_mismatch":
+        if name.startswith("certify."):
+            return f"{name} = {value} is not allowed: give whole numbers >= 1 separated by commas, such as 8,16,32."
         return str(unknown_name(name, fault["input"], [*RULES, "optax:NAME"]))
     return f"{name} = {value} is not allowed: give {allowed(fields[name])}."
 

@@ -169,3 +169,13 @@ def test_activations_of_ones_own_and_unknown_ones(monkeypatch):
         activation("nowhere:thing")
     with pytest.raises(ValueError, match=r"is a function, not an mfresnet.Activation"):
         activation("mfresnet.model.activations:activation")
+
+
+def test_antithetic_particles_start_exactly_at_the_limit():
+    model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=4, width=6, head_width=8, antithetic=True)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2)), jnp.float32)
+    # pairs cancel up to the order of summation in float32
+    np.testing.assert_allclose(model.states(x)[-1], x, atol=1e-6)
+    np.testing.assert_allclose(model(x), 0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"antithetic particles come in pairs, and 5 is odd"):
+        ScaledResNet.create(jax.random.key(0), inputs=2, width=5, antithetic=True)

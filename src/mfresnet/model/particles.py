@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from ..errors import MfresnetError
 from .activations import Activation
 
 
@@ -63,11 +64,26 @@ class Particles(eqx.Module):
         outputs: int,
         scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
         bias: bool = True,
+        antithetic: bool = False,
         dtype: jnp.dtype | type = jnp.float32,
     ) -> Particles:
-        """Independent Gaussian particles, standard deviations ``scale`` of (out, w, b): Assumption 2 of [C24]."""
+        """Independent Gaussian particles, standard deviations ``scale`` of (out, w, b): Assumption 2 of [C24].
+
+        With ``antithetic`` the second half repeats the first with ``out`` negated: each particle still
+        has the starting law, but their sum vanishes, as it does in the limit of infinite width.
+        """
         k_out, k_w, k_b = jax.random.split(key, 3)
         s_out, s_w, s_b = scale
+        if antithetic:
+            *layers, width = shape
+            if width % 2:
+                raise MfresnetError(f"antithetic particles come in pairs, and {width} is odd: give an even width.")
+            half = cls.gaussian(
+                key, (*layers, width // 2), state=state, outputs=outputs, scale=scale, bias=bias, dtype=dtype
+            )
+            mirrored = cls(-half.out, half.w, half.b)
+            axis = len(layers)
+            return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=axis), half, mirrored)
         return cls(
             s_out * jax.random.normal(k_out, (*shape, outputs), dtype),
             s_w * jax.random.normal(k_w, (*shape, state), dtype),

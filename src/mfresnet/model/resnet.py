@@ -93,6 +93,7 @@ class ScaledResNet(eqx.Module):
         shared: bool = False,
         scheme: str = "euler",
         initial: InitialScales | None = None,
+        antithetic: bool = False,
         dtype: jnp.dtype | type = jnp.float32,
     ) -> ScaledResNet:
         """A network at its start (tau_0, nu_0): independent Gaussian particles.
@@ -102,6 +103,8 @@ class ScaledResNet(eqx.Module):
             embedding: dimension D of the state after a linear embedding with entries N(0, 1/D),
                 which keeps lengths in the mean; None for no embedding.
             shared: one law for every depth.
+            antithetic: particles in pairs of opposite output, so that the start moves no state and
+                predicts 0, exactly as in the limit (see `Particles.gaussian`).
 
         Raises:
             MfresnetError: sizes below 1, or outputs that a network without head cannot have.
@@ -127,10 +130,18 @@ class ScaledResNet(eqx.Module):
                 outputs=state,
                 scale=scales.encoder,
                 bias=bias,
+                antithetic=antithetic,
                 dtype=dtype,
             ),
             head=Particles.gaussian(
-                k_head, (head_width,), state=state, outputs=outputs, scale=scales.head, bias=bias, dtype=dtype
+                k_head,
+                (head_width,),
+                state=state,
+                outputs=outputs,
+                scale=scales.head,
+                bias=bias,
+                antithetic=antithetic,
+                dtype=dtype,
             )
             if head
             else None,

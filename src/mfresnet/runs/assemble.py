@@ -123,6 +123,7 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Scaled
         shared=m.shared,
         scheme=m.scheme,
         initial=initial_scales(config),
+        antithetic=m.antithetic,
         dtype="float64" if config.train.precision == "float64" else "float32",
     )
 
