@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_runs import finite, flags, same
+from tqdm import tqdm
 
 from mfresnet.cli import main
 from mfresnet.config import build
@@ -230,6 +231,16 @@ def test_directory_that_cannot_be_made(tmp_path, capsys):
         said = capsys.readouterr().err.splitlines()
         assert len(said) == 1
         assert "cannot write" in said[0]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_progress_bar_is_for_terminals(quiet, cut, monkeypatch, capsys):
+    """tqdm judges by itself (disable=None) whether it writes to a terminal; --quiet silences it there too."""
+    asked = []
+    monkeypatch.setattr("mfresnet.runs.training.tqdm", lambda **options: asked.append(options) or tqdm(**options))
+    assert main(["resume", str(cut), *(["--quiet"] if quiet else [])]) == 0
+    assert [options["disable"] for options in asked] == [True if quiet else None]
+    assert "step" not in capsys.readouterr().err
 
 
 def advice(said: str) -> list[str]:

@@ -94,8 +94,8 @@ def check_memory(config: Config, inputs: int, outputs: int, n: int) -> None:
     if need > have:
         raise MfresnetError(
             f"training needs about {need / 2**30:.1f} GiB and {have / 2**30:.1f} GiB are free: lower data.n "
-            f"({n}), model.depth ({config.model.depth}) or model.width ({config.model.width}), or set "
-            "train.batch_size or --train.recompute segments."
+            f"({n}), model.depth ({config.model.depth}), model.width ({config.model.width}) or model.head_width "
+            f"({config.model.head_width}), or set train.batch_size or --train.recompute segments."
         )
 
 
