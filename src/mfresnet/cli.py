@@ -201,6 +201,10 @@ def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if summary.get(name) is not None:
         rows.append(("lambda_min(G)", f"{summary[name]:.4g} +- {summary['gram.final.error.total']:.2g}"))
         rows.append(("regime", summary["regime.verdict"]))
+    for name in ("pac_bayes", "kl_ball", "kernel", "held_out"):
+        if summary.get(f"certificate.{name}.value") is not None:
+            word = " (says nothing)" if summary[f"certificate.{name}.vacuous"] else ""
+            rows.append((f"bound {name}", f"{summary[f'certificate.{name}.value']:.4g}{word}"))
     if "control.test.error" in summary:
         rows.append(("frozen encoder", f"test.error {summary['control.test.error']:.4g}"))
     return rows
@@ -264,6 +268,30 @@ def _measure(options: argparse.Namespace, argv: list[str]) -> int:
     return EXIT_OK
 
 
+def _certify_arguments(parser: argparse.ArgumentParser) -> None:
+    _run_argument(parser)
+    parser.add_argument("--delta", type=float, action=_Once, metavar="D", help="probability of failure (default 0.05)")
+    parser.add_argument("--heads", action=_Once, metavar="K,K", help="head particles k' that are tried")
+    parser.add_argument("--residuals", action=_Once, metavar="N,N", help="residual particles N' that are tried")
+    parser.add_argument(
+        "--settings", type=int, action=_Once, metavar="S", help="configurations tried on these training points"
+    )
+
+
+def _certify(options: argparse.Namespace, argv: list[str]) -> int:
+    from .report import write_report
+    from .runs import certify, read_certificates
+
+    names = ("delta", "heads", "residuals", "settings")
+    found = certify(options.run, **{name: getattr(options, name) for name in names})
+    for certificate in found.values():
+        print(f"{certificate}\n  {certificate.reading}\n")
+    for name, reason in read_certificates(options.run)[1].items():
+        print(f"{name}: refused, {reason}\n")
+    print(write_report(options.run))
+    return EXIT_OK
+
+
 def _datasets(options: argparse.Namespace, argv: list[str]) -> int:
     from .data import describe_datasets
 
@@ -281,6 +309,7 @@ COMMANDS: dict[str, tuple[str, Any, Any]] = {
     "train": ("train a mean-field ResNet into a run directory", _train_arguments, _train),
     "resume": ("continue an interrupted run, to the bit", _resume_arguments, _resume),
     "measure": ("measure a finished run again: Gram matrices, KL, regime, in float64", _measure_arguments, _measure),
+    "certify": ("bound the error of a finished run on new data", _certify_arguments, _certify),
     "report": ("rebuild report.html of a run, without training", _run_argument, _report),
     "datasets": ("list the data sets known by name", _nothing, _datasets),
 }

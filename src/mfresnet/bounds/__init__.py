@@ -6,6 +6,7 @@ from .kernel import kernel_bound, kernel_certificate, kernel_complexity, kernel_
 from .kl_ball import confidence_term, kl_ball_certificate, psi, rademacher_bound, ramp_loss
 from .kl_estimate import KLEstimate, kl_estimate
 from .kl_inverse import kl_bernoulli, kl_inverse_lower, kl_inverse_upper
+from .nested import errors_by_heads, log_ratios_by_heads
 from .pac_bayes import (
     DrawnPoint,
     GibbsPoint,
@@ -55,6 +56,7 @@ __all__ = [
     "draw_errors",
     "drawn_certificate",
     "draws",
+    "errors_by_heads",
     "gibbs_certificate",
     "head_rademacher",
     "head_supremum",
@@ -69,6 +71,7 @@ __all__ = [
     "kl_inverse_lower",
     "kl_inverse_upper",
     "log_ratio_of",
+    "log_ratios_by_heads",
     "mean_upper",
     "pac_bayes_bound",
     "pool",

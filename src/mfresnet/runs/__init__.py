@@ -1,7 +1,8 @@
 """Runs on disk: the only writer of files."""
 
+from .certifying import certify, read_certificates
 from .directory import RunDirectory, fresh_path
 from .measuring import measure
 from .training import resume, train
 
-__all__ = ["RunDirectory", "fresh_path", "measure", "resume", "train"]
+__all__ = ["RunDirectory", "certify", "fresh_path", "measure", "read_certificates", "resume", "train"]

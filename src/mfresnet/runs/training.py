@@ -74,6 +74,7 @@ def train(
             for note in split.notes:
                 say(note)
             summary = _Driver(run, job, quiet, say, stop).drive(job.state, wall_s=0.0)
+            summary = with_certificates(run, job, summary, say)
     return with_control(run, job.config, summary, quiet, say)
 
 
@@ -119,7 +120,21 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str
         if not run.has_arrays("data"):
             run.write_arrays("data", data_arrays(job.split))
         summary = _Driver(run, job, quiet, say, stop).drive(state, wall_s=facts.get("wall_s", 0.0))
+        summary = with_certificates(run, job, summary, say)
     return with_control(run, job.config, summary, quiet, say)
+
+
+def with_certificates(run: RunDirectory, job: Job, summary: dict[str, Any], say: Say) -> dict[str, Any]:
+    """Certify a completed run of a classification by a flow, where asked for; else a line says why not."""
+    if not job.config.certify.enabled or summary["status"] != "completed" or job.split.train.task == "regression":
+        return summary
+    from .certifying import certify_job, entries
+
+    try:
+        return summary | entries(certify_job(run, job, say=say))
+    except MfresnetError as error:
+        say(f"not certified: {error}")
+        return summary
 
 
 def with_control(run: RunDirectory, config: Config, summary: dict[str, Any], quiet: bool, say: Say) -> dict[str, Any]:
@@ -134,6 +149,7 @@ def with_control(run: RunDirectory, config: Config, summary: dict[str, Any], qui
             update={
                 "train": config.train.model_copy(update={"freeze": "encoder"}),
                 "diagnostics": config.diagnostics.model_copy(update={"control": False, "gram_every": 0}),
+                "certify": config.certify.model_copy(update={"enabled": False}),
             }
         )
         say("control: the same run with a frozen encoder")
