@@ -69,6 +69,7 @@ CASES = {
     "train --train.rule adamm": "unknown train.rule 'adamm': did you mean 'adam'?",
     "train --train.rule optax:adamm": "optax:adamm",
     "train --train.rule optax:adam_w": "optax:adam_w",
+    f"train {TINY} --train.rule optax:lbfgs": "train.rule = 'optax:lbfgs' needs more than gradients",
     "train --model.dept 3": "did you mean --model.depth",
     "train --model.head-widht 3": "did you mean --model.head_width",
     "train --overwritten": "did you mean --overwrite?",

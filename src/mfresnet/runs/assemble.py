@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 import psutil
@@ -14,7 +15,7 @@ from jax import Array
 from ..config import Config
 from ..data import Split
 from ..errors import MfresnetError
-from ..flow import Batch, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
+from ..flow import Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
 from ..model import InitialScales, ScaledResNet, activation, scaling, trainable
 
 STEPS = {"adaptive": 200, "heun": 2000, "euler": 2000}
@@ -163,7 +164,20 @@ def build_trainer(config: Config, model: ScaledResNet, n: int) -> tuple[Trainer,
         rates=(t.encoder_rate, t.head_rate),
     )
     trained = trainable(model, freeze=t.freeze, embedding=config.model.embedding == "trained")
-    return Trainer(build_rule(config, unit), trained, options, t.batch_size), unit
+    rule = build_rule(config, unit)
+    if isinstance(rule, OptaxRule):
+        check_rule(t.rule, rule, eqx.filter(model, trained))
+    return Trainer(rule, trained, options, t.batch_size), unit
+
+
+def check_rule(name: str, rule: OptaxRule, moved: ScaledResNet) -> None:
+    """Refuse an Optax optimiser that wants more than gradients, such as a line search."""
+    try:
+        jax.eval_shape(lambda moved: rule.transformation.update(moved, rule.begin(moved), moved), moved)
+    except Exception as error:
+        raise MfresnetError(
+            f"train.rule = {name!r} needs more than gradients: choose another, such as optax:adamw."
+        ) from error
 
 
 def assemble(config: Config, split: Split) -> Job:
