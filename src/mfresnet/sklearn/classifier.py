@@ -1,0 +1,155 @@
+"""Classification by a mean-field ResNet, with scikit-learn's manners."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, softmax
+from sklearn.base import ClassifierMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..errors import MfresnetError
+from .base import MeanFieldResNet
+
+
+class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
+    """The scaled ResNet of [C24] as a classifier.
+
+        f(x) = beta/K sum_k a_k sigma0(w_k . Z(x) + b_k),   Z the state after L layers of M particles each
+
+    Features are standardised (weighted mean and deviation of the training rows), then mapped to the sphere by
+    x -> (x, 1)/|(x, 1)|, which keeps the length of x in the angle. Two classes: one output, targets -1/+1; C > 2
+    classes: C outputs, one-hot. Equal training rows are merged and their weights added, so that an integer weight
+    and a repeated row are the same to the bit; the same integer ``random_state`` gives the same result to the bit.
+    Training is in float32, prediction in float64.
+
+    Args:
+        depth, width, head_width: layers L, particles M of a layer, particles K of the head.
+        alpha, beta: scale of the residual branch and of the output.
+        activation: sigma0, a name or ``package.module:ATTRIBUTE``.
+        rule: adam, sgd, momentum, optax:NAME, or gradient-flow (Euler steps), which carries probe particles and
+            thereby gives a certificate.
+        loss: logistic (cross-entropy), squared, or auto, which is logistic.
+        learning_rate: default 0.01; for gradient-flow and sgd (0.5) and momentum (0.05) a step of training time
+            in units of 1/beta^2.
+        max_iter: steps at most (not passes over the data).
+        batch_size: rows of a mini-batch, None for all. Weights enter through the weighted mean of the batch.
+        standardize: whether features are standardised first.
+        probes, head_probes: probe particles of each layer and of the head (gradient-flow).
+        delta: failure probability of the certificate.
+        early_stopping: hold ``validation_fraction`` of the rows out, and keep the network that does best on them.
+        n_iter_no_change, tol: stop after so many looks (one each 50 steps) without a relative improvement by ``tol``
+            of the loss (with early stopping: of the held-out error).
+        warm_start: fit goes on from where the last fit ended.
+        random_state: of the start and the mini-batches.
+        verbose: print the loss.
+
+    Attributes:
+        classes_, n_features_in_, feature_names_in_, n_iter_: as everywhere in scikit-learn.
+        particles_: the trained particles, plain arrays.
+        transform_: the map of the features to the sphere.
+        loss_curve_: mean training loss of each 50 steps.
+        certificate_: a `mfresnet.bounds.Certificate`, or None; then ``certificate_note_`` says why.
+        gram_, model_: computed when asked for.
+
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> found = MeanFieldResNetClassifier(depth=3, max_iter=200, random_state=0).fit(X, y)
+    >>> found.score(X, y) > 0.95, found.predict_proba(X).shape
+    (True, (150, 3))
+    """
+
+    def _loss(self) -> str:
+        return "logistic" if self.loss == "auto" else self.loss
+
+    def _task(self) -> str:
+        return "binary" if len(self.classes_) == 2 else "classes"
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MeanFieldResNetClassifier:
+        """Train on all rows; rows of weight 0 count as absent, their classes too."""
+        x, y, weights = self._checked(X, y, sample_weight, reset=True)
+        classes = np.unique(y[weights > 0])
+        if len(classes) < 2:
+            raise MfresnetError(f"the training data has the single class {classes[0]!r}: give at least 2 classes.")
+        again = self.warm_start and hasattr(self, "particles_")
+        if again and not np.array_equal(classes, self.classes_):
+            raise MfresnetError("the classes differ from those of the last fit: set warm_start=False.")
+        self.classes_ = classes
+        kept = weights > 0
+        self._fit_arrays(x[kept], self._targets(y[kept]), weights[kept], again=again)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> MeanFieldResNetClassifier:
+        """One pass over these rows, from where training is.
+
+        The first call needs all ``classes``, and its rows fix the standardisation of the features for good: give it a
+        fair sample, or standardise before.
+        """
+        first = not hasattr(self, "particles_")
+        x, y, weights = self._checked(X, y, sample_weight, reset=first)
+        if classes is not None:
+            classes = np.unique(np.asarray(classes))
+        if first:
+            if classes is None:
+                raise MfresnetError("classes is missing: the first call of partial_fit needs all classes.")
+            if len(classes) < 2:
+                raise MfresnetError("classes has less than 2 classes: name all that can occur.")
+            self.classes_ = classes
+        elif classes is not None and not np.array_equal(classes, self.classes_):
+            raise MfresnetError("classes differ from those of the first call: give the same, or none.")
+        unknown = np.setdiff1d(y, self.classes_)
+        if unknown.size:
+            raise MfresnetError(f"y has the class {unknown[0]!r}, which is not in classes: name all in the first call.")
+        self._continue(x, self._targets(y), weights)
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """The network's outputs: shape (n,) for two classes (positive for the second), else (n, C)."""
+        f = self._outputs(X)
+        return f[:, 0] if len(self.classes_) == 2 else f
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The class of each row."""
+        check_is_fitted(self, "particles_")
+        f = self.decision_function(X)
+        return self.classes_[(f > 0).astype(int) if f.ndim == 1 else np.argmax(f, axis=1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes, shape (n, C).
+
+        Logistic loss: softmax(f), or 1/(1 + exp(-f)) for two classes. Squared loss: f estimates the probabilities
+        themselves ((1 + f)/2 for two classes), so the nearest point of the simplex.
+        """
+        f = self._outputs(X)
+        logistic = self._loss() == "logistic"
+        if len(self.classes_) == 2:
+            second = expit(f) if logistic else np.clip((1 + f) / 2, 0.0, 1.0)
+            return np.hstack([1 - second, second])
+        return softmax(f, axis=1) if logistic else nearest_probabilities(f)
+
+    def _checked(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        x, y = validate_data(self, X, y, dtype=np.float64, reset=reset)
+        check_classification_targets(y)
+        return x, column_or_1d(y, warn=True), self._weights(sample_weight, x)
+
+    def _targets(self, y: np.ndarray) -> np.ndarray:
+        """-1/+1 in one column, or one-hot."""
+        code = np.searchsorted(self.classes_, y)
+        if len(self.classes_) == 2:
+            return np.where(code == 1, 1.0, -1.0)[:, None]
+        return np.eye(len(self.classes_))[code]
+
+
+def nearest_probabilities(f: np.ndarray) -> np.ndarray:
+    """The nearest point of the probability simplex to each row (Held, Wolfe and Crowder 1974); keeps the order.
+
+    >>> nearest_probabilities(np.array([[0.5, 0.5, 0.0], [3.0, 0.0, 0.0]])).tolist()
+    [[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]
+    """
+    sorted_ = -np.sort(-f, axis=1)
+    excess = (np.cumsum(sorted_, axis=1) - 1) / np.arange(1, f.shape[1] + 1)
+    count = np.sum(sorted_ > excess, axis=1)
+    return np.maximum(f - np.take_along_axis(excess, count[:, None] - 1, axis=1), 0.0)

@@ -1,0 +1,78 @@
+"""Training rows in one order: equal rows merged, weights added, and the table filled up to a size that recurs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+SMALLEST = 32
+
+
+class Rows(NamedTuple):
+    """Distinct weighted rows: inputs (n, d), targets (n, C), weights (n,) > 0."""
+
+    x: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray
+
+
+def merged(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Rows:
+    """Equal rows (x_i, y_i) as one with the sum of their weights, rows of weight 0 left out, in an order of their own.
+
+    A weighted loss does not change, and what is trained on the result depends on neither the order of the rows nor on
+    whether a row is repeated k times or has weight k: not even the rounding does.
+
+    >>> rows = merged(np.array([[1.0], [2.0], [1.0]]), np.zeros((3, 1)), np.array([1.0, 0.0, 2.0]))
+    >>> rows.x.tolist(), rows.weights.tolist()
+    ([[1.0]], [3.0])
+    """
+    there = weights > 0
+    x, y, weights = x[there], y[there], weights[there]
+    # adding 0 makes -0.0 and 0.0 the same bytes
+    table = np.ascontiguousarray(np.hstack([x, y]) + 0.0)
+    as_bytes = table.view(np.dtype((np.void, table.itemsize * table.shape[1]))).ravel()
+    _, first, place = np.unique(as_bytes, return_index=True, return_inverse=True)
+    # sorted first, so that the sum of the weights of equal rows does not depend on their order
+    order = np.argsort(weights, kind="stable")
+    total = np.bincount(place[order], weights=weights[order], minlength=len(first))
+    return Rows(x[first], y[first], total)
+
+
+def padded_length(n: int) -> int:
+    """The power of two from 32 on that holds n rows: few lengths, so that few programs are compiled.
+
+    >>> padded_length(5), padded_length(178)
+    (32, 256)
+    """
+    return max(SMALLEST, 1 << (n - 1).bit_length())
+
+
+def filled(rows: Rows) -> Rows:
+    """``padded_length`` rows: row i is repeated, and its weight shared among the copies, so that the loss is the same.
+
+    Unlike rows of weight 0, copies do no harm in a mini-batch: none of them is empty.
+
+    >>> filled(Rows(np.zeros((24, 1)), np.zeros((24, 1)), np.ones(24))).weights[[0, 8, 24]].tolist()
+    [0.5, 1.0, 0.5]
+    """
+    index = np.arange(padded_length(len(rows.x))) % len(rows.x)
+    copies = np.bincount(index)
+    return Rows(rows.x[index], rows.y[index], (rows.weights / copies)[index])
+
+
+def weighted_moments(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and standard deviation of each column; a constant column gives its value and 1.
+
+    >>> mean, std = weighted_moments(np.array([[0.0, 5.0], [4.0, 5.0]]), np.array([3.0, 1.0]))
+    >>> mean.tolist(), std.round(3).tolist()
+    ([1.0, 5.0], [1.732, 1.0])
+    """
+    share = (weights / weights.sum())[:, None]
+    low = x.min(axis=0)
+    spread = x.max(axis=0) - low
+    # Scaled to [0, 1] first: neither huge nor tiny columns lose their deviation to rounding.
+    unit = (x - low) / np.where(spread > 0, spread, 1.0)
+    mean = np.sum(share * unit, axis=0)
+    std = spread * np.sqrt(np.sum(share * (unit - mean) ** 2, axis=0))
+    return low + spread * mean, np.where(std > 0, std, 1.0)
