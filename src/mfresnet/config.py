@@ -45,7 +45,9 @@ class DataConfig(Section):
         description="how inputs reach the unit ball: sphere x/|x|, lift (x,1)/|(x,1)|, max x/max|x| (each after "
         "standardising real data), none; auto is the data set's own",
     )
-    noise: float | None = Field(None, ge=0, description="noise of the generated inputs (default: the data set's own)")
+    noise: float | None = Field(
+        None, ge=0, le=1e6, description="noise of the generated inputs (default: the data set's own)"
+    )
     label_noise: float = Field(0.0, ge=0, le=0.5, description="share of training and test labels flipped at random")
     turns: float = Field(1.0, gt=0, le=20, description="turns of each arm (two-spirals)")
     dimension: int = Field(10, ge=2, le=100_000, description="input dimension (sphere-teacher)")
@@ -110,7 +112,7 @@ class TrainConfig(Section):
         le=100_000_000,
         description="optimiser steps (default 1000), or recorded steps of the flow (default 200; fixed-step: 2000)",
     )
-    batch_size: int | None = Field(None, ge=1, description="points of a mini-batch (default: all)")
+    batch_size: int | None = Field(None, ge=1, le=10**15, description="points of a mini-batch (default: all)")
     freeze: Literal["none", "encoder", "head"] = Field("none", description="part that is not trained")
     encoder_rate: float = Field(1.0, ge=0, le=1e6, description="learning-rate factor of the encoder")
     head_rate: float = Field(1.0, ge=0, le=1e6, description="learning-rate factor of the head")
@@ -140,7 +142,9 @@ class TrainConfig(Section):
 class RecordConfig(Section):
     """What is written while training, and when."""
 
-    metrics_every: int | None = Field(None, ge=1, description="steps between metrics (default: about 100 rows)")
+    metrics_every: int | None = Field(
+        None, ge=1, le=100_000_000, description="steps between metrics (default: about 100 rows)"
+    )
     checkpoint_seconds: float = Field(15.0, ge=0, le=86_400, description="seconds between checkpoints")
     snapshots: int = Field(16, ge=1, le=1000, description="checkpoints kept for measuring afterwards")
     report: bool = Field(True, description="write report.html at the end")
@@ -150,13 +154,19 @@ class DiagnosticsConfig(Section):
     """What is measured while training."""
 
     gram_every: int | None = Field(
-        None, ge=0, description="steps between Gram matrices (default: at the kept checkpoints; 0: never)"
+        None,
+        ge=0,
+        le=100_000_000,
+        description="steps between Gram matrices (default: at the kept checkpoints; 0: never)",
     )
     gram_points: int = Field(
         512, ge=2, le=20_000, description="training points of the Gram matrices, divided by the number of outputs"
     )
     kl_every: int | None = Field(
-        None, ge=0, description="steps between KL and displacement (default: every metrics row; 0: never)"
+        None,
+        ge=0,
+        le=100_000_000,
+        description="steps between KL and displacement (default: every metrics row; 0: never)",
     )
     landscape: bool = Field(True, description="landscape check and first-order paths at the end")
     control: bool = Field(False, description="also train with a frozen encoder: does the encoder matter?")
