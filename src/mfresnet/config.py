@@ -188,6 +188,10 @@ class CertifyConfig(Section):
         description="residual particles N' of a sub-network that are tried, separated by commas",
     )
     draws: int = Field(64, ge=1, le=100_000, description="sub-networks drawn at the chosen sizes")
+    prior_share: float = Field(
+        0.0, ge=0, lt=1, description="share of the training points that also trains a prior; the bound is on the rest"
+    )
+    prior_steps: int = Field(200, ge=1, le=100_000, description="Euler steps of the training of that prior")
     settings: int = Field(
         1, ge=1, le=10**9, description="configurations tried on these training points, this one included"
     )

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from ..errors import MfresnetError
+from .certificates import certificates
 from .depth import depth
 from .headline import headline
 from .kernel import kernel
@@ -33,6 +34,7 @@ SECTIONS: list[Callable[[Run], Section | None]] = [
     particles,
     laws,
     kernel,
+    certificates,
     configuration,
     data,
     reproduction,

@@ -33,6 +33,7 @@ class Run:
         portrait: arrays of ``arrays/portrait.safetensors`` by dotted name.
         extra: arrays of ``arrays/diagnostics.safetensors`` (the linearised model), empty where absent.
         control: rows of ``control/metrics.jsonl``, the run with a frozen encoder, empty where absent.
+        certificates: ``certificates.json``, empty where absent.
         problems: what is missing or could not be read, one sentence each.
         path: the directory, for sections that read further arrays.
 
@@ -47,6 +48,7 @@ class Run:
     portrait: Mapping[str, np.ndarray] = field(default_factory=dict)
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     control: tuple[Mapping[str, Any], ...] = ()
+    certificates: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     path: Path | None = None
 
@@ -72,6 +74,7 @@ class Run:
             portrait=_arrays(path / "arrays" / "portrait.safetensors", problems),
             extra=_optional(path / "arrays" / "diagnostics.safetensors", _arrays, problems) or {},
             control=_optional(path / "control" / "metrics.jsonl", _rows, problems) or (),
+            certificates=_optional(path / "certificates.json", _object, problems) or {},
             problems=tuple(problems),
             path=path,
         )

@@ -47,6 +47,7 @@ from . import checkpoint
 from .assemble import Job, assemble, initial_scales
 from .directory import RunDirectory
 from .files import read_json, write_json
+from .learned_prior import learned_prior_of
 from .training import Say, check_data, precision, say_aloud, snapshot_steps
 
 NAME = "certificates.json"
@@ -77,6 +78,10 @@ class Moment:
         """The probes."""
         assert self.state.ensemble is not None
         return self.state.ensemble
+
+    def at(self, state: TrainState, head: np.ndarray | None, encoder: np.ndarray) -> Moment:
+        """The same time with another state or other ratios."""
+        return replace(self, state=state, head=head, encoder=encoder)
 
     @property
     def departure(self) -> float:
@@ -196,6 +201,8 @@ def certify_job(run: RunDirectory, job: Job, *, say: Say = say_aloud) -> dict[st
         return certificate
 
     attempt("pac_bayes", pac_bayes)
+    if config.certify.prior_share > 0:
+        attempt("pac_bayes_learned", lambda: learned_of(job, last, delta))
     attempt("kl_ball", lambda: kl_ball_of(job, last, delta))
     attempt("kernel", lambda: kernel_of(job, delta))
     attempt("held_out", lambda: held_out_of(job, last, delta))
@@ -314,7 +321,7 @@ def pac_bayes_of(job: Job, moments: Sequence[Moment], delta: float) -> tuple[Cer
     config, train = job.config, job.train
     grid = Grid.of(config, job.state.model.encoder.w.shape[0])
     n = len(job.split.train.x)
-    pick = _Draws.of(job, grid)
+    pick = Draws.of(job, grid)
     rows: list[dict[str, Any]] = []
     best: list[tuple[float, DrawnPoint, Moment]] = []
     for moment in moments:
@@ -367,7 +374,7 @@ def pac_bayes_of(job: Job, moments: Sequence[Moment], delta: float) -> tuple[Cer
 
 
 @dataclass(frozen=True)
-class _Draws:
+class Draws:
     """The sub-networks that are drawn: the same places in the pool of probes at every time.
 
     Args:
@@ -380,7 +387,7 @@ class _Draws:
     chosen: Mapping[int, list[Draw]]
 
     @classmethod
-    def of(cls, job: Job, grid: Grid) -> _Draws:
+    def of(cls, job: Job, grid: Grid) -> Draws:
         """Drawn by a key of the run's seed that nothing else uses."""
         assert job.state.ensemble is not None
         key = jax.random.fold_in(jax.random.key(job.config.seed), DRAWS)
@@ -425,6 +432,13 @@ def about_data(job: Job) -> tuple[Hypothesis, ...]:
             note="its means and deviations are those of the training inputs (no labels)",
         ),
     )
+
+
+def learned_of(job: Job, last: Moment, delta: float) -> Certificate:
+    """The certificate with a prior trained on a part of the points."""
+    pick = Draws.of(job, Grid.of(job.config, job.state.model.encoder.w.shape[0]))
+    found = learned_prior_of(job, last, pick, delta, chance_of(job))
+    return replace(found, hypotheses=found.hypotheses + about_data(job))
 
 
 # --- the others ----------------------------------------------------------------------------------

@@ -1,0 +1,152 @@
+"""What the run is certified for: bounds beside the test error, their terms, their course over training time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .parts import Figure, Fold, Notes, Section, Table, axis, plain
+from .reading import Run, number
+
+NAMES = {
+    "pac_bayes": "PAC-Bayes, prior without data",
+    "pac_bayes_learned": "PAC-Bayes, prior from a part of the data",
+    "kl_ball": "KL ball (Rademacher)",
+    "kernel": "kernel at the start",
+    "held_out": "held-out points (uses test data)",
+}
+
+
+def certificates(run: Run) -> Section | None:
+    """The section of ``certificates.json``, where the run has one."""
+    record = run.certificates
+    found = record.get("certificates")
+    if not isinstance(found, Mapping) or not (found or record.get("refused")):
+        return None
+    ordered = [(name, found[name]) for name in NAMES if isinstance(found.get(name), Mapping)]
+    parts: list[Any] = []
+    if ordered:
+        parts.append(_table(record, ordered))
+    parts += [
+        _waterfall(NAMES[name], one) for name, one in ordered if name.startswith("pac_bayes") and one.get("terms")
+    ]
+    if course := _course(record):
+        parts.append(course)
+    notes = [f"{NAMES[name]}: {one.get('reading')}" for name, one in ordered]
+    refused = record.get("refused")
+    if isinstance(refused, Mapping):
+        notes += [f"{NAMES.get(name, name)} is refused: {reason}" for name, reason in refused.items()]
+    parts.append(Notes(notes))
+    parts += [Fold(f"What {NAMES[name]} rests on", _hypotheses(one)) for name, one in ordered]
+    delta = number(record.get("delta"))
+    caption = (
+        f"Upper bounds of the error on new data, each with probability {100 * (1 - delta):g} %. A bound at or above "
+        "guessing says nothing. Test points chose nothing: only the held-out row and the test errors use them."
+    )
+    return Section("Certificates", caption, parts)
+
+
+def _table(record: Mapping[str, Any], found: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
+    rows = []
+    for name, one in found:
+        details = one.get("details") if isinstance(one.get("details"), Mapping) else {}
+        own = number(details.get("test_error_of_draws"))
+        if not math.isfinite(own) and name in ("kl_ball", "held_out"):
+            own = number(record.get("test.error"))
+        rows.append(
+            (
+                NAMES[name],
+                _share(number(one.get("value"))),
+                _share(own),
+                "says nothing" if one.get("vacuous") else "informative",
+                str(one.get("standing", "")),
+                str(one.get("certifies", "")),
+            )
+        )
+    return Table(("bound", "error at most", "test error", "verdict", "hypotheses", "of what"), rows)
+
+
+def _share(value: float) -> str:
+    """An error in percent; bounds above 1 as they are.
+
+    >>> _share(0.1234), _share(7.5), _share(float("nan"))
+    ('12.3 %', '750 %', '—')
+    """
+    return f"{100 * value:.3g} %" if math.isfinite(value) else "—"
+
+
+def _waterfall(title: str, one: Mapping[str, Any]) -> Figure:
+    names = [plain(name) for name, _ in one["terms"]]
+    values = [100 * number(value) for _, value in one["terms"]]
+    data = [
+        {
+            "type": "waterfall",
+            "x": [*names, "certificate"],
+            "y": [*values, 0],
+            "measure": ["relative"] * len(values) + ["total"],
+            "text": [f"{v:.3g}" for v in [*values, sum(values)]],
+            "textposition": "outside",
+            "cliponaxis": False,
+            "connector": {"line": {"color": "@muted", "width": 1}},
+            "increasing": {"marker": {"color": "@class-0"}},
+            "decreasing": {"marker": {"color": "@class-2"}},
+            "totals": {"marker": {"color": "@ink"}},
+            "hovertemplate": "%{x}: %{y:.3g} %<extra></extra>",
+            "showlegend": False,
+        }
+    ]
+    top = max(np.cumsum(values).max(), 1e-9)
+    layout = {"xaxis": axis("", type="category"), "yaxis": axis("error, %", range=[0, 1.15 * top])}
+    return Figure(f"Terms: {title}", data, layout)
+
+
+def _course(record: Mapping[str, Any]) -> Figure | None:
+    rows = [row for row in record.get("over_time") or [] if isinstance(row, Mapping)]
+    if len(rows) < 2:
+        return None
+    series = {
+        "certificate": ("value", "@ink", "solid"),
+        "drawn sub-networks, training": ("drawn.train.error", "@class-2", "dot"),
+        "network, training": ("train.error", "@class-0", "solid"),
+        "network, held out": ("test.error", "@class-1", "dash"),
+    }
+    x = [number(row.get("time")) for row in rows]
+    sizes = [f"k′ = {number(row.get('heads')):g}, N′ = {number(row.get('residuals')):g}" for row in rows]
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": name,
+            "x": x,
+            "y": [100 * number(row.get(key)) for row in rows],
+            "customdata": sizes,
+            "line": {"color": colour, "dash": dash, "width": 2},
+            "marker": {"size": 4},
+            "hovertemplate": "%{y:.3g} %" + (" (%{customdata})" if key == "value" else ""),
+        }
+        for name, (key, colour, dash) in series.items()
+    ]
+    layout = {
+        "xaxis": axis("training time", type="log", exponentformat="power"),
+        "yaxis": axis("error, %", rangemode="tozero"),
+        "hovermode": "x unified",
+    }
+    return Figure("PAC-Bayes certificate over training time", data, layout)
+
+
+def _hypotheses(one: Mapping[str, Any]) -> Table:
+    rows = []
+    for h in one.get("hypotheses") or []:
+        error = number(h.get("error"))
+        rows.append(
+            (
+                str(h.get("statement", "")),
+                str(h.get("status", "")),
+                f"{error:.2g}" if math.isfinite(error) else "",
+                str(h.get("note", "")),
+            )
+        )
+    return Table(("hypothesis", "status", "error", "note"), rows)

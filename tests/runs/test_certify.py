@@ -1,0 +1,231 @@
+"""Certificates of runs: what is written, what it agrees with, and what is refused."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from mfresnet.bounds import draw_errors, draws, log_ratio_of, pool
+from mfresnet.bounds.pac_bayes import pac_bayes_bound
+from mfresnet.cli import main
+from mfresnet.config import Config, build
+from mfresnet.data import load
+from mfresnet.errors import MfresnetError
+from mfresnet.report import write_report
+from mfresnet.runs import RunDirectory, certify, checkpoint, read_certificates, train
+from mfresnet.runs.assemble import assemble
+from mfresnet.runs.certifying import NAME, Draws, Grid, check_possible, moment_of
+
+BOUNDS = ("pac_bayes", "kl_ball", "kernel", "held_out")
+TREE = {
+    "data": {"name": "circles", "n": 48, "n_test": 32},
+    "model": {"depth": 3, "width": 6, "head_width": 10, "alpha": 1.0, "beta": 2.0},
+    "train": {"steps": 6, "time": 20, "probes": 6, "head_probes": 24, "solver": "euler"},
+    "record": {"metrics_every": 2, "report": False, "snapshots": 3},
+    "diagnostics": {"landscape": False, "gram_every": 0, "kl_every": 0},
+    "certify": {"heads": "4,16", "residuals": "3,6", "draws": 20, "prior_share": 0.5, "prior_steps": 24},
+}
+
+
+def with_changes(**changes):
+    """The small configuration with ``section__name=value`` changes."""
+    tree = json.loads(json.dumps(TREE))
+    for name, value in changes.items():
+        section, _, key = name.partition("__")
+        tree.setdefault(section, {})[key] = value
+    return build(tree)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, quick):
+    out = tmp_path_factory.mktemp("certify") / "run"
+    train(build(TREE), out, quiet=True, say=lambda message: None)
+    return out
+
+
+@pytest.fixture(scope="module")
+def job():
+    config = build(TREE)
+    return assemble(config, load(config.data, config.seed))
+
+
+def test_training_ends_with_certificates_in_file_and_summary(run):
+    found, refused = read_certificates(run)
+    assert set(found) | set(refused) == {*BOUNDS, "pac_bayes_learned"}
+    assert not refused
+    summary = json.loads((run / "summary.json").read_text())
+    for name, certificate in found.items():
+        assert summary[f"certificate.{name}.value"] == certificate.value
+        assert summary[f"certificate.{name}.vacuous"] is certificate.vacuous
+        assert certificate.confidence == 0.95
+        assert sum(certificate.terms.values()) == pytest.approx(certificate.value)
+
+
+def test_certifying_again_gives_the_same_and_round_trips(run):
+    before = json.loads((run / NAME).read_text())
+    found = certify(run, say=lambda message: None)
+    after = json.loads((run / NAME).read_text())
+    assert {**before, "seconds": 0} == {**after, "seconds": 0}
+    assert read_certificates(run)[0] == found
+
+
+def test_euler_steps_are_exact_and_proved(run):
+    found, _ = read_certificates(run)
+    assert found["pac_bayes"].standing == "proved"
+    assert found["kl_ball"].standing == "estimated"
+
+
+def test_the_value_is_the_best_of_the_recorded_times_with_the_whole_grid_paid_for(run):
+    record = json.loads((run / NAME).read_text())
+    grid, rows = record["points"], record["over_time"]
+    assert grid["size"] == len(grid["steps"]) * len(grid["heads"]) * len(grid["residuals"])
+    assert [row["step"] for row in rows] == grid["steps"] == [2, 4, 6]
+    best = read_certificates(run)[0]["pac_bayes"]
+    assert best.value == pytest.approx(min(row["value"] for row in rows))
+    for row in rows:
+        expected = pac_bayes_bound(row["drawn.train.error"], row["kl"], 48, 0.05, grid["size"])
+        assert row["value"] == pytest.approx(float(expected))
+    assert best.details["grid"] == grid["size"]
+
+
+def test_draws_agree_with_those_made_one_by_one(run, job):
+    """The nested heads and the shared places in the pool are the plain draws of `bounds.subnetwork`."""
+    arrays, _ = checkpoint.read(RunDirectory.open(run).checkpoints, 6)
+    moment = moment_of(job, checkpoint.restore(job.state, arrays))
+    grid = Grid.of(job.config, 3)
+    errors, ratios = Draws.of(job, grid).measured(moment, 6, job.train)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 17), 6)
+    probes = moment.ensemble.probes
+    chosen = draws(key, 32, **pool(probes), residuals=6, heads=16, most_residuals=6)
+    for place, heads in enumerate(grid.heads):
+        cut = chosen._replace(heads=np.full(32, heads))
+        expected = draw_errors(cut, probes, moment.state.model, job.train.x, job.train.y)[:20]
+        np.testing.assert_allclose(errors[:, place], expected)
+        np.testing.assert_allclose(ratios[:, place], log_ratio_of(cut, moment.encoder, moment.head)[:20])
+
+
+def test_test_data_choose_nothing(run, job, tmp_path):
+    """With other test labels only the held-out certificate and the reported test errors change."""
+    found, _ = read_certificates(run)
+    from mfresnet.runs.certifying import certify_job
+
+    swapped = replace(job, test=job.test._replace(y=-job.test.y))
+    copy = RunDirectory(tmp_path)
+    (tmp_path / "checkpoints").symlink_to(run / "checkpoints")
+    again = certify_job(copy, swapped, say=lambda message: None)
+    for name in BOUNDS[:3]:
+        assert again[name].value == found[name].value
+    assert again["held_out"].value != found["held_out"].value
+
+
+def test_a_trained_prior_has_unit_mean_and_sees_other_points(run, job):
+    found = read_certificates(run)[0]["pac_bayes_learned"]
+    assert found.details["n"] == 24
+    assert "24 other training points" in found.details["prior"]
+
+
+def test_other_deltas_and_more_settings_loosen_the_bounds(run):
+    try:
+        before = read_certificates(run)[0]
+        tighter = certify(run, delta=0.5, say=lambda message: None)
+        looser = certify(run, settings=1000, say=lambda message: None)
+        assert tighter["pac_bayes"].value < before["pac_bayes"].value < looser["pac_bayes"].value
+        assert tighter["pac_bayes"].confidence == 0.5
+    finally:
+        certify(run, say=lambda message: None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"train__rule": "adam", "train__solver": "adaptive"}, "--train.rule gradient-flow"),
+        ({"train__rule": "momentum"}, "no flow of the laws"),
+        ({"train__probes": 0}, "--train.probes 32"),
+        ({"train__head_probes": 0}, "--train.head-probes 512"),
+        ({"model__embedding": "trained"}, "--model.embedding fixed"),
+    ],
+)
+def test_what_cannot_be_certified_is_refused_with_what_to_do(changes, word):
+    with pytest.raises(MfresnetError, match=word):
+        check_possible(with_changes(**changes), "binary")
+
+
+def test_regression_is_refused():
+    with pytest.raises(MfresnetError, match="numeric"):
+        check_possible(Config(), "regression")
+
+
+@pytest.mark.parametrize("delta", [0.0, 1.0, -0.1, 2.0, float("nan")])
+def test_delta_outside_its_range_is_refused(run, delta):
+    with pytest.raises(MfresnetError, match="delta"):
+        certify(run, delta=delta)
+
+
+@pytest.mark.parametrize(("name", "value"), [("heads", "0,4"), ("heads", "a"), ("residuals", "4,"), ("draws", 0)])
+def test_grids_that_are_none_are_refused(name, value):
+    with pytest.raises(MfresnetError, match=rf"certify\.{name}"):
+        with_changes(**{f"certify__{name}": value})
+
+
+def test_a_grid_that_the_probes_cannot_serve_is_refused():
+    config = with_changes(certify__heads="25", train__steps=6)
+    with pytest.raises(MfresnetError, match="more probes"):
+        Grid.of(config, 3)
+
+
+def test_few_points_and_optimisers_train_on_with_one_line(tmp_path):
+    for number, changes in enumerate(({"data__n": 6}, {"train__rule": "adam"})):
+        said = []
+        summary = train(with_changes(**changes), tmp_path / str(number), quiet=True, say=said.append)
+        assert summary["status"] == "completed"
+        assert sum(line.startswith("not certified: ") for line in said) == 1
+        assert not (tmp_path / str(number) / NAME).exists()
+        with pytest.raises(MfresnetError):
+            certify(tmp_path / str(number))
+
+
+def test_bounds_outside_their_hypotheses_are_refused_and_the_others_stand(tmp_path):
+    """Three classes and an unbounded activation: no KL ball, no kernel bound."""
+    changes = {
+        "data__name": "wine",
+        "data__n": 60,
+        "data__n_test": 30,
+        "model__activation": "softplus",
+        "certify__prior_share": 0,
+    }
+    train(with_changes(**changes), tmp_path / "run", quiet=True, say=lambda message: None)
+    found, refused = read_certificates(tmp_path / "run")
+    assert set(found) == {"pac_bayes", "held_out"}
+    assert set(refused) == {"kl_ball", "kernel"}
+    assert found["pac_bayes"].vacuous == (not found["pac_bayes"].value < 2 / 3)
+
+
+def test_command_prints_tables_and_writes_the_report(run, capsys):
+    assert main(["certify", str(run), "--delta", "0.05"]) == 0
+    printed = capsys.readouterr().out
+    for name in BOUNDS:
+        assert f"{name}: error <= " in printed
+    assert printed.rstrip().endswith("report.html")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "PAC-Bayes, prior without data" in page and "could not be drawn" not in page
+
+
+@pytest.mark.parametrize("argv", [["--delta", "2"], ["--delta", "x"], ["--heads", "none"], ["--settings", "0"]])
+def test_bad_flags_are_one_sentence(run, argv, capsys):
+    assert main(["certify", str(run), *argv]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("mfresnet: ") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"certificates": {"a": 1}, "refused": {}}', "torn {"])
+def test_damaged_files_are_refused_and_the_report_goes_on(run, content):
+    whole = (run / NAME).read_text()
+    try:
+        (run / NAME).write_text(content)
+        with pytest.raises(MfresnetError):
+            read_certificates(run)
+        assert write_report(run).is_file()
+    finally:
+        (run / NAME).write_text(whole)
