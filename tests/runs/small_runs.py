@@ -28,6 +28,7 @@ SMALL = {
     "record.report": False,
     "diagnostics.landscape": False,
     "diagnostics.gram_every": 0,
+    "diagnostics.kl_every": 0,
 }
 KNOWN = {name for name, _ in leaves()}
 

@@ -17,7 +17,7 @@ from mfresnet.runs import RunDirectory
 
 LONG = {"train__steps": 120, "record__metrics_every": 2, "train__batch_size": 8}
 KINDS = {
-    "adaptive flow with probes": {**LONG, "train__batch_size": None, "train__time": 30},
+    "adaptive flow with probes": {**LONG, "train__batch_size": None, "train__time": 10, "diagnostics__kl_every": 8},
     "mini-batch heun with probes": {**LONG, "train__solver": "heun", "train__time": 3},
     "mini-batch euler in float64": {**LONG, "train__solver": "euler", "train__precision": "float64"},
     "mini-batch adam": {**LONG, "train__rule": "adam"},
