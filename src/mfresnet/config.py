@@ -191,7 +191,7 @@ class CertifyConfig(Section):
     prior_share: float = Field(
         0.0, ge=0, lt=1, description="share of the training points that also trains a prior; the bound is on the rest"
     )
-    prior_steps: int = Field(200, ge=1, le=100_000, description="Euler steps of the training of that prior")
+    prior_steps: int = Field(50, ge=1, le=100_000, description="Euler steps of the training of that prior")
     settings: int = Field(
         1, ge=1, le=10**9, description="configurations tried on these training points, this one included"
     )

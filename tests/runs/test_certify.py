@@ -16,7 +16,8 @@ from mfresnet.errors import MfresnetError
 from mfresnet.report import write_report
 from mfresnet.runs import RunDirectory, certify, checkpoint, read_certificates, train
 from mfresnet.runs.assemble import assemble
-from mfresnet.runs.certifying import NAME, Draws, Grid, check_possible, moment_of
+from mfresnet.runs.certifying import NAME, certify_job, check_possible
+from mfresnet.runs.moments import Draws, Grid, moment_of
 
 BOUNDS = ("pac_bayes", "kl_ball", "kernel", "held_out")
 TREE = {
@@ -109,8 +110,6 @@ def test_draws_agree_with_those_made_one_by_one(run, job):
 def test_test_data_choose_nothing(run, job, tmp_path):
     """With other test labels only the held-out certificate and the reported test errors change."""
     found, _ = read_certificates(run)
-    from mfresnet.runs.certifying import certify_job
-
     swapped = replace(job, test=job.test._replace(y=-job.test.y))
     copy = RunDirectory(tmp_path)
     (tmp_path / "checkpoints").symlink_to(run / "checkpoints")

@@ -109,9 +109,9 @@ def _course(record: Mapping[str, Any]) -> Figure | None:
         return None
     series = {
         "certificate": ("value", "@ink", "solid"),
-        "drawn sub-networks, training": ("drawn.train.error", "@class-2", "dot"),
-        "network, training": ("train.error", "@class-0", "solid"),
-        "network, held out": ("test.error", "@class-1", "dash"),
+        "drawn networks": ("drawn.train.error", "@class-2", "dot"),
+        "training": ("train.error", "@class-0", "solid"),
+        "held out": ("test.error", "@class-1", "dash"),
     }
     x = [number(row.get("time")) for row in rows]
     sizes = [f"k′ = {number(row.get('heads')):g}, N′ = {number(row.get('residuals')):g}" for row in rows]

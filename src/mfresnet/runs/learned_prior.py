@@ -23,6 +23,7 @@ from ..diagnostics.precision import cast, double_precision
 from ..errors import MfresnetError
 from ..flow import Batch, Trainer, TrainState, flow
 from .assemble import Job, initial_scales
+from .moments import Draws, Moment
 
 SPLIT = 23  # name of the stream of random numbers
 SETTLED = 1e-7  # largest distance between a probe and the image of its preimage that counts as an inverse
@@ -110,12 +111,12 @@ class LearnedPrior:
         return found[0], found[1]
 
 
-def learned_prior_of(job: Job, last: Any, pick: Any, delta: float, chance: float) -> Certificate:
+def learned_prior_of(job: Job, last: Moment, pick: Draws, delta: float, chance: float) -> Certificate:
     """The certificate with a trained prior, minimised over sizes and the two posteriors.
 
     Args:
-        last: the run's last recorded `certifying.Moment`.
-        pick: the draws (`certifying.Draws`).
+        last: the run's last recorded time.
+        pick: the draws.
     """
     config = job.config
     if config.train.batch_size is not None:

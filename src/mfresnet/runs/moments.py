@@ -1,0 +1,207 @@
+"""What certificates are made from: the recorded times of a run, the stated grid, and the networks drawn at both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+
+from ..bounds import Draw, Hypothesis, draws, errors_by_heads, log_ratios_by_heads, pool, probes_needed
+from ..config import Config
+from ..diagnostics.divergence import log_density_ratios
+from ..errors import MfresnetError
+from ..flow import Batch, Ensemble, TrainState
+from . import checkpoint
+from .assemble import Job, initial_scales
+from .directory import RunDirectory
+from .training import Say, snapshot_steps
+
+FEW = 16  # draws with which the grid is searched; any search is allowed, the union bound is over the whole grid
+DRAWS = 17  # name of the stream of random numbers
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a PAC-Bayes certificate is minimised over, from the settings alone.
+
+    Args:
+        steps: recorded steps.
+        heads, residuals: k' and N'.
+        settings: configurations tried on the same points.
+    """
+
+    steps: tuple[int, ...]
+    heads: tuple[int, ...]
+    residuals: tuple[int, ...]
+    settings: int = 1
+
+    @property
+    def size(self) -> int:
+        """Number of grid points, all of which the union bound pays for."""
+        return len(self.steps) * len(self.heads) * len(self.residuals) * self.settings
+
+    @classmethod
+    def of(cls, config: Config, layers: int) -> Grid:
+        """The grid of a resolved configuration.
+
+        Raises:
+            MfresnetError: there are too few probes for any grid point.
+        """
+        wanted, train = config.certify, config.train
+        heads = [k for k in numbers(wanted.heads) if k <= train.head_probes] if config.model.head else [0]
+        residuals = [m for m in numbers(wanted.residuals) if probes_needed(m, layers) <= train.probes]
+        if not heads or not residuals:
+            raise MfresnetError(
+                f"no sub-network of the grid (certify.heads {wanted.heads}, certify.residuals {wanted.residuals}) can "
+                f"be drawn from {train.probes} probes a layer and {train.head_probes} of the head: "
+                "train with more probes, or lower certify.heads and certify.residuals."
+            )
+        steps = snapshot_steps(train.steps or 1, config.record.metrics_every or 1, config.record.snapshots) - {0}
+        return cls(tuple(sorted(steps)), tuple(heads), tuple(residuals), wanted.settings)
+
+
+def numbers(text: str) -> list[int]:
+    """Different numbers in order.
+
+    >>> numbers("20,10,20")
+    [10, 20]
+    """
+    return sorted({int(part) for part in text.split(",")})
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What one recorded time gives to the bounds.
+
+    Args:
+        step, time: when.
+        state: network and probes.
+        head, encoder: log-density ratios R of the probes, shapes (P,) and (L, P).
+    """
+
+    step: int
+    time: float
+    state: TrainState
+    head: np.ndarray | None
+    encoder: np.ndarray
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """The probes."""
+        assert self.state.ensemble is not None
+        return self.state.ensemble
+
+    def at(self, state: TrainState, head: np.ndarray | None, encoder: np.ndarray) -> Moment:
+        """The same time with another state or other ratios."""
+        return replace(self, state=state, head=head, encoder=encoder)
+
+    @property
+    def departure(self) -> float:
+        """Largest departure of the mean of exp(-R) from 1, which it is for exact densities."""
+        with np.errstate(over="ignore"):
+            return float(max(abs(np.mean(np.exp(-r)) - 1) for r in (self.head, self.encoder) if r is not None))
+
+
+def recorded(run: RunDirectory, job: Job, steps: Sequence[int], say: Say) -> Iterator[Moment]:
+    """The moments whose checkpoints are sound, in order of time; damaged ones are named and passed over."""
+    there = set(checkpoint.steps(run.checkpoints))
+    if job.state.ensemble is None:
+        raise MfresnetError(
+            f"this run carries no probes (the activation {job.config.model.activation!r} has no second derivative), "
+            "so nothing can be certified: train with a smooth activation such as tanh."
+        )
+    for step in steps:
+        if step not in there:
+            continue
+        try:
+            arrays, _ = checkpoint.read(run.checkpoints, step)
+        except MfresnetError as error:
+            say(f"{error} It is passed over.")
+            continue
+        yield moment_of(job, checkpoint.restore(job.state, arrays))
+
+
+def moment_of(job: Job, state: TrainState) -> Moment:
+    """A state with the log-density ratios of its probes."""
+    assert state.ensemble is not None
+    scales, ensemble, step = initial_scales(job.config), state.ensemble, int(state.step)
+    ratios = {
+        part: None
+        if getattr(ensemble.probes, part) is None
+        else log_density_ratios(
+            *(getattr(v, part) for v in (ensemble.probes, ensemble.start, ensemble.log_ratio)), getattr(scales, part)
+        )
+        for part in ("head", "encoder")
+    }
+    now = step * job.config.train.time / (job.config.train.steps or 1)
+    assert ratios["encoder"] is not None
+    return Moment(step, now, state, ratios["head"], ratios["encoder"])
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The sub-networks that are drawn: the same places in the pool of probes at every time.
+
+    Args:
+        chosen: for each N', a list of blocks of `FEW` draws of the largest head, so that one compiled program serves
+            every grid point and every time.
+    """
+
+    grid: Grid
+    count: int
+    chosen: Mapping[int, list[Draw]]
+
+    @classmethod
+    def of(cls, job: Job, grid: Grid) -> Draws:
+        """Drawn by a key of the run's seed that nothing else uses."""
+        assert job.state.ensemble is not None
+        key = jax.random.fold_in(jax.random.key(job.config.seed), DRAWS)
+        count = job.config.certify.draws
+        sizes = {"most_residuals": max(grid.residuals), "heads": max(grid.heads)} | pool(job.state.ensemble.probes)
+        chosen = {}
+        for residuals in grid.residuals:
+            one_key = jax.random.fold_in(key, residuals)
+            found = jax.tree.map(np.asarray, draws(one_key, FEW * -(-count // FEW), residuals=residuals, **sizes))
+            chosen[residuals] = [
+                jax.tree.map(lambda leaf, start=start: leaf[start : start + FEW], found)
+                for start in range(0, count, FEW)
+            ]
+        return cls(grid, count, chosen)
+
+    def measured(
+        self, moment: Moment, residuals: int, data: Batch, count: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Errors on ``data`` and log(dQ/dP) of the first ``count`` draws (rows) for every k' of the grid (columns)."""
+        count = min(count or self.count, self.count)
+        blocks, heads = self.chosen[residuals][: -(-count // FEW)], self.grid.heads
+        probes, network = moment.ensemble.probes, moment.state.model
+        errors = [errors_by_heads(block, probes, network, data.x, data.y, heads) for block in blocks]
+        ratios = [log_ratios_by_heads(block, moment.encoder, moment.head, heads) for block in blocks]
+        return np.concatenate(errors)[:count], np.concatenate(ratios)[:count]
+
+
+def chance_of(job: Job) -> float:
+    """Error of guessing among the classes."""
+    outputs = job.split.train.y.shape[1]
+    return 0.5 if outputs == 1 else 1 - 1 / outputs
+
+
+def train_task(job: Job) -> str:
+    """binary or multiclass."""
+    return job.split.train.task
+
+
+def about_data(job: Job) -> tuple[Hypothesis, ...]:
+    """What the transform of the inputs does to the independence of the points."""
+    transform = job.split.transform
+    if transform.mean is None and transform.kind != "max":
+        return (Hypothesis("the map of the inputs to the sphere does not depend on the data", "proved"),)
+    return (
+        Hypothesis(
+            "the map of the inputs to the sphere does not depend on the data",
+            "assumed",
+            note="its means and deviations are those of the training inputs (no labels)",
+        ),
+    )
