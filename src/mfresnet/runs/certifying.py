@@ -39,7 +39,7 @@ from .assemble import Job, assemble
 from .directory import RunDirectory
 from .files import read_json, write_json
 from .learned_prior import learned_prior_of
-from .moments import FEW, Draws, Grid, Moment, about_data, chance_of, recorded, train_task
+from .moments import FEW, Draws, Grid, Moment, about_data, chance_of, density_error_of, recorded, train_task
 from .training import Say, check_data, precision, say_aloud
 
 NAME = "certificates.json"
@@ -123,7 +123,8 @@ def certify_job(run: RunDirectory, job: Job, *, say: Say = say_aloud) -> dict[st
     }
     write_json(run.path / NAME, record)
     if summary := run.summary:
-        run.write_summary(summary | entries(found))
+        others = {name: value for name, value in summary.items() if not name.startswith("certificate.")}
+        run.write_summary(others | entries(found))
     return found
 
 
@@ -224,7 +225,7 @@ def pac_bayes_of(job: Job, moments: Sequence[Moment], delta: float) -> tuple[Cer
         delta,
         grid_size=grid.size,
         exact_density=config.train.solver == "euler",
-        density_error=None if config.train.solver == "euler" else config.train.tolerance,
+        density_error=density_error_of(config),
         chance=chance_of(job),
     )
     beside, _ = pick.measured(moment, point.residuals, job.test)

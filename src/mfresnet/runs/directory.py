@@ -5,6 +5,7 @@ metrics.jsonl     one JSON object a line, flat keys; a torn last line is tolerat
 arrays/           data and portrait (safetensors)
 checkpoints/      see `runs.checkpoint`
 summary.json      status and final numbers
+certificates.json bounds of the error on new data, where the run was certified
 report.html       the picture
 """
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..bounds import DrawnPoint, drawn_certificate, pac_bayes_bound, pull_back
 from ..bounds.certificate import Certificate
+from ..bounds.certificate import build as with_terms
 from ..bounds.checks import checked_points
 from ..bounds.prior import stack
 from ..diagnostics.divergence import log_density_ratios
@@ -23,7 +24,7 @@ from ..diagnostics.precision import cast, double_precision
 from ..errors import MfresnetError
 from ..flow import Batch, Trainer, TrainState, flow
 from .assemble import Job, initial_scales
-from .moments import Draws, Moment
+from .moments import Draws, Moment, density_error_of
 
 SPLIT = 23  # name of the stream of random numbers
 SETTLED = 1e-7  # largest distance between a probe and the image of its preimage that counts as an inverse
@@ -132,7 +133,10 @@ def learned_prior_of(job: Job, last: Moment, pick: Draws, delta: float, chance: 
     )
     moved = last.at(last.state, *prior.ratios(job, last.state))
     best: tuple[float, Any, Any, Any] | None = None
-    for name, moment in (("the prior itself", still), ("the law trained on all points", moved)):
+    for name, moment in (
+        (f"the prior itself (trained on {len(prior.part.x)} points)", still),
+        ("the law trained on all points", moved),
+    ):
         for residuals in grid.residuals:
             errors, ratios = pick.measured(moment, residuals, prior.rest)
             values = pac_bayes_bound(np.minimum(errors.mean(axis=0), 1.0), ratios.mean(axis=0), n, delta, size)
@@ -151,12 +155,15 @@ def learned_prior_of(job: Job, last: Moment, pick: Draws, delta: float, chance: 
         grid_size=size,
         prior=f"the law trained on {len(prior.part.x)} other training points",
         exact_density=config.train.solver == "euler" or moment is still,
-        density_error=None if config.train.solver == "euler" or moment is still else config.train.tolerance,
+        density_error=None if moment is still else density_error_of(config),
         chance=chance,
     )
     beside, _ = pick.measured(moment, point.residuals, job.test)
     details = found.details | {"posterior": point.setting, "test_error_of_draws": float(beside[:, place].mean())}
-    return Certificate(**(vars(found) | {"name": "pac_bayes_learned", "details": details}))
+    certifies = f"{found.certifies}, from {point.setting}"
+    return with_terms(
+        "pac_bayes_learned", found.terms, delta, found.hypotheses, certifies, chance=chance, details=details
+    )
 
 
 def _like(state: TrainState, job: Job) -> TrainState:

@@ -188,6 +188,11 @@ def chance_of(job: Job) -> float:
     return 0.5 if outputs == 1 else 1 - 1 / outputs
 
 
+def density_error_of(config: Config) -> float | None:
+    """Error of the log-densities, for the record: the tolerance of the adaptive solver, where it is the solver."""
+    return config.train.tolerance if config.train.solver == "adaptive" else None
+
+
 def train_task(job: Job) -> str:
     """binary or multiclass."""
     return job.split.train.task
