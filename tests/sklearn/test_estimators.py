@@ -1,10 +1,231 @@
 """The estimators under scikit-learn's own checks, and what those do not look at."""
 
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.base import clone
+from sklearn.datasets import load_iris, load_wine
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from mfresnet import gram
+from mfresnet.errors import DivergedError, MfresnetError
 from mfresnet.sklearn import MeanFieldResNetClassifier, MeanFieldResNetRegressor
+from mfresnet.sklearn.classifier import nearest_probabilities
+from mfresnet.sklearn.rows import Rows, filled, merged, weighted_moments
+
+SMALL = {"depth": 3, "width": 8, "head_width": 16, "max_iter": 100, "random_state": 0}
 
 
 @parametrize_with_checks([MeanFieldResNetClassifier(), MeanFieldResNetRegressor()])
 def test_scikit_learn_accepts(estimator, check):
     check(estimator)
+
+
+@pytest.fixture(scope="module")
+def iris():
+    return load_iris(return_X_y=True)
+
+
+@pytest.fixture(scope="module")
+def line():
+    x = np.linspace(-2, 2, 60)[:, None]
+    return x, 100 + 50 * np.sin(x[:, 0])
+
+
+def test_a_pickled_estimator_predicts_the_same_bits(iris, line):
+    for estimator, (x, y), method in (
+        (MeanFieldResNetClassifier(**SMALL), iris, "predict_proba"),
+        (MeanFieldResNetRegressor(**SMALL), line, "predict"),
+    ):
+        fitted = estimator.fit(x, y)
+        text = pickle.dumps(fitted)
+        assert b"jax" not in text and b"equinox" not in text
+        back = pickle.loads(text)
+        assert getattr(back, method)(x).tobytes() == getattr(fitted, method)(x).tobytes()
+        # and training goes on from the same bits, the optimiser's memory included
+        assert fitted.partial_fit(x, y).particles_["head_w"].tobytes() == (
+            back.partial_fit(x, y).particles_["head_w"].tobytes()
+        )
+
+
+def test_the_same_seed_gives_the_same_bits(iris):
+    first, second = (MeanFieldResNetClassifier(**SMALL, batch_size=32).fit(*iris) for _ in range(2))
+    assert first.decision_function(iris[0]).tobytes() == second.decision_function(iris[0]).tobytes()
+    other = MeanFieldResNetClassifier(**SMALL | {"random_state": 1}).fit(*iris)
+    assert not np.allclose(other.decision_function(iris[0]), first.decision_function(iris[0]))
+
+
+def test_pipeline_grid_search_and_cross_validation():
+    x, y = load_wine(return_X_y=True)
+    pipeline = make_pipeline(StandardScaler(), MeanFieldResNetClassifier(**SMALL))
+    assert cross_val_score(pipeline, x, y, cv=3).mean() > 0.93
+    search = GridSearchCV(pipeline, {"meanfieldresnetclassifier__beta": [2.0, 10.0]}, cv=2).fit(x, y)
+    assert search.best_score_ > 0.9 and search.predict(x[:3]).shape == (3,)
+
+
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_an_integer_weight_is_a_repeated_row_to_the_bit(iris, batch_size):
+    """Equal rows are merged before training, so both fits see the same arrays; no tolerance is needed."""
+    x, y = iris[0][::2], iris[1][::2]
+    rng = np.random.default_rng(0)
+    weights, order = rng.integers(0, 4, len(x)), rng.permutation(len(x))
+    model = MeanFieldResNetClassifier(**SMALL, batch_size=batch_size)
+    weighted = clone(model).fit(x[order], y[order], weights[order])
+    repeated = clone(model).fit(x.repeat(weights, axis=0), y.repeat(weights))
+    assert weighted.decision_function(x).tobytes() == repeated.decision_function(x).tobytes()
+
+
+def test_weights_of_the_regressor_move_its_fit(line):
+    x, y = line
+    doubled, target = np.vstack([x, x]), np.concatenate([y, y + 40])
+    model = MeanFieldResNetRegressor(**SMALL | {"max_iter": 400})
+    heavy = model.fit(doubled, target, np.repeat([3.0, 1.0], len(x))).predict(x)
+    # the weighted mean of the two targets of each point
+    assert np.abs(heavy - (y + 10)).mean() < 5
+    assert np.abs(clone(model).fit(doubled, target).predict(x) - (y + 20)).mean() < 5
+
+
+def test_merging_and_filling_keep_every_weighted_sum():
+    rng = np.random.default_rng(0)
+    x, y, w = rng.integers(0, 3, (200, 2)).astype(float), rng.integers(0, 2, (200, 1)).astype(float), rng.random(200)
+    w[:20] = 0
+    rows = merged(x, y, w)
+    again = merged(x[::-1], y[::-1], w[::-1])
+    assert all(np.array_equal(a, b) for a, b in zip(rows, again, strict=True))
+    assert len(np.unique(np.hstack([rows.x, rows.y]), axis=0)) == len(rows.x) == 18
+    for table in (rows, filled(rows), filled(Rows(*(leaf[:5] for leaf in rows)))):
+        assert (table.weights > 0).all()
+    whole = np.hstack([x, y])
+    for table in (rows, filled(rows)):
+        assert np.allclose(table.weights @ np.hstack([table.x, table.y]), w @ whole)
+    mean, std = weighted_moments(x, w)
+    assert np.allclose(mean, np.average(x, axis=0, weights=w))
+    assert np.allclose(std**2, np.average((x - mean) ** 2, axis=0, weights=w))
+
+
+def test_labels_of_any_type(iris):
+    x, y = iris
+    for names in (np.array(["rose", "iris", "lily"]), np.array([7, -2, 30]), np.array(["b", "a", "c"], dtype=object)):
+        model = MeanFieldResNetClassifier(**SMALL).fit(x, names[y])
+        assert list(model.classes_) == sorted(names) and model.score(x, names[y]) > 0.9
+    two = np.where(y == 0, "yes", "no")
+    model = MeanFieldResNetClassifier(**SMALL).fit(x, two)
+    assert model.decision_function(x).shape == (150,) and model.predict_proba(x).shape == (150, 2)
+    assert model.score(x, two) == 1.0
+
+
+def test_squared_loss_gives_probabilities_too(iris):
+    x, y = iris
+    for target in (y, y == 0):
+        model = MeanFieldResNetClassifier(**SMALL, loss="squared").fit(x, target)
+        p = model.predict_proba(x)
+        assert np.allclose(p.sum(axis=1), 1) and p.min() >= 0
+        assert np.array_equal(model.classes_[np.argmax(p, axis=1)], model.predict(x))
+    f = np.random.default_rng(0).normal(size=(50, 4))
+    nearest = nearest_probabilities(f)
+    assert np.allclose(nearest.sum(axis=1), 1) and nearest.min() >= 0
+    # no point of the simplex lies nearer: the projection's inequality, at the corners
+    assert ((np.eye(4)[None] - nearest[:, None]) * (f - nearest)[:, None]).sum(axis=2).max() < 1e-12
+
+
+def test_feature_names_are_kept_and_compared(iris):
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame(iris[0], schema=list("abcd"))
+    model = MeanFieldResNetClassifier(**SMALL).fit(frame, iris[1])
+    assert list(model.feature_names_in_) == list("abcd") and model.n_features_in_ == 4
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(frame.rename({"a": "z"}))
+
+
+def test_what_is_refused(iris):
+    x, y = iris
+    model = MeanFieldResNetClassifier(**SMALL)
+    with pytest.raises(TypeError, match=r"[Ss]parse"):
+        model.fit(scipy.sparse.csr_array(x), y)
+    with pytest.raises(MfresnetError, match=r"1 class .*at least 2"):
+        model.fit(x, np.ones(150))
+    with pytest.raises(ValueError, match="non-zero"):
+        model.fit(x, y, np.zeros(150))
+    for wrong, said in (
+        ({"depth": 0}, "model.depth = 0"),
+        ({"rule": "adamm"}, "rule"),
+        ({"loss": "hinge"}, "train.loss"),
+        ({"activation": "tan"}, "tanh"),
+        ({"delta": 1.5}, "delta = 1.5"),
+        ({"validation_fraction": 0}, "validation_fraction"),
+        ({"n_iter_no_change": 0}, "n_iter_no_change"),
+    ):
+        with pytest.raises(MfresnetError, match=said):
+            clone(model).set_params(**wrong).fit(x, y)
+    with pytest.raises(MfresnetError, match="needs classes"):
+        MeanFieldResNetRegressor(loss="logistic").fit(x, y)
+    with pytest.raises(DivergedError, match="learning_rate"):
+        MeanFieldResNetRegressor(**SMALL | {"rule": "sgd", "learning_rate": 1e6}).fit(x, y)
+    for name in ("gram_", "model_"):
+        with pytest.raises(NotFittedError):
+            getattr(MeanFieldResNetClassifier(), name)
+
+
+def test_partial_fit_goes_on(iris):
+    x, y = iris
+    model = MeanFieldResNetClassifier(**SMALL, batch_size=32)
+    with pytest.raises(MfresnetError, match="classes is missing"):
+        model.partial_fit(x, y)
+    losses = []
+    for _ in range(40):
+        model.partial_fit(x, y, classes=[0, 1, 2])
+        losses.append(model.loss_curve_[-1])
+    assert losses[-1] < 0.5 * losses[0] and model.n_iter_ == 40 * 8
+    assert model.score(x, y) > 0.9 and model.certificate_ is None and "partial_fit" in model.certificate_note_
+    with pytest.raises(MfresnetError, match="not in classes"):
+        model.partial_fit(x, y + 1)
+    with pytest.raises(MfresnetError, match="differ"):
+        model.partial_fit(x, y, classes=[0, 1])
+    with pytest.raises(MfresnetError, match="depth = 5, but training began with 3"):
+        model.set_params(depth=5).partial_fit(x, y)
+
+
+def test_warm_start_and_early_stopping(iris, line):
+    model = MeanFieldResNetRegressor(**SMALL, warm_start=True).fit(*line)
+    before = model.score(*line)
+    assert model.fit(*line).score(*line) > before and model.n_iter_ == 200
+    fresh = MeanFieldResNetClassifier(**SMALL | {"max_iter": 5000}, early_stopping=True, n_iter_no_change=3)
+    assert fresh.fit(*iris).n_iter_ < 5000 and fresh.score(*iris) > 0.9
+
+
+def test_the_gram_matrix_is_that_of_the_training_rows(iris):
+    x, y = iris[0][:40], (np.arange(40) % 2)
+    model = MeanFieldResNetClassifier(**SMALL).fit(x, y)
+    expected = gram(model.model_, model.transform_.apply(x)).total
+    assert np.allclose(model.gram_, expected, rtol=1e-6) and model.gram_.shape == (40, 40)
+    assert "gram_" not in dir(model)  # so that showing the estimator in a notebook does not compute it
+
+
+def test_the_certificate_of_a_flow(iris):
+    x, y = iris[0], np.where(iris[1] == 0, "a", "b")
+    flow = {"rule": "gradient-flow", "max_iter": 60, "beta": 5.0, "probes": 8, "head_probes": 64}
+    model = MeanFieldResNetClassifier(**SMALL | flow).fit(x, y)
+    found = model.certificate_
+    assert found.name == "pac_bayes" and found.details["n"] == 150 and model.certificate_note_ == ""
+    assert found.value > np.mean(model.predict(x) != y) and found.standing == "violated"
+    assert "own moments" in found.hypotheses[-1].note
+    scaled = StandardScaler().fit_transform(x)
+    alone = clone(model).set_params(standardize=False).fit(scaled, y)
+    assert alone.certificate_.standing == "proved" and not alone.certificate_.vacuous
+    assert pickle.loads(pickle.dumps(alone)).certificate_ == alone.certificate_
+    for change, said in (
+        ({"rule": "adam"}, "no flow"),
+        ({"probes": 0}, "no probe"),
+        ({"activation": "relu"}, "smooth"),
+    ):
+        other = clone(model).set_params(**change).fit(x, y)
+        assert other.certificate_ is None and said in other.certificate_note_
+    assert "independent draws" in clone(model).fit(x, y, np.arange(150) % 2 + 1).certificate_note_
+    regressor = MeanFieldResNetRegressor(**SMALL).fit(x, iris[1])
+    assert regressor.certificate_ is None and "error rate" in regressor.certificate_note_

@@ -32,7 +32,7 @@ class MeanFieldResNet(BaseEstimator):
         width: int = 32,
         head_width: int = 128,
         alpha: float = 1.0,
-        beta: float = 10.0,
+        beta: float = 20.0,
         activation: str = "tanh",
         rule: str = "adam",
         loss: str = "auto",
@@ -100,7 +100,8 @@ class MeanFieldResNet(BaseEstimator):
         if need > have:
             raise MfresnetError(
                 f"gram_ needs {need / 2**30:.1f} GiB for {len(x)} rows and {outputs} outputs, and "
-                f"{have / 2**30:.1f} GiB are free: take mfresnet.gram_operator(est.model_, est.transform_.apply(X)), which holds no matrix."
+                f"{have / 2**30:.1f} GiB are free: take mfresnet.gram_operator(est.model_, "
+                "est.transform_.apply(X)), which holds no matrix."
             )
         with double_precision():
             model = engine.model_of(self.particles_, self._scales, "float64")
@@ -129,11 +130,8 @@ class MeanFieldResNet(BaseEstimator):
         return int(check_random_state(self.random_state).randint(2**31 - 3))
 
     def _weights(self, sample_weight: Any, x: np.ndarray) -> np.ndarray:
-        """Checked weights; all equal ones are 1."""
-        weights = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
-        if not weights.sum() > 0:
-            raise MfresnetError("sample_weight is zero for every row: give at least one a positive weight.")
-        return weights
+        """Checked weights: not negative, not all zero."""
+        return _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
 
     def _fit_arrays(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, *, again: bool) -> None:
         """Train from the start, or with ``again`` from where the last fit ended."""

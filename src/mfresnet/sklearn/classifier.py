@@ -20,9 +20,9 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
 
         f(x) = beta/K sum_k a_k sigma0(w_k . Z(x) + b_k),   Z the state after L layers of M particles each
 
-    Features are standardised (weighted mean and deviation of the training rows), then mapped to the sphere by
-    x -> (x, 1)/|(x, 1)|, which keeps the length of x in the angle. Two classes: one output, targets -1/+1; C > 2
-    classes: C outputs, one-hot. Equal training rows are merged and their weights added, so that an integer weight
+    Features are standardised (weighted mean and deviation of the training rows, or a quarter of the column's range
+    where that is larger), then mapped to the sphere by x -> (x, 1)/|(x, 1)|, which keeps the length of x in the angle.
+    Two classes: one output, targets -1/+1; C > 2 classes: C outputs, one-hot. Equal training rows are merged and their weights added, so that an integer weight
     and a repeated row are the same to the bit; the same integer ``random_state`` gives the same result to the bit.
     Training is in float32, prediction in float64.
 
@@ -33,8 +33,8 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         rule: adam, sgd, momentum, optax:NAME, or gradient-flow (Euler steps), which carries probe particles and
             thereby gives a certificate.
         loss: logistic (cross-entropy), squared, or auto, which is logistic.
-        learning_rate: default 0.01; for gradient-flow and sgd (0.5) and momentum (0.05) a step of training time
-            in units of 1/beta^2.
+        learning_rate: default 0.02 (adam) or 0.01 (optax:NAME); for gradient-flow and sgd (0.5) and momentum (0.05)
+            a step of training time in units of 1/beta^2.
         max_iter: steps at most (not passes over the data).
         batch_size: rows of a mini-batch, None for all. Weights enter through the weighted mean of the batch.
         standardize: whether features are standardised first.
@@ -73,7 +73,7 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         x, y, weights = self._checked(X, y, sample_weight, reset=True)
         classes = np.unique(y[weights > 0])
         if len(classes) < 2:
-            raise MfresnetError(f"the training data has the single class {classes[0]!r}: give at least 2 classes.")
+            raise MfresnetError(f"the training data has 1 class ({classes[0]!s}): give at least 2 classes.")
         again = self.warm_start and hasattr(self, "particles_")
         if again and not np.array_equal(classes, self.classes_):
             raise MfresnetError("the classes differ from those of the last fit: set warm_start=False.")

@@ -18,12 +18,12 @@ from ..errors import DivergedError
 from ..flow import Batch, Ensemble, Options, Rule, Trainer, TrainState, batch_of, evaluate, predict
 from ..model import Particles, ScaledResNet, activation, scaling, trainable
 from ..runs.assemble import build_model, build_rule
-from .rows import Rows, filled, padded_length, weighted_moments
+from .rows import Rows, filled, weighted_moments
 
 FLOW = "gradient-flow"
-RATES = {FLOW: 0.5, "sgd": 0.5, "momentum": 0.05}
+RATES = {FLOW: 0.5, "sgd": 0.5, "momentum": 0.05, "adam": 0.02}
 CHUNK = 50  # steps between two looks at the loss
-BLOCK = 1024  # rows of one prediction
+BLOCKS = (64, 1024)  # rows of one prediction
 
 # An Optax transformation is part of the compiled program by identity: the same settings must give the same object.
 _optimiser = lru_cache(maxsize=64)(build_rule)
@@ -215,7 +215,7 @@ def outputs_of(arrays: dict[str, np.ndarray], params: dict[str, Any], x: np.ndar
     (5, 1)
     """
     n = len(x)
-    length = padded_length(min(n, BLOCK))
+    length = BLOCKS[0] if n <= BLOCKS[0] else BLOCKS[1]
     found = []
     with double_precision():
         model = model_of(arrays, params, "float64")
@@ -227,10 +227,15 @@ def outputs_of(arrays: dict[str, np.ndarray], params: dict[str, Any], x: np.ndar
 
 
 def sphere_lift(x: np.ndarray, weights: np.ndarray, standardize: bool) -> Transform:
-    """x -> (s, 1)/|(s, 1)|, s = (x - mean)/std column by column (or s = x): on the sphere, lengths kept in the angle.
+    """x -> (s, 1)/|(s, 1)| with s = (x - mean)/scale column by column (or s = x): lengths are kept in the angle.
+
+    The scale is the standard deviation, or a quarter of the range where that is larger: a column that is constant
+    but for a few rows would otherwise outweigh all others in these rows (measured on digits: 0.3 points).
 
     >>> sphere_lift(np.array([[0.0], [2.0]]), np.ones(2), True).apply(np.array([[1.0]])).tolist()
     [[0.0, 1.0]]
     """
-    mean, std = weighted_moments(x, weights) if standardize else (None, None)
-    return Transform("lift", x.shape[1], mean, std)
+    if not standardize:
+        return Transform("lift", x.shape[1])
+    mean, std = weighted_moments(x, weights)
+    return Transform("lift", x.shape[1], mean, np.maximum(std, x.max(axis=0) / 4 - x.min(axis=0) / 4))

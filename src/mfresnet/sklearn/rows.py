@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SMALLEST = 32
+LENGTHS = (64, 256)  # then powers of two: few lengths, so that few programs are compiled
 
 
 class Rows(NamedTuple):
@@ -40,12 +40,12 @@ def merged(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Rows:
 
 
 def padded_length(n: int) -> int:
-    """The power of two from 32 on that holds n rows: few lengths, so that few programs are compiled.
+    """The least of 64, 256, 512, 1024, ... that holds n rows.
 
-    >>> padded_length(5), padded_length(178)
-    (32, 256)
+    >>> padded_length(5), padded_length(178), padded_length(569)
+    (64, 256, 1024)
     """
-    return max(SMALLEST, 1 << (n - 1).bit_length())
+    return next((length for length in LENGTHS if n <= length), 1 << (n - 1).bit_length())
 
 
 def filled(rows: Rows) -> Rows:
@@ -53,7 +53,7 @@ def filled(rows: Rows) -> Rows:
 
     Unlike rows of weight 0, copies do no harm in a mini-batch: none of them is empty.
 
-    >>> filled(Rows(np.zeros((24, 1)), np.zeros((24, 1)), np.ones(24))).weights[[0, 8, 24]].tolist()
+    >>> filled(Rows(np.zeros((48, 1)), np.zeros((48, 1)), np.ones(48))).weights[[0, 16, 48]].tolist()
     [0.5, 1.0, 0.5]
     """
     index = np.arange(padded_length(len(rows.x))) % len(rows.x)
