@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from ..diagnostics.precision import blas_threads
 from ..errors import MfresnetError
 from .certificate import INDEPENDENT, Certificate, Hypothesis, build
 from .checks import checked_delta, checked_points, checked_values
@@ -30,7 +31,8 @@ def kernel_energy(gram: Any, y: Any) -> float:
     if not np.allclose(gram, gram.T, rtol=1e-6, atol=1e-9 * np.abs(gram).max()):
         raise MfresnetError("gram is not symmetric: give a Gram matrix.")
     gram = 0.5 * (gram + gram.T)
-    values = np.linalg.eigvalsh(gram)
+    with blas_threads(len(gram)):
+        values = np.linalg.eigvalsh(gram)
     if values[0] <= 4 * len(y) * np.finfo(np.float64).eps * values[-1]:
         raise MfresnetError(
             f"gram is singular to working precision (smallest eigenvalue {values[0]:.3g}, largest {values[-1]:.3g}): "

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import linalg
 
 from ..errors import MfresnetError
+from .precision import blas_threads
 
 DENSE_LIMIT = 5000  # rows up to which the dense solver is used (2000 rows: under a second)
 SYMMETRY = 1e3  # asymmetry allowed, in units of rounding
@@ -121,7 +122,8 @@ def spectrum(matrix: Any, *, quantiles: Sequence[float] | None = None) -> np.nda
     a, _ = _checked(matrix)
     if quantiles is not None and not all(0 <= q <= 1 for q in quantiles):
         raise MfresnetError(f"quantiles = {list(quantiles)} is not allowed: give numbers between 0 and 1.")
-    values = np.linalg.eigvalsh(a)
+    with blas_threads(len(a)):
+        values = np.linalg.eigvalsh(a)
     return values if quantiles is None else np.quantile(values, quantiles)
 
 
@@ -175,9 +177,10 @@ def _checked(matrix: Any) -> tuple[np.ndarray, float]:
 
 def _dense(a: np.ndarray, end: str, rounding: float) -> Eigenvalue:
     index = 0 if end == "smallest" else len(a) - 1
-    values, vectors = linalg.eigh(a, subset_by_index=[index, index])
-    value, vector = float(values[0]), vectors[:, 0]
-    residual = float(np.linalg.norm(a @ vector - value * vector))
+    with blas_threads(len(a)):
+        values, vectors = linalg.eigh(a, subset_by_index=[index, index])
+        value, vector = float(values[0]), vectors[:, 0]
+        residual = float(np.linalg.norm(a @ vector - value * vector))
     error = rounding + residual
     return Eigenvalue(value, error, "dense", message=_near_zero(a, value, error) if end == "smallest" else "")
 

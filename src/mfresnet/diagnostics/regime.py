@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .precision import blas_threads
+
 # Relative kernel change below / above which training counts as lazy / feature learning.
 LAZY_BELOW, FEATURES_ABOVE = 0.1, 0.5
 
@@ -82,7 +84,8 @@ def linearised(
         Predictions on the training points (T, n, C) and on the test points (T, n', C).
     """
     n, outputs = y.shape
-    rates, basis = np.linalg.eigh(matrix)
+    with blas_threads(len(matrix)):
+        rates, basis = np.linalg.eigh(matrix)
     rates = np.maximum(rates, 0.0) * beta**2 / n
     residual = basis.T @ (f - y).reshape(-1)
     project = cross @ basis * (beta**2 / n)
