@@ -22,9 +22,11 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
 
     Features are standardised (weighted mean and deviation of the training rows, or a quarter of the column's range
     where that is larger), then mapped to the sphere by x -> (x, 1)/|(x, 1)|, which keeps the length of x in the angle.
-    Two classes: one output, targets -1/+1; C > 2 classes: C outputs, one-hot. Equal training rows are merged and their weights added, so that an integer weight
-    and a repeated row are the same to the bit; the same integer ``random_state`` gives the same result to the bit.
-    Training is in float32, prediction in float64.
+    Two classes: one output, targets -1/+1; C > 2 classes: C outputs, one-hot.
+
+    Equal training rows are merged and their weights added, so that an integer weight and a repeated row are the same to
+    the bit; the same integer ``random_state`` gives the same result to the bit. Training is in float32, prediction in
+    float64.
 
     Args:
         depth, width, head_width: layers L, particles M of a layer, particles K of the head.
