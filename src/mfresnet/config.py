@@ -32,7 +32,7 @@ class DataConfig(Section):
         None,
         ge=2,
         le=10**15,
-        description="training points (default: 1024 for generated sets, the whole training part for real ones)",
+        description="training points (default: 512 for generated sets, the whole training part for real ones)",
     )
     n_test: int | None = Field(
         None,

@@ -101,7 +101,7 @@ def test_defaults_of_generated_sets_and_their_own_transform():
         "circles": "max",
         "sphere-teacher": "none",
     }
-    assert all(len(s.train.x) == len(s.test.x) == 1024 for s in kinds.values())
+    assert all((len(s.train.x), len(s.test.x)) == (512, 1024) for s in kinds.values())
     assert any("Assumption 1 holds" in note for note in kinds["sphere-teacher"].notes)
     assert any("|x_i| = 1" in note for note in kinds["two-spirals"].notes)
 

@@ -97,7 +97,7 @@ def _stream(seed: int, purpose: int) -> np.random.Generator:
 
 
 def _generated(config: DataConfig, seed: int) -> Split:
-    n, n_test = config.n or 1024, config.n_test or 1024
+    n, n_test = config.n or 512, config.n_test or 1024
     d = config.dimension if config.name == "sphere-teacher" else 2
     needed = 4 * 8.0 * (n + n_test) * d
     if config.name == "sphere-teacher":

@@ -195,12 +195,15 @@ def assemble(config: Config, split: Split) -> Job:
     check_memory(config, inputs, outputs, n)
     dtype = "float64" if config.train.precision == "float64" else "float32"
     k_model, k_probes, k_batches = jax.random.split(jax.random.key(config.seed), 3)
-    model = build_model(config, k_model, inputs, outputs)
+    # compiled whole: drawn one array at a time, the start would cost seconds of small compilations
+    model = eqx.filter_jit(lambda key: build_model(config, key, inputs, outputs))(k_model)
     if not model.sigma.second and config.train.rule == "gradient-flow" and _probes(config) != (0, 0):
         # the flow itself needs no second derivative: carry no probes, KL says why it is missing
         config = config.model_copy(update={"train": config.train.model_copy(update={"probes": 0, "head_probes": 0})})
     trainer, unit = build_trainer(config, model, n)
-    state = trainer.begin(model, k_probes, n, probes=_probes(config), initial=initial_scales(config))
+    state = eqx.filter_jit(
+        lambda model, key: trainer.begin(model, key, n, probes=_probes(config), initial=initial_scales(config))
+    )(model, k_probes)
     return Job(
         config=config,
         split=split,

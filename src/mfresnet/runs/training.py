@@ -343,8 +343,8 @@ class _Driver:
             closing, arrays = self.recorder.closing(state, self.run.metrics())
             if arrays:
                 self.run.write_arrays("diagnostics", arrays)
-            wall_s += closing["diagnostics_s"] - row.get("diagnostics_s", 0.0)
-            summary |= closing | {"wall_s": wall_s, "diagnostics.share": closing["diagnostics_s"] / wall_s}
+            share = {"diagnostics.share": row.get("diagnostics_s", 0.0) / wall_s}
+            summary |= closing | share | {"wall_s": wall_s + closing["closing_s"]}
         self.run.write_summary(summary)
         if status == "interrupted":
             self.say(f"interrupted at step {row['step']}: go on with {self.run.how_to_resume}")
