@@ -157,7 +157,7 @@ def _spectrum(rows: list[Mapping[str, Any]]) -> Figure | None:
         }
         for j, i in enumerate(shown)
     ]
-    layout = {"xaxis": axis("share of eigenvalues below"), "yaxis": axis("", **LOG, nticks=8)}
+    layout = {"xaxis": axis("share of eigenvalues below"), "yaxis": axis("", **(LOG | {"dtick": 3}))}
     return Figure("Spectrum of G", data, layout)
 
 
