@@ -59,7 +59,7 @@ def certificate_of(
     for part in ("encoder", "head"):
         probes, origin, gained = (getattr(v, part) for v in (ensemble.probes, ensemble.start, ensemble.log_ratio))
         ratios.append(log_density_ratios(probes, origin, gained, getattr(scales, part)))
-    sizes = pool(ensemble.probes)
+    sizes: dict[str, Any] = pool(ensemble.probes)
     layers = sizes["layers"]
     heads = [k for k in HEADS if k <= sizes["head_probes"]] or [sizes["head_probes"]]
     residuals = [n for n in (layers, 4 * layers) if probes_needed(n, layers) <= sizes["probes"]]

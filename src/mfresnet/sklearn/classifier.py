@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.special import expit, softmax
@@ -133,7 +133,7 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         return softmax(f, axis=1) if logistic else nearest_probabilities(f)
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        x, y = validate_data(self, X, y, dtype=np.float64, reset=reset)
+        x, y = cast(tuple[np.ndarray, np.ndarray], validate_data(self, X, y, dtype=np.float64, reset=reset))
         check_classification_targets(y)
         return x, column_or_1d(y, warn=True), self._weights(sample_weight, x)
 

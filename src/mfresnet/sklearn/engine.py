@@ -25,8 +25,11 @@ RATES = {FLOW: 0.5, "sgd": 0.5, "momentum": 0.05, "adam": 0.02}
 CHUNK = 50  # steps between two looks at the loss
 BLOCKS = (64, 1024)  # rows of one prediction
 
-# An Optax transformation is part of the compiled program by identity: the same settings must give the same object.
-_optimiser = lru_cache(maxsize=64)(build_rule)
+
+@lru_cache(maxsize=64)
+def _optimiser(name: str, rate: float, unit: float) -> Rule:
+    """An Optax transformation is part of the compiled program by identity: the same settings give the same object."""
+    return build_rule(Config.model_validate({"train": {"rule": name, "learning_rate": rate}}), unit)
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,12 @@ def settings_of(params: dict[str, Any], loss: str) -> Settings:
 def rule_of(config: Config) -> Rule:
     """The rule; rates of the flow, of sgd and of momentum are steps of training time in units of 1/beta^2."""
     train, unit = config.train, scaling.time_unit("1/beta2", 1, config.model.beta)
-    own = {"rule": train.rule, "learning_rate": train.learning_rate, "steps": 1}
+    rate = train.learning_rate
+    assert rate is not None, "settings_of fills it in"
     if train.rule == FLOW:
-        own |= {"solver": "euler", "time": train.learning_rate}
-        return build_rule(Config.model_validate({"train": own}), unit)
-    return _optimiser(Config.model_validate({"train": own}), unit)
+        step = {"rule": FLOW, "solver": "euler", "time": rate, "steps": 1}
+        return build_rule(Config.model_validate({"train": step}), unit)
+    return _optimiser(train.rule, rate, unit)
 
 
 def start(settings: Settings, seed: int, inputs: int, outputs: int) -> ScaledResNet:

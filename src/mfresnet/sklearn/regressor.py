@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -67,7 +67,9 @@ class MeanFieldResNetRegressor(RegressorMixin, MeanFieldResNet):
     def _checked(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         from sklearn.utils import column_or_1d
 
-        x, y = validate_data(self, X, y, dtype=np.float64, reset=reset, y_numeric=True)
+        x, y = cast(
+            tuple[np.ndarray, np.ndarray], validate_data(self, X, y, dtype=np.float64, reset=reset, y_numeric=True)
+        )
         return x, column_or_1d(y, dtype=np.float64, warn=True), self._weights(sample_weight, x)
 
     def _scale_target(self, y: np.ndarray) -> None:
