@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -117,7 +117,7 @@ class MeanFieldResNet(BaseEstimator):
         """The parameters, checked."""
         for name, low, high in (("validation_fraction", 0.0, 1.0), ("delta", 0.0, 1.0), ("tol", -np.inf, np.inf)):
             value = getattr(self, name)
-            if not isinstance(value, Real) or not low < value < high:
+            if not isinstance(value, Real) or not low < float(value) < high:
                 raise MfresnetError(f"{name} = {value!r} is not allowed: give a number > {low:g} and < {high:g}.")
         if not isinstance(self.n_iter_no_change, Integral) or self.n_iter_no_change < 1:
             raise MfresnetError(
@@ -163,7 +163,7 @@ class MeanFieldResNet(BaseEstimator):
             reason = why_not(self, rows, weights, settings, again)
         self.certificate_: Certificate | None = None
         self.certificate_note_ = reason
-        if not reason:
+        if not reason and found.ensemble is not None:
             self.certificate_, self.certificate_note_ = certificate_of(
                 found.model, found.ensemble, self.transform_.apply(x), y, seed, self.delta, self.standardize
             )
@@ -238,5 +238,5 @@ class MeanFieldResNet(BaseEstimator):
     def _outputs(self, X: Any) -> np.ndarray:
         """f(x_i), shape (n, C), float64."""
         check_is_fitted(self, "particles_")
-        x = validate_data(self, X, dtype=np.float64, reset=False)
+        x = cast(np.ndarray, validate_data(self, X, dtype=np.float64, reset=False))
         return engine.outputs_of(self.particles_, self._scales, self.transform_.apply(x))
