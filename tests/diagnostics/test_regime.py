@@ -96,7 +96,8 @@ def test_landscape_is_flat_at_a_perfect_fit_and_not_before(x64):
     model, x, _ = problem(4)
     y = np.asarray(model(jnp.asarray(x)))
     fit = landscape(model, x, y)
-    assert fit.lowest_encoder == 0 and fit.lowest_head == 0
+    # y was computed by a program compiled apart: equal to rounding
+    assert abs(fit.lowest_encoder) < 1e-14 and abs(fit.lowest_head) < 1e-14
     off = landscape(model, x, y + 1)
     assert off.lowest_head < -off.spread_head < 0
 

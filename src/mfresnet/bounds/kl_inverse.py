@@ -56,7 +56,8 @@ def kl_inverse_lower(q: Any, c: Any) -> np.ndarray:
     array([0.    , 0.1   , 0.6065, 0.    ])
     """
     q, c = np.broadcast_arrays(_probability(q, "q"), _budget(c))
-    return np.where(c == 0.0, q, np.maximum(1.0 - kl_inverse_upper(1.0 - q, c), 0.0))
+    # 1 - (1 - q) may exceed q by rounding, and the lower end never does
+    return np.where(c == 0.0, q, np.clip(1.0 - kl_inverse_upper(1.0 - q, c), 0.0, q))
 
 
 def _kl(q: np.ndarray, gap: np.ndarray) -> np.ndarray:
