@@ -198,7 +198,7 @@ def assemble(config: Config, split: Split) -> Job:
     # compiled whole: drawn one array at a time, the start would cost seconds of small compilations
     model = eqx.filter_jit(lambda key: build_model(config, key, inputs, outputs))(k_model)
     if not model.sigma.second and config.train.rule == "gradient-flow" and _probes(config) != (0, 0):
-        # the flow itself needs no second derivative: carry no probes, KL says why it is missing
+        # the flow itself needs no second derivative: carry no probes, and `Recorder` says why KL is missing
         config = config.model_copy(update={"train": config.train.model_copy(update={"probes": 0, "head_probes": 0})})
     trainer, unit = build_trainer(config, model, n)
     state = eqx.filter_jit(

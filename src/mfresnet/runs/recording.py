@@ -35,6 +35,9 @@ class Recorder:
         self.say = say
         self.spent = spent
         self.refused: set[str] = set()
+        sigma = job.state.model.sigma
+        if job.config.train.rule == "gradient-flow" and sigma.second is None:
+            say(f"KL: not measured, the density of a law changes with sigma0'', which {sigma.name} does not have.")
 
     @cached_property
     def probe(self) -> record.Probe:
