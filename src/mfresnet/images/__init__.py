@@ -1,5 +1,6 @@
 """Image networks whose blocks are families: swept in any order, with any step, their depth trained (theory, 10, 11)."""
 
+from .augment import augment, channel_statistics, normalise
 from .blocks import Branch, Readout, Transition, basic, bottleneck
 from .convolution import convolve
 from .family import Place, Plan, permuted, stack, sweep
@@ -18,7 +19,7 @@ from .rules import (
     make_rule,
 )
 from .schedules import schedule
-from .training import ImageData, ImageState, ImageTrainer, on_device, pixel_statistics
+from .training import ImageData, ImageState, ImageTrainer, on_device
 
 __all__ = [
     "RULES",
@@ -43,16 +44,18 @@ __all__ = [
     "Stage",
     "StochasticDepth",
     "Transition",
+    "augment",
     "basic",
     "bottleneck",
+    "channel_statistics",
     "convolve",
     "kendall",
     "make_rule",
     "norm",
+    "normalise",
     "on_device",
     "order_entropy",
     "permuted",
-    "pixel_statistics",
     "plain_plans",
     "schedule",
     "stack",

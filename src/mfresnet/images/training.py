@@ -167,7 +167,8 @@ class ImageTrainer(eqx.Module):
         if self.mesh is not None:
             divided = NamedSharding(self.mesh, PartitionSpec("batch"))
             x, y = jax.lax.with_sharding_constraint((x, y), divided)
-        x = self.prepared(augment(k_augment, x) if self.augmented else x)
+        x = self.prepared(x)
+        x = augment(k_augment, x) if self.augmented else x  # after normalising: the padding is the mean pixel
         places = self.architecture.places
         orders = tuple(
             self.rule.arrange(coordinates, order, state.step, jax.random.fold_in(k_arrange, index))
@@ -197,7 +198,7 @@ class ImageTrainer(eqx.Module):
 
     def prepared(self, x: Array) -> Array:
         """Bytes as the network takes them."""
-        return normalise(x, self.mean, self.std).astype(self.dtype)
+        return normalise(x, self.mean, self.std, jnp.dtype(self.dtype))
 
     def moved(self, weights: Weights, velocity: Weights, gradient: Weights, step: Array) -> tuple[Weights, Weights]:
         """Weights and momentum one step further."""
@@ -299,20 +300,3 @@ def cross_entropy(logits: Array, y: Array, smoothing: float = 0.0) -> Array:
 def on_device(x: np.ndarray, y: np.ndarray) -> ImageData:
     """A set on the device."""
     return ImageData(jnp.asarray(x, jnp.uint8), jnp.asarray(y, jnp.int32))
-
-
-def pixel_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the pixels in [0, 1], for each channel; a constant channel gets 1.
-
-    Exact from the counts of the 256 values: no copy of the set in floating point.
-
-    >>> mean, std = pixel_statistics(np.array([0, 255], np.uint8).reshape(2, 1, 1, 1))
-    >>> float(mean[0]), float(std[0])
-    (0.5, 0.5)
-    """
-    values = np.arange(256) / 255
-    counts = np.stack([np.bincount(x[..., c].ravel(), minlength=256) for c in range(x.shape[-1])])
-    share = counts / counts.sum(1, keepdims=True)
-    mean = share @ values
-    std = np.sqrt(np.maximum(share @ values**2 - mean**2, 0))
-    return mean.astype(np.float32), np.where(std > 1e-6, std, 1).astype(np.float32)
