@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import MfresnetError, unknown_name
-from . import finished, training
+from . import finished, image, training
 from .parsing import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Parser, run_argument
 
 
@@ -85,6 +85,7 @@ def _nothing(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS: dict[str, tuple[str, Any, Any]] = {
     "train": ("train a mean-field ResNet into a run directory", training.train_arguments, training.train),
+    "image": ("train image networks under one or several block rules", image.image_arguments, image.image),
     "resume": ("continue an interrupted run, to the bit", training.resume_arguments, training.resume),
     "measure": (
         "measure a finished run again: Gram matrices, KL, regime, in float64",

@@ -77,8 +77,14 @@ def certify(options: argparse.Namespace, argv: list[str]) -> int:
 def datasets(options: argparse.Namespace, argv: list[str]) -> int:
     """List the data sets known by name."""
     from ..data import describe_datasets
+    from ..data.images import describe_image_datasets
 
-    rows = [*describe_datasets(), ("FILE", "your own .csv, .parquet, .npz or .npy (see `mfresnet train --help`, data)")]
+    images = [(name, f"{line} (`mfresnet image`)") for name, line in describe_image_datasets()]
+    rows = [
+        *describe_datasets(),
+        *images,
+        ("FILE", "your own .csv, .parquet, .npz or .npy (see `mfresnet train --help`, data)"),
+    ]
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:<{width}}  {line}" for name, line in rows))
     return EXIT_OK

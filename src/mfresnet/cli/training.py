@@ -90,6 +90,13 @@ def resume(options: argparse.Namespace, argv: list[str]) -> int:
     from ..runs import RunDirectory
     from ..runs import resume as go_on
 
+    if RunDirectory.open(options.run).config.get("kind") == "image":
+        from ..runs import resume_images
+        from .image import ImageConfig, image_finished
+
+        summary = resume_images(options.run, quiet=options.quiet)
+        config = build(RunDirectory.open(options.run).config["config"], ImageConfig)
+        return image_finished(options.run, summary, report=config.record.report)
     summary = go_on(options.run, quiet=options.quiet)
     config = build(RunDirectory.open(options.run).config["config"])
     return finished(options.run, summary, report=config.record.report)
