@@ -14,7 +14,7 @@ MILESTONES = (0.5, 0.75)  # of the epochs: 80 and 120 of 160, 150 and 225 of 300
 SCHEDULES = ("step", "cosine", "constant")
 
 
-def schedule(name: str, rate: float, steps: int, warmup: int = 0) -> Callable[[Any], Array]:
+def schedule(name: str, rate: Any, steps: int, warmup: int = 0) -> Callable[[Any], Array]:
     """The learning rate of each step 0 .. steps - 1.
 
         step:      rate, divided by 10 at steps/2 and at 3 steps/4
@@ -41,7 +41,7 @@ def schedule(name: str, rate: float, steps: int, warmup: int = 0) -> Callable[[A
         elif name == "cosine":
             value = rate * (1 + jnp.cos(jnp.pi * step / steps)) / 2
         else:
-            value = jnp.full((), rate)
+            value = jnp.asarray(rate)
         return value * jnp.minimum(1.0, (step + 1) / warmup) if warmup else value * jnp.ones(())
 
     return at

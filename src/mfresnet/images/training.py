@@ -66,6 +66,10 @@ class ImageState(eqx.Module):
     tally: Tally
 
 
+def _number(value: Any) -> Array:
+    return jnp.asarray(value, jnp.result_type(float))
+
+
 class ImageTrainer(eqx.Module):
     """How an image network is trained.
 
@@ -93,11 +97,11 @@ class ImageTrainer(eqx.Module):
     norm: str = eqx.field(static=True, default="batch")
     batch: int = eqx.field(static=True, default=128)
     epochs: int = eqx.field(static=True, default=160)
-    rate: float = eqx.field(static=True, default=0.1)
+    rate: Array = eqx.field(converter=_number, default=0.1)  # data of the compiled program, as the next two are
     schedule: str = eqx.field(static=True, default="step")
     warmup: int = eqx.field(static=True, default=0)
-    momentum: float = eqx.field(static=True, default=0.9)
-    decay: float = eqx.field(static=True, default=1e-4)
+    momentum: Array = eqx.field(converter=_number, default=0.9)
+    decay: Array = eqx.field(converter=_number, default=1e-4)
     smoothing: float = eqx.field(static=True, default=0.0)
     clip: float | None = eqx.field(static=True, default=None)
     augmented: bool = eqx.field(static=True, default=True)

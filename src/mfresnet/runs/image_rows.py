@@ -33,8 +33,9 @@ def epoch_row(job: ImageJob, name: str, state: ImageState, epoch: int, tested: b
     }
     if tested:
         loss, error = trainer.evaluate(state, job.test)
+        share = np.rint(np.asarray(error, float) * len(job.test)) / len(job.test)  # exact, not float32's
         # a network that is not finite has no error, though argmax names a class
-        row |= {"test_loss": np.asarray(loss), "test_error": np.where(np.isfinite(loss), np.asarray(error), np.nan)}
+        row |= {"test_loss": np.asarray(loss), "test_error": np.where(np.isfinite(loss), share, np.nan)}
     places = trainer.architecture.places
     if trainer.rule.moves:
         row["swaps"] = np.stack([np.asarray(s) for s in tally.swaps], 1)

@@ -202,7 +202,7 @@ class _Driver:
     @staticmethod
     def show(bar: tqdm, row: Mapping[str, Any]) -> None:
         """Loss and test error, means over seeds, on the progress bar."""
-        shown = {"loss": np.nanmean(row["train_loss"])}
+        shown = {"loss": np.mean(row["train_loss"])}
         if "test_error" in row:
             shown["test"] = np.mean(row["test_error"])
         bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()})

@@ -34,7 +34,7 @@ def paired(first: Sequence[float | None], second: Sequence[float | None]) -> dic
     The two rules share weights at the start, minibatches and augmentation of each seed, so that the difference has
     less noise than either error. A difference is shown only where the interval excludes 0.
 
-    >>> paired([0.10, 0.11, 0.12], [0.09, 0.10, 0.11])["verdict"]
+    >>> paired([0.10, 0.11, 0.12], [0.09, 0.099, 0.11])["verdict"]
     'lower error'
     >>> paired([0.10, 0.11], [0.11, 0.10])["verdict"]
     'no difference shown'
@@ -47,6 +47,8 @@ def paired(first: Sequence[float | None], second: Sequence[float | None]) -> dic
     found = over_seeds([b - a for a, b in both])
     if found["low"] is None:
         verdict = "one seed: no interval" if both else "no matched seeds"
+    elif found["low"] == found["high"]:
+        verdict = "no spread over seeds: not judged"
     elif found["high"] < 0:
         verdict = "lower error"
     elif found["low"] > 0:
