@@ -176,7 +176,7 @@ class _Driver:
                     self.show(bar, row)
                 due = time.perf_counter() - saved >= config.record.checkpoint_seconds
                 if due or self.stop.asked or done == trainer.steps:
-                    checkpoint.save(folder, done, state, {"wall_s": wall_s, "config": self.settings})
+                    checkpoint.save(folder, done, state, {"config": self.settings})
                     checkpoint.prune(folder, set(), newest=1 if done == trainer.steps else 2)
                     saved = time.perf_counter()
         return state, done == trainer.steps
