@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +98,7 @@ class ImageSplit:
             raise MfresnetError(f"training and test images of {self.train.name!r} have different classes.")
 
 
-def refuse_labels(y: np.ndarray, classes: int, place) -> None:
+def refuse_labels(y: np.ndarray, classes: int, place: Callable[[int], str]) -> None:
     """Raise `MfresnetError` at the first label outside [0, classes); ``place(i)`` puts row i into words.
 
     >>> refuse_labels(np.array([0, 7]), 2, lambda i: f"row {i}")
