@@ -10,7 +10,7 @@ from mfresnet.images.augment import augment, channel_statistics, crop_and_flip, 
 
 def naive(x, offsets, mirrored, padding):
     """Pad, cut out, turn around: image by image."""
-    n, height, width, _ = x.shape
+    height, width = x.shape[1:3]
     padded = np.pad(x, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)))
     out = np.empty_like(x)
     for i, (row, column) in enumerate(offsets):

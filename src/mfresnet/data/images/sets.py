@@ -35,6 +35,7 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         what = f"image data {self.name!r}"
+        object.__setattr__(self, "x", np.ascontiguousarray(self.x))  # safetensors writes memory as it lies
         if self.x.dtype != np.uint8 or self.x.ndim != 4 or self.x.shape[3] not in (1, 3) or 0 in self.x.shape:
             raise MfresnetError(
                 f"{what}: the pixels must be uint8 of shape (n, height, width, 1 or 3) with n >= 1, they are "
