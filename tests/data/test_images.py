@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import json
 import tarfile
 import threading
 from pathlib import Path
@@ -214,7 +215,7 @@ def test_wrong_checksum_and_truncation_name_the_way_out(tmp_path, published):
         with pytest.raises(MfresnetError, match=r"has SHA-256 .*truncated, damaged or another file; remove it"):
             load_images("cifar10", cache=tmp_path)
     (tmp_path / "a").write_bytes(SMALL[: len(SMALL) // 2])
-    with pytest.raises(MfresnetError, match="is truncated or damaged .*: remove it"):
+    with pytest.raises(MfresnetError, match=r"is truncated or damaged .*: remove it"):
         archives.read_archive(tmp_path / "a", source)
 
 
@@ -287,14 +288,22 @@ def test_failed_transfers_leave_nothing(tmp_path, published, serve, monkeypatch,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_answer_without_end_is_cut(tmp_path, published, serve, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(download, "LARGEST", len(SMALL) - 1)
+    published(SMALL, url=serve(SMALL))
+    with pytest.raises(MfresnetError, match=r"sends more than .* MB, which is not the archive"):
+        load_images("cifar10", cache=tmp_path, say=silent)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_network_the_sentence_says_where_to_put_the_archive(tmp_path, published, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     source = published(SMALL)  # port 9, where nobody answers
     with pytest.raises(MfresnetError, match=f"put the archive there by hand, as '{tmp_path}/{source.file}'"):
         load_images("cifar10", cache=tmp_path, say=silent)
-    monkeypatch.setattr(download, "LARGEST", 10)
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(MfresnetError, match="cannot be fetched"):  # a cache that is a file
+    with pytest.raises(MfresnetError, match=r"cannot be made .*set MFRESNET_CACHE"):  # a cache that is a file
         load_images("cifar10", cache=tmp_path / "file", say=silent)
 
 
@@ -361,7 +370,7 @@ def test_plain_bytes_text_labels_and_a_pair_of_files(tmp_path):
     with Image.open(io.BytesIO(encoded[1])) as image:
         np.testing.assert_array_equal(split.train.x[1], np.asarray(image))
     pl.DataFrame({"image": encoded[:2], "label": ["cat", "cow"]}).write_parquet(folder / "test.parquet")
-    with pytest.raises(MfresnetError, match="row 1 .* has label 'cow', a class that no training image has"):
+    with pytest.raises(MfresnetError, match=r"row 1 .* has label 'cow', a class that no training image has"):
         load_images(str(folder), cache=tmp_path / "c", say=silent)
     parquet(folder / "test.parquet", [png(a) for a in colours(2)], [0, 1])
     with pytest.raises(MfresnetError, match="training images of 'pair' have size 16x16x3, the test images 4x5x3"):
@@ -389,6 +398,20 @@ BAD_PARQUET = {
     "one class": (pl.DataFrame({"img": GOOD, "label": [0] * 8}), r"has 1 class\(es\): at least 2"),
     "lonely": (pl.DataFrame({"img": GOOD, "label": [0] * 7 + [1]}), "class '1' .* has 1 image"),
 }
+
+
+def test_declared_class_names_are_taken_and_bind_the_labels(tmp_path):
+    def write(labels, names):
+        text = json.dumps({"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}})
+        file = tmp_path / "a.parquet"
+        pl.DataFrame({"img": GOOD, "label": labels}).write_parquet(file, metadata={"huggingface": text})
+        return load_images(str(file), cache=tmp_path / "c", say=silent).train.classes
+
+    assert write(LABELS, ["cat", "dog"]) == ("cat", "dog")
+    for unusable in (["cat", "cat"], ["cat"], [1, 2], "cat", None):
+        assert write(LABELS, unusable) == ("0", "1")
+    with pytest.raises(MfresnetError, match=r"row 1 .* has label 3, .* the labels of 3 classes are 0 to 2"):
+        write([0, 3] * 4, ["cat", "dog", "cow"])
 
 
 @pytest.mark.parametrize("case", BAD_PARQUET)
@@ -486,7 +509,7 @@ def test_harmless_modes_are_converted_and_told():
 
 def test_a_decompression_bomb_is_an_error(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15)  # 20 pixels: Pillow itself would only warn
-    with pytest.raises(MfresnetError, match="row 0 claims more than 15 pixels, .* decompression bomb"):
+    with pytest.raises(MfresnetError, match=r"row 0 claims more than 15 pixels, .* decompression bomb"):
         decoding.decode_images(GOOD, lambda i: f"row {i}")
 
 
