@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, PRNGKeyArray, Shaped
+from jax import Array
+from jaxtyping import Bool, Int, Shaped
 
 
 def channel_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -35,7 +36,7 @@ def channel_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def normalise(
-    x: Shaped[Array, "*batch H W C"], mean: np.ndarray | Array, std: np.ndarray | Array, dtype=jnp.float32
+    x: Shaped[Array, "... height width channels"], mean: np.ndarray | Array, std: np.ndarray | Array, dtype=jnp.float32
 ) -> Array:
     """``(x/255 - mean)/std``, computed in float32 and rounded once to ``dtype``.
 
@@ -51,7 +52,7 @@ def normalise(
     return (x.astype(jnp.float32) * (scale / 255) - jnp.asarray(mean, jnp.float32) * scale).astype(dtype)
 
 
-def augment(key: PRNGKeyArray, x: Shaped[Array, "n H W C"], padding: int = 4, flip: bool = True) -> Array:
+def augment(key: Array, x: Shaped[Array, "n height width channels"], padding: int = 4, flip: bool = True) -> Array:
     """Each image padded by ``padding`` zeros on every side, cropped back at random, and mirrored with probability 1/2.
 
     The offset is uniform on the (2 padding + 1)^2 places, independent for each image, as is the mirroring about the
@@ -76,7 +77,7 @@ def augment(key: PRNGKeyArray, x: Shaped[Array, "n H W C"], padding: int = 4, fl
     return crop_and_flip(x, offsets, mirrored, padding)
 
 
-def draw_views(key: PRNGKeyArray, n: int, padding: int, flip: bool) -> tuple[Int[Array, "n 2"], Bool[Array, " n"]]:
+def draw_views(key: Array, n: int, padding: int, flip: bool) -> tuple[Int[Array, "n 2"], Bool[Array, " n"]]:
     """The draws of `augment`: the crop's row and column in the padded image, in [0, 2 padding], and who is mirrored.
 
     >>> offsets, mirrored = draw_views(jax.random.key(0), 5, 2, False)
@@ -90,23 +91,18 @@ def draw_views(key: PRNGKeyArray, n: int, padding: int, flip: bool) -> tuple[Int
 
 
 def crop_and_flip(
-    x: Shaped[Array, "n H W C"], offsets: Int[Array, "n 2"], mirrored: Bool[Array, " n"], padding: int
+    x: Shaped[Array, "n height width channels"], offsets: Int[Array, "n 2"], mirrored: Bool[Array, " n"], padding: int
 ) -> Array:
     """The crop of image i at ``offsets[i]`` of its padded version, mirrored where ``mirrored[i]``.
-
-    One gather: every pixel of the result looks up its source, and what lies outside the image is zero. Nothing of the
-    padded size is stored.
 
     >>> x = jnp.arange(1, 4).reshape(1, 1, 3, 1)
     >>> crop_and_flip(x, jnp.array([[1, 0]]), jnp.array([True]), 1).ravel().tolist()
     [2, 1, 0]
     """
-    n, height, width, _ = x.shape
-    row = offsets[:, :1] + jnp.arange(height) - padding
-    across = jnp.arange(width)
-    column = offsets[:, 1:] + jnp.where(mirrored[:, None], width - 1 - across, across) - padding
-    inside = ((row >= 0) & (row < height))[:, :, None] & ((column >= 0) & (column < width))[:, None, :]
-    row, column = jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)
-    # Clipped by hand: five times quicker on a processor than the gather that fills.
-    source = x.at[jnp.arange(n)[:, None, None], row[:, :, None], column[:, None, :]]
-    return jnp.where(inside[..., None], source.get(mode="promise_in_bounds"), jnp.zeros((), x.dtype))
+    padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+
+    def crop(image: Array, offset: Array) -> Array:
+        return jax.lax.dynamic_slice(image, (offset[0], offset[1], 0), x.shape[1:])
+
+    cropped = jax.vmap(crop)(padded, offsets)
+    return jnp.where(mirrored[:, None, None, None], cropped[:, :, ::-1], cropped)

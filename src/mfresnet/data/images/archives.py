@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import tarfile
 import zlib
 from collections.abc import Mapping
@@ -125,14 +126,14 @@ def read_archive(file: Path, source: Source) -> tuple[ImageSet, ImageSet]:
     return _images(found, source.train, names, source, what), _images(found, source.test, names, source, what)
 
 
-class _Bounded:
+class _Bounded(io.RawIOBase):
     """A stream that gives no more than `UNPACKED` bytes, whatever a header or the compression claims."""
 
     def __init__(self, stream: gzip.GzipFile, what: str):
         self.stream, self.what, self.left = stream, what, UNPACKED
 
-    def read(self, size: int) -> bytes:
-        data = self.stream.read(min(size, self.left + 1))
+    def read(self, size: int = -1) -> bytes:
+        data = self.stream.read(self.left + 1 if size < 0 else min(size, self.left + 1))
         self.left -= len(data)
         if self.left < 0:
             raise MfresnetError(f"{self.what} unpacks to more than {UNPACKED >> 20} MB: it is not the published one.")

@@ -17,6 +17,7 @@ from ...errors import MfresnetError
 from .sets import ImageSet
 
 Say = Callable[[str], None]
+Found = tuple[ImageSet, tuple[str, ...]]  # images, and notes on what was decided
 FORMAT = "1"  # of the decoded files; a change of what decoding yields raises it
 
 
@@ -66,7 +67,7 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def cached_set(cache: Path, key: str, name: str, decode: Callable[[], tuple[ImageSet, tuple[str, ...]]], say: Say):
+def cached_set(cache: Path, key: str, name: str, decode: Callable[[], Found], say: Say) -> Found:
     """The decoded images under ``key``: from the cache, or from ``decode`` and then kept there.
 
     The file is safetensors with the SHA-256 of its content, checked at every reading: a damaged file is said and
@@ -103,7 +104,7 @@ def _content(images: ImageSet, notes: tuple[str, ...]) -> bytes:
     return save({"x": images.x, "y": images.y}, {"text": text, "sha256": _digest(images.x, images.y, text)})
 
 
-def _read(file: Path, name: str) -> tuple[ImageSet, tuple[str, ...]] | None:
+def _read(file: Path, name: str) -> Found | None:
     """What a cache file holds, or None if it is not what was written."""
     from safetensors import SafetensorError, safe_open
 

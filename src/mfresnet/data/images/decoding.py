@@ -7,11 +7,15 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...errors import MfresnetError
 from ..guard import refuse_beyond_memory
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PilImage
 
 CHUNK = 256
 ADVICE = {
@@ -70,7 +74,8 @@ def decode_images(
         first = (pixels.shape[1], pixels.shape[0])
         refuse_beyond_memory(3.0 * len(sources) * 3 * pixels.shape[0] * pixels.shape[1], f"decoding {place(0)} and on")
         out = np.empty((len(sources), *pixels.shape[:2], 3), np.uint8)
-        grey, converted = np.zeros(len(sources), bool), dict.fromkeys(())
+        grey = np.zeros(len(sources), bool)
+        converted: dict[str, int] = {}
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for start, chunk in zip(
                 range(0, len(sources), CHUNK), pool.map(decode, range(0, len(sources), CHUNK)), strict=True
@@ -131,7 +136,7 @@ def _deep(data: bytes) -> bool:
     return data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:25] == b"\x10"
 
 
-def _plain(image, place: Callable[[], str]):
+def _plain(image: PilImage, place: Callable[[], str]) -> tuple[PilImage, str | None]:
     """The image in mode L or RGB, and what had to be done."""
     if image.mode in ("L", "RGB") and "transparency" not in image.info:
         return image, None
@@ -142,7 +147,7 @@ def _plain(image, place: Callable[[], str]):
     if image.mode in ("L", "RGB", "P", "LA", "PA", "RGBA", "RGBa", "La"):
         grey = image.mode in ("L", "LA", "La")
         image = image.convert("LA" if grey else "RGBA")
-        if image.getchannel("A").getextrema()[0] < 255:
+        if np.asarray(image.getchannel("A")).min() < 255:
             raise MfresnetError(f"{place()} has transparent pixels: put it on a background and save it without alpha.")
         return image.convert("L" if grey else "RGB"), "had an alpha channel, opaque everywhere, which was dropped"
     raise MfresnetError(f"{place()} has colour mode {image.mode}: save it as grey or RGB with 8 bits.")

@@ -34,6 +34,13 @@ def fetched(url: str, sha256: str, file: Path, say: Say) -> Path:
             )
         return file
     by_hand = f"put the archive there by hand, as {str(file)!r}"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise MfresnetError(
+            f"the cache directory {str(file.parent)!r} cannot be made ({reason}): set MFRESNET_CACHE to another place."
+        ) from error
     say(f"fetching {url} to {str(file)!r} (once).")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import MfresnetError, unknown_name
+from ..guard import refuse_beyond_memory
 from . import synthetic
 from .archives import SOURCES, cifar
 from .cache import Say, cache_directory
@@ -94,6 +95,8 @@ def _read(name: str, cache: Path, say: Say) -> tuple[ImageSet, ImageSet | None, 
     if name in SOURCES:
         return cifar(name, cache, say)
     path = Path(name)
+    if not name:
+        raise unknown_name("image data set", name, NAMES)
     try:
         if path.is_dir():
             if (path / "train.parquet").is_file():
@@ -127,6 +130,8 @@ def _renamed(images: ImageSet, name: str) -> ImageSet:
 
 
 def _generated(seed: int, n: int, n_test: int) -> ImageSplit:
+    pixels = synthetic.SIZE**2 * 3
+    refuse_beyond_memory(2.0 * (n + n_test) * pixels, f"data set {GENERATED!r} with {n} + {n_test} images")
     parts = []
     for count, purpose in ((n, TRAIN), (n_test, TEST)):
         x, y = synthetic.gratings(count, _stream(seed, purpose))
@@ -148,7 +153,7 @@ def _drawn(
                 f"each of the {classes} classes are left to train on."
             )
         counts = np.bincount(train.y, minlength=classes)
-        if (lonely := int(np.argmin(counts)), counts.min())[1] < 2:
+        if counts[lonely := int(np.argmin(counts))] < 2:
             raise MfresnetError(
                 f"class {train.classes[lonely]!r} of {train.name!r} has {counts[lonely]} image(s): at least 2 are "
                 "needed, one to train and one to test."

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -28,8 +31,9 @@ def parquet_images(
 ) -> tuple[ImageSet, tuple[str, ...]]:
     """The images of one Parquet file and notes on what was decided; decoded once, then kept in the cache.
 
-    The label is a whole number that counts the classes from 0, or text. Whole numbers carry no names, so the classes
-    are called 0, 1, ...; ten classes of 32 x 32 colour images in a place called cifar10 get the names of CIFAR-10.
+    The label is a whole number that counts the classes from 0, or text. Names of the classes that the file declares
+    (as the Hugging Face datasets package writes them) are taken; otherwise whole numbers are called 0, 1, ..., save
+    that ten classes of 32 x 32 colour images in a place called cifar10 get the names of CIFAR-10.
 
     Args:
         file: the Parquet file.
@@ -42,8 +46,6 @@ def parquet_images(
     """
     key = guarded(file, "Parquet", lambda: file_sha256(file))
     if classes is not None:  # the same file may be read with other classes
-        import hashlib
-
         key += "-" + hashlib.sha256("\0".join(classes).encode()).hexdigest()[:8]
     elif _called_cifar10(file):
         key += "-cifar10"
@@ -60,14 +62,28 @@ def _decoded(file: Path, classes: tuple[str, ...] | None, say: Say) -> tuple[Ima
     def place(i: int) -> str:
         return f"{what}, {row(i)},"
 
-    y, names = _labels(label, classes, what, place)
+    declared = _declared(file, label.name) if classes is None else classes
+    y, names = _labels(label, declared, what, place)
     data = _bytes(image, what, place)
     say(f"decoding {len(data)} images of {str(file)!r}.")
     x, notes = decode_images(data, place)
-    if classes is None and x.shape[1:] == (32, 32, 3) and names == _numbered(10) and _called_cifar10(file):
+    if declared is None and x.shape[1:] == (32, 32, 3) and names == _numbered(10) and _called_cifar10(file):
         names = CIFAR10
         notes += (f"the labels of {file.name!r} were taken for CIFAR-10's: 0 airplane to 9 truck.",)
     return ImageSet(x, y, names, file.name), notes
+
+
+def _declared(file: Path, label: str) -> tuple[str, ...] | None:
+    """Class names that the file itself declares, as the Hugging Face datasets package writes them."""
+    import polars as pl
+
+    metadata = guarded(file, "Parquet", lambda: pl.read_parquet_metadata(io.BytesIO(file.read_bytes())))
+    try:
+        names = json.loads(metadata["huggingface"])["info"]["features"][label]["names"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+    usable = isinstance(names, list) and len(names) >= 2 and all(isinstance(name, str) for name in names)
+    return tuple(names) if usable and len(set(names)) == len(names) else None
 
 
 def _called_cifar10(file: Path) -> bool:

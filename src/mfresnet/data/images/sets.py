@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,7 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         what = f"image data {self.name!r}"
+        object.__setattr__(self, "x", np.ascontiguousarray(self.x))  # safetensors writes memory as it lies
         if self.x.dtype != np.uint8 or self.x.ndim != 4 or self.x.shape[3] not in (1, 3) or 0 in self.x.shape:
             raise MfresnetError(
                 f"{what}: the pixels must be uint8 of shape (n, height, width, 1 or 3) with n >= 1, they are "
@@ -97,7 +99,7 @@ class ImageSplit:
             raise MfresnetError(f"training and test images of {self.train.name!r} have different classes.")
 
 
-def refuse_labels(y: np.ndarray, classes: int, place) -> None:
+def refuse_labels(y: np.ndarray, classes: int, place: Callable[[int], str]) -> None:
     """Raise `MfresnetError` at the first label outside [0, classes); ``place(i)`` puts row i into words.
 
     >>> refuse_labels(np.array([0, 7]), 2, lambda i: f"row {i}")
