@@ -78,7 +78,7 @@ class RateSettings(SweepSettings):
 
 
 PhaseData = with_defaults(DataConfig, n=64, n_test=256)
-PhaseTrain = with_defaults(TrainConfig, rule="gradient-flow", solver="euler", steps=2000, time=100.0, probes=0, head_probes=0)
+PhaseTrain = with_defaults(TrainConfig, rule="gradient-flow", time=100.0, steps=20, probes=0, head_probes=0)
 
 
 class PhaseSettings(SweepSettings):
