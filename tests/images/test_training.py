@@ -18,11 +18,11 @@ from mfresnet.cli import main
 from mfresnet.config import build
 from mfresnet.image_config import ImageConfig
 from mfresnet.images import Architecture, ImageTrainer, make_rule
+from mfresnet.images.job import assemble_images
+from mfresnet.images.paired import over_seeds, paired
 from mfresnet.images.training import Weights, cross_entropy
 from mfresnet.runs import RunDirectory, resume_images, train_images
-from mfresnet.runs.image_job import assemble_images
 from mfresnet.runs.image_training import _split
-from mfresnet.runs.paired import over_seeds, paired
 
 EPOCHS, PER_EPOCH = 4, 3
 

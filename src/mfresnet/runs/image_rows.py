@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from ..images import ImageState, kendall, order_entropy
+from ..images.job import ImageJob
+from ..images.paired import over_seeds, paired
 from ..images.sensitivity import first_order_share, gram_shares, of_seed, removal, swaps
-from .image_job import ImageJob
-from .paired import over_seeds, paired
 
 SAMPLE = 1000  # test images of the sensitivity
 GRAM_IMAGES, GRAM_PARAMETERS = 4, 2_000_000  # most images and parameters of the Gram shares: a Jacobian each

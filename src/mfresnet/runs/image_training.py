@@ -21,12 +21,12 @@ from ..data.images import load_images
 from ..errors import MfresnetError
 from ..image_config import ImageConfig
 from ..images import ImageState, ImageTrainer
+from ..images.job import ImageJob, assemble_images, check_images, image_facts
 from . import checkpoint
 from .console import Say, Stop, say_aloud, stoppable
 from .directory import RunDirectory
 from .environment import environment
 from .identity import fingerprint
-from .image_job import ImageJob, assemble_images, check_images, image_facts
 from .image_rows import block_sensitivity, epoch_row, image_summary
 
 KIND = "image"  # what config.json calls such a run

@@ -14,16 +14,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ..data.images import ImageSplit
 from ..errors import MfresnetError
 from ..image_config import ImageConfig
-from ..images import (
-    Architecture,
-    ImageData,
-    ImageState,
-    ImageTrainer,
-    Rule,
-    channel_statistics,
-    make_rule,
-    on_device,
-)
+from .augment import channel_statistics
+from .resnet import Architecture
+from .rules import Rule, make_rule
+from .training import ImageData, ImageState, ImageTrainer, on_device
 
 
 @dataclass(frozen=True)
