@@ -54,6 +54,11 @@ EXPERIMENTS: dict[str, Entry] = {
         "does the best learning rate stay where depth and width grow?", "settings:TransferSettings", "transfer:Transfer"
     ),
     "kl": Entry("how far the laws move against beta/n (Theorem 5)", "settings:KlSettings", "kl:Kl"),
+    "table1": Entry(
+        "image networks, plain and mean-field, row by row of the table of [L20]",
+        "table1_settings:Table1Settings",
+        "table1:Table1",
+    ),
     "grid": Entry("any settings against each other, on any data set", "settings:GridSettings", "grid:Grid"),
 }
 
@@ -66,7 +71,7 @@ def entry(name: str) -> Entry:
 
     >>> entry("rat")
     Traceback (most recent call last):
-    mfresnet.errors.MfresnetError: unknown experiment 'rat': did you mean 'rate'? Known: grid, kl, phase, rate, transfer.
+    mfresnet.errors.MfresnetError: unknown experiment 'rat': did you mean 'rate'? Known: grid, kl, phase, rate, table1, transfer.
     """
     if name not in EXPERIMENTS:
         raise unknown_name("experiment", name, EXPERIMENTS)
