@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -16,11 +18,13 @@ from images.image_folders import write_folder
 from mfresnet import MfresnetError
 from mfresnet.cli import main
 from mfresnet.config import build
-from mfresnet.image_config import ImageConfig
+from mfresnet.experiments import create
+from mfresnet.image_config import BLOCKS, ImageConfig
 from mfresnet.images import Architecture, ImageTrainer, make_rule
 from mfresnet.images.job import assemble_images
 from mfresnet.images.paired import over_seeds, paired
 from mfresnet.images.training import Weights, cross_entropy
+from mfresnet.report import write_report
 from mfresnet.runs import RunDirectory, resume_images, train_images
 from mfresnet.runs.image_training import _split
 
@@ -197,3 +201,74 @@ def test_intervals_over_seeds():
     assert paired([0.1, None, 0.3, 0.2], [0.2, 0.1, 0.41, 0.29])["verdict"] == "higher error"
     assert paired([0.1], [0.2])["verdict"] == "one seed: no interval"
     assert paired([0.1, 0.2], [0.2, 0.3 + 1e-17])["verdict"] in ("no spread over seeds: not judged", "higher error")
+
+
+def test_report_of_an_image_run(finished):
+    """Errors and depths are drawn, nothing is missing, and settings are explained by their own tree."""
+    page = write_report(finished).read_text(encoding="utf-8")
+    for words in ("Test error, %", "Depth t of the blocks of stage 3", "Swaps of neighbours", "blocks.lr_t"):
+        assert words in page
+    assert "could not be drawn" not in page and "Not everything could be shown" not in page
+
+
+def test_table_rows_are_judged_on_matched_seeds():
+    """Cells, batches and verdict of `mfresnet sweep table1`, with errors put in by hand."""
+    experiment = create("table1", {"rows": "resnet20,resnet32", "seeds": 3})
+    cells = experiment.cells()
+    assert len(cells) == 12 and experiment.batches(cells) == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+    better = {"plain": [0.0875, 0.0880, 0.0870], "mean-field": [0.0820, 0.0826, 0.0813]}
+    rows = [
+        cell | {"status": "completed", "test_error": better[cell["rule"]][cell["seed"]]}
+        if cell["row"] == "resnet20"
+        else cell | {"status": "diverged", "test_error": 0.9}
+        for cell in cells
+    ]
+    result = experiment.analyse(rows)
+    assert "resnet20, mean-field minus plain: -0.55 points" in result.verdict and "lower error" in result.verdict
+    assert result.passed is False  # not every row was shown
+    assert [point["reported"] for point in result.points] == [8.75, 8.19, 7.51, 7.15]
+    with pytest.raises(MfresnetError, match="did you mean 'resnet20'"):
+        create("table1", {"rows": "resnet200"}).cells()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", BLOCKS)
+def test_real_images_are_learnt_under_every_rule(rule, tmp_path):
+    """ResNet-8, 2,000 CIFAR-10 images, a few epochs: well below the error of chance, 0.9."""
+    data = Path(__file__).parents[3] / "shared" / "data" / "cifar10-jpeg"
+    if not data.is_dir():
+        pytest.skip("no CIFAR-10 here")
+    tree = {
+        "data": {"name": str(data), "n": 2000, "n_test": 1000},
+        "model": {"name": "resnet8"},
+        "blocks": {"rules": rule},
+        "train": {"epochs": 6, "batch_size": 64, "schedule": "cosine"},
+        "record": {"report": False, "sensitivity": False},
+    }
+    summary = train_images(build(tree, ImageConfig), tmp_path / "run", quiet=True, say=lambda line: None)
+    # 1,000 test images: chance is 0.9 +- 0.01
+    assert summary["rules"][rule]["test_error"]["mean"] < 0.78
+
+
+def test_divided_over_devices(folder):
+    """Two devices that share each minibatch give the numbers of one, to rounding; statistics are the whole batch's."""
+    code = f"""
+import jax, numpy as np
+from mfresnet.config import build
+from mfresnet.experiments import create
+from mfresnet.image_config import BLOCKS, ImageConfig
+from mfresnet.data.images import load_images
+from mfresnet.images.job import assemble_images
+assert len(jax.devices()) == 2
+states = []
+for devices in (1, 2):
+    tree = {{"model": {{"name": "resnet8", "width": 2}}, "train": {{"epochs": 1, "batch_size": 8, "devices": devices}}}}
+    job = assemble_images(build(tree, ImageConfig), load_images({str(folder)!r}))
+    states.append(job.trainers["plain"].advance(job.begin("plain"), job.train, 2))
+for a, b in zip(*map(jax.tree.leaves, (s.statistics for s in states)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+assert len(states[1].weights.network.stem.sharding.device_set) == 2
+"""
+    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"XLA_FLAGS": flags}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
