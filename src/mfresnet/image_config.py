@@ -53,7 +53,7 @@ class BlockConfig(ImageSection):
         description=f"block rules, compared on matched seeds: {', '.join(BLOCKS)}",
     )
     lr_t: float = Field(
-        0.1,
+        1.0,
         ge=0,
         le=1e6,
         description="mean-field: learning rate of the depth coordinate s = N t over that of the weights",

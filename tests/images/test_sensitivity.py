@@ -12,7 +12,7 @@ from mfresnet.images.sensitivity import first_order_share, gram_shares, of_seed,
 
 @pytest.fixture(scope="module")
 def trained():
-    """resnet20 of width 2 as it starts, but the second block of stage 1 does nothing, and stages 2, 3 have equal blocks."""
+    """resnet20 of width 2 at its start, but the second block of stage 1 is zero, and those of stages 2, 3 are equal."""
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8), rng.integers(0, 3, 12)
     mean, std = channel_statistics(x)

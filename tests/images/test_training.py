@@ -250,6 +250,7 @@ def test_real_images_are_learnt_under_every_rule(rule, tmp_path):
     assert summary["rules"][rule]["test_error"]["mean"] < 0.78
 
 
+@pytest.mark.slow
 def test_divided_over_devices(folder):
     """Two devices that share each minibatch give the numbers of one, to rounding; statistics are the whole batch's."""
     code = f"""

@@ -48,7 +48,7 @@ class Table1Settings(Section):
     n_test: int | None = Field(None, ge=1, le=10**9, description="test images (default: all)")
     width: int | None = Field(None, ge=1, le=4096, description="channels of the stem (default: the model's own)")
     batch_size: int = Field(128, ge=1, le=10**6, description="images of a minibatch")
-    lr_t: float = Field(0.1, ge=0, le=1e6, description="learning rate of the depth coordinate over that of the weights")
+    lr_t: float = Field(1.0, ge=0, le=1e6, description="learning rate of the depth coordinate over that of the weights")
     precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="of activations")
 
     @property
