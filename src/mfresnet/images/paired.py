@@ -23,9 +23,11 @@ def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
     sound = np.array([v for v in values if v is not None and np.isfinite(v)], float)
     count = len(sound)
     mean = float(np.mean(sound)) if count else None
-    half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1) * np.std(sound, ddof=1) / count**0.5) if count > 1 else None
-    bounds = {"low": None, "high": None} if half is None else {"low": mean - half, "high": mean + half}
-    return {"mean": mean, **bounds, "seeds": count, "lost": len(values) - count}
+    low = high = None
+    if mean is not None and count > 1:
+        half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1) * np.std(sound, ddof=1) / count**0.5)
+        low, high = mean - half, mean + half
+    return {"mean": mean, "low": low, "high": high, "seeds": count, "lost": len(values) - count}
 
 
 def paired(first: Sequence[float | None], second: Sequence[float | None]) -> dict[str, Any]:

@@ -207,8 +207,8 @@ class ImageTrainer(eqx.Module):
     def moved(self, weights: Weights, velocity: Weights, gradient: Weights, step: Array) -> tuple[Weights, Weights]:
         """Weights and momentum one step further."""
         if self.clip is not None:
-            norm = optax.tree.norm(gradient)
-            gradient = jax.tree.map(lambda g: g * jnp.minimum(1.0, self.clip / jnp.maximum(norm, 1e-12)), gradient)
+            factor = jnp.minimum(1.0, self.clip / jnp.maximum(optax.tree.norm(gradient), 1e-12))
+            gradient = jax.tree.map(lambda g: g * factor, gradient)
         rate = schedule(self.schedule, self.rate, self.steps, self.warmup * self.per_epoch)(step)
         network = jax.tree.map(
             lambda v, g, w: self.momentum * v + g + self.decay * w, velocity.network, gradient.network, weights.network

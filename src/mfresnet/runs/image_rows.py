@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..images import ImageState, kendall, order_entropy
@@ -43,7 +44,7 @@ def epoch_row(job: ImageJob, name: str, state: ImageState, epoch: int, tested: b
             [order_entropy(np.asarray(seen[k])) for seen in tally.occupancy] for k in range(len(job.seeds))
         ]
         most = [max(place.count * (place.count - 1) // 2, 1) for place in places]
-        start = [np.arange(place.count) for place in places]
+        start = [jnp.arange(place.count) for place in places]
         row["distance"] = [
             [int(kendall(a, b[k])) / top for a, b, top in zip(start, state.orders, most, strict=True)]
             for k in range(len(job.seeds))
