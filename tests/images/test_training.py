@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from image_folders import write_folder
 
-from images.image_folders import write_folder
 from mfresnet import MfresnetError
 from mfresnet.cli import main
 from mfresnet.config import build

@@ -77,9 +77,8 @@ class Table1(Experiment):
             errors: dict[str, list[float]] = {}
             for row in rows:
                 if row["row"] == name:
-                    value = row.get("test_error")
-                    sound = row["status"] == "completed" and value is not None
-                    errors.setdefault(row["rule"], []).append(100 * value if sound else np.nan)
+                    sound = row["status"] == "completed"
+                    errors.setdefault(row["rule"], []).append(100 * row["test_error"] if sound else np.nan)
             reported = {"plain": ROWS[name].plain, "mean-field": ROWS[name].mean_field}
             for rule, values in errors.items():
                 point = {"row": name, "rule": rule, **over_seeds(values), "reported": reported.get(rule)}
