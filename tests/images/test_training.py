@@ -211,6 +211,12 @@ def test_report_of_an_image_run(finished):
     assert "could not be drawn" not in page and "Not everything could be shown" not in page
 
 
+@pytest.mark.parametrize("command", ["measure", "certify"])
+def test_commands_for_points_refuse_it(finished, capsys, command):
+    assert main([command, str(finished)]) == 2
+    assert "is a run of image networks" in capsys.readouterr().err
+
+
 def test_table_rows_are_judged_on_matched_seeds():
     """Cells, batches and verdict of `mfresnet sweep table1`, with errors put in by hand."""
     experiment = create("table1", {"rows": "resnet20,resnet32", "seeds": 3})

@@ -74,8 +74,10 @@ def _run(argv: list[str]) -> int:
 
 def _innermost(parser: Parser, options: argparse.Namespace) -> Parser:
     """The parser of ``mfresnet COMMAND NAME``, where the command has such names."""
-    inner = next((action for action in parser._actions if isinstance(action.choices, dict)), None)
-    return parser if inner is None else inner.choices[getattr(options, inner.dest)]
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            return action.choices[getattr(options, action.dest)]
+    return parser
 
 
 def _unknown_argument(argument: str, parser: Parser) -> MfresnetError:

@@ -68,6 +68,7 @@ def certify(
             delta outside (0, 1), or no sound checkpoint.
     """
     run = RunDirectory.open(path)
+    run.refuse_images("certify")
     stored = run.config
     tree = build(stored["config"]).model_dump()
     given = {"delta": delta, "heads": heads, "residuals": residuals, "settings": settings}
