@@ -136,6 +136,7 @@ def draws(
     heads: int,
     most_residuals: int | None = None,
     most_heads: int | None = None,
+    most_draws: int | None = None,
     depths: str = "stratified",
     disjoint: bool = False,
 ) -> Draw:
@@ -143,6 +144,7 @@ def draws(
 
     Args:
         most_residuals, most_heads: sizes to pad to, so that one compiled program serves a grid of N' and k'.
+        most_draws: number of draws to compile for, of which the first ``count`` are returned.
         disjoint: no two draws share a probe: the draws are then independent (one round of `GibbsPoint.independent`).
     """
     blocks = checked_count(count, name="count") if disjoint else 1
@@ -160,7 +162,8 @@ def draws(
     _check_pool(heads * blocks, head_probes, f"{heads} head particles in {blocks} disjoint draws")
     numbers = [jnp.asarray(v, jnp.int32) for v in (residuals, heads, needed)]
     sizes = (layers, probes, head_probes, most_residuals, most_heads)
-    return _draws(key, count, *numbers, sizes, depths, disjoint)
+    found = _draws(key, max(count, most_draws or count), *numbers, sizes, depths, disjoint)
+    return jax.tree.map(lambda leaf: leaf[:count], found)
 
 
 @partial(jax.jit, static_argnums=(1, 5, 6, 7))
