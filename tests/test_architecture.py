@@ -24,6 +24,7 @@ LAYERS = (
     ("data",),
     ("model",),
     ("flow",),
+    ("assembly",),
     ("diagnostics",),
     ("bounds",),
     ("experiments",),

@@ -10,7 +10,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -19,9 +19,10 @@ from .errors import MfresnetError, unknown_name
 
 
 class Section(BaseModel):
-    """Base of every part of the tree: no unknown names, no change after construction."""
+    """Base of every part of a tree: no unknown names, no change after construction."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    command: ClassVar[str] = "train"  # whose --help lists the tree's names
 
 
 class DataConfig(Section):
@@ -101,6 +102,7 @@ class TrainConfig(Section):
     rule: str = Field(
         "gradient-flow",
         pattern=rf"^({'|'.join(RULES)}|optax:[a-z_0-9]+)$",
+        json_schema_extra={"choices": [*RULES, "optax:NAME"]},
         description="gradient-flow (Wasserstein), or an optimiser, mean-field scaled: sgd, momentum, adam, optax:NAME",
     )
     loss: Literal["squared", "logistic"] = Field(
@@ -172,6 +174,9 @@ class DiagnosticsConfig(Section):
     control: bool = Field(False, description="also train with a frozen encoder: does the encoder matter?")
 
 
+NUMBERS = r"^[1-9][0-9]{0,6}(,[1-9][0-9]{0,6})*$"
+
+
 class CertifyConfig(Section):
     """The certificates of a run, and the grid they are minimised over."""
 
@@ -179,12 +184,14 @@ class CertifyConfig(Section):
     delta: float = Field(0.05, gt=0, lt=1, description="probability with which a certificate may fail")
     heads: str = Field(
         "8,16,32,64,128,256",
-        pattern=r"^[1-9][0-9]{0,6}(,[1-9][0-9]{0,6})*$",
+        pattern=NUMBERS,
+        json_schema_extra={"allowed": "whole numbers >= 1 separated by commas, such as 8,16,32"},
         description="head particles k' of a sub-network that are tried, separated by commas",
     )
     residuals: str = Field(
         "5,10,20,40",
-        pattern=r"^[1-9][0-9]{0,6}(,[1-9][0-9]{0,6})*$",
+        pattern=NUMBERS,
+        json_schema_extra={"allowed": "whole numbers >= 1 separated by commas, such as 8,16,32"},
         description="residual particles N' of a sub-network that are tried, separated by commas",
     )
     draws: int = Field(64, ge=1, le=100_000, description="sub-networks drawn at the chosen sizes")
@@ -226,6 +233,8 @@ def leaves(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[
 
 def allowed(field: FieldInfo) -> str:
     """The values a field accepts, in words: ``a whole number >= 1 and <= 10`` or ``one of euler, rk4``."""
+    if "allowed" in _extra(field):
+        return str(_extra(field)["allowed"])
     kind = field.annotation
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
@@ -275,36 +284,46 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise MfresnetError(f"configuration file {str(path)!r} is no valid TOML: {error}.") from error
 
 
-def build(tree: Mapping[str, Any]) -> Config:
-    """The validated configuration, or one sentence naming the value, and what is allowed.
+Tree = TypeVar("Tree", bound=Section)
+
+
+def build(tree: Mapping[str, Any], kind: type[Tree] = Config) -> Tree:
+    """The validated configuration of a kind, or one sentence naming the value, and what is allowed.
 
     >>> build({"model": {"depth": 0}})
     Traceback (most recent call last):
     mfresnet.errors.MfresnetError: model.depth = 0 is not allowed: give a whole number >= 1 and <= 1000000.
     """
     try:
-        return Config.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise MfresnetError(explain(error)) from error
+        raise MfresnetError(explain(error, kind)) from error
 
 
-def explain(error: ValidationError) -> str:
+def explain(error: ValidationError, kind: type[Section] = Config) -> str:
     """The first fault of a validation error as one sentence."""
     fault = error.errors(include_url=False, include_context=False)[0]
     name = ".".join(str(part) for part in fault["loc"])
-    fields = dict(leaves())
+    fields = dict(leaves(kind))
     if fault["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(name, [*fields, *Config.model_fields], n=2, cutoff=0.6)
-        hint = f"did you mean {' or '.join(close)}?" if close else "see `mfresnet train --help` for the names."
+        close = difflib.get_close_matches(name, [*fields, *kind.model_fields], n=2, cutoff=0.6)
+        hint = (
+            f"did you mean {' or '.join(close)}?" if close else f"see `mfresnet {kind.command} --help` for the names."
+        )
         return f"unknown setting {name!r}: {hint}"
     value = _short(fault["input"])
     if name not in fields:
         return f"{name or 'the configuration'} = {value} is not allowed: give a table of settings."
-    if fault["type"] == "string_pattern_mismatch":
-        if name.startswith("certify."):
-            return f"{name} = {value} is not allowed: give whole numbers >= 1 separated by commas, such as 8,16,32."
-        return str(unknown_name(name, fault["input"], [*RULES, "optax:NAME"]))
+    choices = _extra(fields[name]).get("choices")
+    if fault["type"] == "string_pattern_mismatch" and choices:
+        return str(unknown_name(name, fault["input"], choices))
     return f"{name} = {value} is not allowed: give {allowed(fields[name])}."
+
+
+def _extra(field: FieldInfo) -> Mapping[str, Any]:
+    """What a field says of its values beyond type and range: ``choices`` (names) or ``allowed`` (words)."""
+    extra = field.json_schema_extra
+    return extra if isinstance(extra, Mapping) else {}
 
 
 def _short(value: Any) -> str:

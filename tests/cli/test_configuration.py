@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfresnet import cli
+from mfresnet.cli.parsing import Parser
+from mfresnet.cli.parsing import settings as tree_of
+from mfresnet.cli.training import train_arguments
 from mfresnet.config import Config, allowed, build, leaves, merged, nested
 from mfresnet.errors import MfresnetError
 
@@ -19,11 +21,11 @@ NAMES = [name for name, _ in leaves()]
 
 def parsed(*argv: str) -> Config:
     """The configuration of ``mfresnet train ARGV``."""
-    parser = cli._Parser(prog="mfresnet train")
-    cli._train_arguments(parser)
+    parser = Parser(prog="mfresnet train")
+    train_arguments(parser)
     options, unknown = parser.parse_known_args([str(a) for a in argv])
     assert not unknown
-    return build(cli.settings(options))
+    return build(tree_of(options, given={"data.name": options.data}))
 
 
 def value_of(config: Config, name: str):
@@ -126,12 +128,12 @@ ARGUMENTS = (
 @settings(max_examples=300, deadline=None)
 @given(argv=st.lists(ARGUMENTS, max_size=5))
 def test_any_arguments_are_a_configuration_or_a_sentence(argv):
-    parser = cli._Parser(prog="mfresnet train", add_help=False)
-    cli._train_arguments(parser)
+    parser = Parser(prog="mfresnet train", add_help=False)
+    train_arguments(parser)
     try:
         options, _ = parser.parse_known_args(argv)
         assert isinstance(options, argparse.Namespace)
-        build(cli.settings(options))
+        build(tree_of(options, given={"data.name": options.data}))
     except MfresnetError as error:
         one_sentence(error)
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from mfresnet.assembly import assemble
 from mfresnet.bounds import draw_errors, draws, log_ratio_of, pool
 from mfresnet.bounds.pac_bayes import pac_bayes_bound
 from mfresnet.cli import main
@@ -15,7 +16,6 @@ from mfresnet.data import load
 from mfresnet.errors import MfresnetError
 from mfresnet.report import write_report
 from mfresnet.runs import RunDirectory, certify, checkpoint, read_certificates, train
-from mfresnet.runs.assemble import assemble
 from mfresnet.runs.certifying import NAME, certify_job, check_possible
 from mfresnet.runs.moments import Draws, Grid, moment_of
 

@@ -16,6 +16,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from ..assembly import Job, assemble, precision
 from ..bounds import (
     DrawnPoint,
     Hypothesis,
@@ -35,12 +36,12 @@ from ..diagnostics.gram import gram
 from ..errors import MfresnetError
 from ..flow import evaluate, predict
 from ..model import ScaledResNet
-from .assemble import Job, assemble
+from .console import Say, say_aloud
 from .directory import RunDirectory
 from .files import read_json, write_json
+from .identity import check_data
 from .learned_prior import learned_prior_of
 from .moments import FEW, Draws, Grid, Moment, about_data, chance_of, density_error_of, recorded, train_task
-from .training import Say, check_data, precision, say_aloud
 
 NAME = "certificates.json"
 KERNEL_POINTS = 512  # most points of the kernel comparator

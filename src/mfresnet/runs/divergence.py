@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..assembly import Job
 from ..flow import TrainState, decay_rate
-from .assemble import Job
 
 EXPLODED = 1e4  # times the larger of the first loss and 1
 SAMPLE = 1024  # points that lambda_max is taken on

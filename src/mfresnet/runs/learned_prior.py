@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..assembly import Job, initial_scales
 from ..bounds import DrawnPoint, drawn_certificate, pac_bayes_bound, pull_back
 from ..bounds.certificate import Certificate
 from ..bounds.certificate import build as with_terms
@@ -23,7 +24,6 @@ from ..diagnostics.divergence import log_density_ratios
 from ..diagnostics.precision import cast, double_precision
 from ..errors import MfresnetError
 from ..flow import Batch, Trainer, TrainState, flow
-from .assemble import Job, initial_scales
 from .moments import Draws, Moment, density_error_of
 
 SPLIT = 23  # name of the stream of random numbers

@@ -6,15 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..assembly import assemble, precision
 from ..config import build
 from ..data import load
 from ..errors import MfresnetError
 from . import checkpoint
-from .assemble import assemble
+from .console import Say, say_aloud
 from .directory import RunDirectory
 from .files import plain, write_bytes
 from .recording import Recorder
-from .training import Say, precision, say_aloud
 
 NAME = "measure.jsonl"
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import jax
 import numpy as np
 
+from ..assembly import Job, initial_scales
 from ..bounds import Draw, Hypothesis, draws, errors_by_heads, log_ratios_by_heads, pool, probes_needed
 from ..config import Config
 from ..diagnostics.divergence import log_density_ratios
 from ..errors import MfresnetError
 from ..flow import Batch, Ensemble, TrainState
 from . import checkpoint
-from .assemble import Job, initial_scales
+from .console import Say
 from .directory import RunDirectory
-from .training import Say, snapshot_steps
 
 FEW = 16  # draws with which the grid is searched; any search is allowed, the union bound is over the whole grid
 DRAWS = 17  # name of the stream of random numbers
@@ -58,7 +58,9 @@ class Grid:
                 f"be drawn from {train.probes} probes a layer and {train.head_probes} of the head: "
                 "train with more probes, or lower certify.heads and certify.residuals."
             )
-        steps = snapshot_steps(train.steps or 1, config.record.metrics_every or 1, config.record.snapshots) - {0}
+        steps = checkpoint.snapshot_steps(
+            train.steps or 1, config.record.metrics_every or 1, config.record.snapshots
+        ) - {0}
         return cls(tuple(sorted(steps)), tuple(heads), tuple(residuals), wanted.settings)
 
 

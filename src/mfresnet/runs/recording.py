@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..assembly import Job, initial_scales
 from ..diagnostics import record
 from ..diagnostics.convergence import convergence_certificate, radius
 from ..diagnostics.gram import gram
@@ -16,7 +17,6 @@ from ..diagnostics.landscape import first_order_share, landscape
 from ..diagnostics.regime import linearised, verdict
 from ..errors import MfresnetError
 from ..flow import TrainState, evaluate, mistakes, predict
-from .assemble import Job, initial_scales
 from .files import plain
 
 LINEAR_LIMIT = 2048  # most outputs n C for which the linearised model is solved (an n C x n C eigenproblem)

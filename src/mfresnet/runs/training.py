@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from ..assembly import Job, assemble, data_arrays, data_facts, precision
 from ..config import Config, build
-from ..data import describe_datasets, load
+from ..data import load
 from ..errors import MfresnetError
 from ..flow import TrainState
 from . import checkpoint
-from .assemble import Job, assemble, data_arrays, data_facts
+from .certifying import certify_job, entries
+from .console import Say, Stop, say_aloud, stoppable
 from .directory import RunDirectory
 from .divergence import first_bad_step, likely_cause
 from .environment import environment
-from .files import plain
+from .identity import check_data, fingerprint
 from .portrait import portrait
 from .recording import Recorder
-
-Say = Callable[[str], None]
-
-
-def say_aloud(message: str) -> None:
-    """Messages go to the error stream: the output stream carries results."""
-    with suppress(OSError):  # nobody listens any more: no reason to stop training
-        print(message, file=sys.stderr, flush=True)
 
 
 def train(
@@ -56,11 +43,11 @@ def train(
     Raises:
         MfresnetError: bad settings, bad data, a directory in use or one that cannot be written.
     """
-    with precision(config), _Stop(say).installed() as stop:
+    with precision(config), Stop(say).installed() as stop:
         split = load(config.data, config.seed)
         job = assemble(config, split)
         run = RunDirectory.create(out, overwrite=overwrite)
-        with stoppable(run):
+        with stoppable(run.how_to_resume):
             run.write_config(
                 {
                     "config": job.config.model_dump(),
@@ -104,7 +91,7 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str
     ]
     if changed:
         say(f"versions differ from the run's ({', '.join(changed)}): numbers may differ in the last bits.")
-    with precision(config), stoppable(run), _Stop(say).installed() as stop:
+    with precision(config), stoppable(run.how_to_resume), Stop(say).installed() as stop:
         job = assemble(config, load(config.data, config.seed))
         check_data(stored, job, say)
         found = checkpoint.latest(run.checkpoints, job.state, say)
@@ -128,8 +115,6 @@ def with_certificates(run: RunDirectory, job: Job, summary: dict[str, Any], say:
     """Certify a completed run of a classification by a flow, where asked for; else a line says why not."""
     if not job.config.certify.enabled or summary["status"] != "completed" or job.split.train.task == "regression":
         return summary
-    from .certifying import certify_job, entries
-
     try:
         return summary | entries(certify_job(run, job, say=say))
     except MfresnetError as error:
@@ -160,81 +145,6 @@ def with_control(run: RunDirectory, config: Config, summary: dict[str, Any], qui
     return summary
 
 
-def check_data(stored: Mapping[str, Any], job: Job, say: Say) -> None:
-    """Refuse to continue on a file that changed; the sum of generated data may differ between machines."""
-    now, then = data_facts(job.split), stored.get("data", {})
-    if now["sha256"] == then.get("sha256", now["sha256"]):
-        return
-    if now["name"] not in dict(describe_datasets()):
-        raise MfresnetError(
-            f"the data of {now['name']!r} changed since the run began: put the file back as it was, or train a new run."
-        )
-    say(f"the data set {now['name']!r} is not the run's to the bit on this machine: numbers may differ.")
-
-
-def fingerprint(settings: Mapping[str, Any]) -> str:
-    """A short name for settings: a checkpoint carries it, so that it is continued under its own only."""
-    return hashlib.sha256(json.dumps(plain(settings), sort_keys=True).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def stoppable(run: RunDirectory) -> Iterator[None]:
-    """A second Ctrl-C, which stops at once, says how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"stopped: go on with {run.how_to_resume}.") from stop
-
-
-@contextmanager
-def precision(config: Config) -> Iterator[None]:
-    """64-bit numbers inside, where the configuration asks for them."""
-    with jax.enable_x64(config.train.precision == "float64"):
-        yield
-
-
-def snapshot_steps(steps: int, every: int, count: int) -> set[int]:
-    """Steps whose checkpoints are kept: the start, the end, and ``count`` between, evenly in log time.
-
-    >>> sorted(snapshot_steps(100, 10, 4))
-    [0, 10, 20, 50, 100]
-    """
-    wanted = np.geomspace(every, max(steps, every), count)
-    return {0, steps} | {min(steps, max(every, every * round(w / every))) for w in wanted}
-
-
-class _Stop:
-    """Turns the first Ctrl-C (or a polite kill) into a request; a second one stops at once.
-
-    It is in force from the first line of a run: an exception out of a signal may come up inside a callback of the
-    garbage collector, where Python drops it, and the run would go on as if nobody had asked.
-    """
-
-    def __init__(self, say: Say):
-        self.asked = False
-        self.say = say
-
-    def __call__(self, number: int, frame: Any) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        with suppress(RuntimeError):  # the signal came while the stream was being written to
-            self.say("stopping at the next checkpoint; once more to stop at once")
-
-    @contextmanager
-    def installed(self) -> Iterator[_Stop]:
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, self) for number in numbers]
-        try:
-            yield self
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
-
-
 def spent_on_diagnostics(rows: Sequence[Mapping[str, Any]]) -> float:
     """Seconds spent on diagnostics up to the last row."""
     return next((row["diagnostics_s"] for row in reversed(rows) if "diagnostics_s" in row), 0.0)
@@ -248,7 +158,7 @@ class _Driver:
     job: Job
     quiet: bool
     say: Say
-    stop: _Stop
+    stop: Stop
 
     @cached_property
     def settings(self) -> str:
@@ -259,7 +169,7 @@ class _Driver:
         """Train from ``state`` to the end, to a stop or to a divergence; returns the summary."""
         job, config = self.job, self.job.config
         steps, every = config.train.steps, config.record.metrics_every
-        keep = snapshot_steps(steps, every, config.record.snapshots)
+        keep = checkpoint.snapshot_steps(steps, every, config.record.snapshots)
         begun = time.perf_counter() - wall_s
         saved_at = time.perf_counter()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +14,11 @@ import numpy as np
 import psutil
 from jax import Array
 
-from ..config import Config
-from ..data import Split
-from ..errors import MfresnetError
-from ..flow import Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
-from ..model import InitialScales, ScaledResNet, activation, scaling, trainable
+from .config import Config
+from .data import Split
+from .errors import MfresnetError
+from .flow import Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
+from .model import InitialScales, ScaledResNet, activation, scaling, trainable
 
 STEPS = {"adaptive": 200, "heun": 2000, "euler": 2000}
 RATES = {"sgd": 0.5, "momentum": 0.05}
@@ -36,6 +38,13 @@ class Job:
     test: Batch
     key: Array
     unit: float  # length of one unit of training time
+
+
+@contextmanager
+def precision(config: Config) -> Iterator[None]:
+    """64-bit numbers inside, where the configuration asks for them."""
+    with jax.enable_x64(config.train.precision == "float64"):
+        yield
 
 
 def resolved(config: Config, n: int, n_test: int) -> Config:

@@ -1,0 +1,84 @@
+"""What is done with a finished run: ``measure``, ``certify``, ``report``; and ``datasets``."""
+
+from __future__ import annotations
+
+import argparse
+
+from .parsing import EXIT_OK, Once, run_argument
+
+
+def report(options: argparse.Namespace, argv: list[str]) -> int:
+    """Rebuild the page of a run."""
+    from ..report import write_report
+
+    print(write_report(options.run))
+    return EXIT_OK
+
+
+def measure_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``measure``."""
+    run_argument(parser)
+    parser.add_argument("--points", type=int, metavar="N", help="training points of the Gram matrices")
+
+
+def measure(options: argparse.Namespace, argv: list[str]) -> int:
+    """Measure a finished run again and print a row for each kept checkpoint."""
+    from ..report import write_report
+    from ..runs import measure as measured
+
+    rows = measured(options.run, points=options.points)
+    keys = {
+        "step": "step",
+        "train.loss": "train.loss",
+        "gram.lambda_min.total": "lambda_min(G)",
+        "gram.error.total": "+-",
+        "gram.encoder_share": "encoder share",
+        "regime.kernel_change": "kernel change",
+        "kl.head.value": "KL head",
+        "kl.head.stderr": "+-",
+        "kl.encoder.value": "KL encoder",
+        "kl.encoder.stderr": "+-",
+    }
+    keys = {key: name for key, name in keys.items() if any(row.get(key) is not None for row in rows)}
+    print("  ".join(f"{name:>13}" for name in keys.values()))
+    for row in rows:
+        print("  ".join("            -" if row.get(key) is None else f"{row[key]:>13.5g}" for key in keys))
+    print(write_report(options.run))
+    return EXIT_OK
+
+
+def certify_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``certify``."""
+    run_argument(parser)
+    parser.add_argument("--delta", type=float, action=Once, metavar="D", help="probability of failure (default 0.05)")
+    parser.add_argument("--heads", action=Once, metavar="K,K", help="head particles k' that are tried")
+    parser.add_argument("--residuals", action=Once, metavar="N,N", help="residual particles N' that are tried")
+    parser.add_argument(
+        "--settings", type=int, action=Once, metavar="S", help="configurations tried on these training points"
+    )
+
+
+def certify(options: argparse.Namespace, argv: list[str]) -> int:
+    """Certify a finished run and print each certificate."""
+    from ..report import write_report
+    from ..runs import certify as certified
+    from ..runs import read_certificates
+
+    names = ("delta", "heads", "residuals", "settings")
+    found = certified(options.run, **{name: getattr(options, name) for name in names})
+    for certificate in found.values():
+        print(f"{certificate}\n  {certificate.reading}\n")
+    for name, reason in read_certificates(options.run)[1].items():
+        print(f"{name}: refused, {reason}\n")
+    print(write_report(options.run))
+    return EXIT_OK
+
+
+def datasets(options: argparse.Namespace, argv: list[str]) -> int:
+    """List the data sets known by name."""
+    from ..data import describe_datasets
+
+    rows = [*describe_datasets(), ("FILE", "your own .csv, .parquet, .npz or .npy (see `mfresnet train --help`, data)")]
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(f"{name:<{width}}  {line}" for name, line in rows))
+    return EXIT_OK

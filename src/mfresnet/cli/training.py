@@ -1,0 +1,95 @@
+"""``mfresnet train`` and ``mfresnet resume``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..config import build
+from .parsing import (
+    EXIT_DIVERGED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    output_arguments,
+    quiet_argument,
+    run_argument,
+    setting_arguments,
+    settings,
+)
+
+
+def train_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``train``."""
+    parser.add_argument("data", nargs="?", help="a data set's name or a file (the same as --data.name)")
+    output_arguments(parser)
+    setting_arguments(parser)
+
+
+def resume_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``resume``."""
+    run_argument(parser)
+    quiet_argument(parser)
+
+
+def train(options: argparse.Namespace, argv: list[str]) -> int:
+    """Train into a new run directory."""
+    from ..runs import fresh_path
+    from ..runs import train as run
+
+    config = build(settings(options, given={"data.name": options.data}))
+    out = options.out or fresh_path(Path("runs"), Path(config.data.name).stem)
+    command = "mfresnet " + shlex.join(argv)
+    summary = run(config, out, command=command, overwrite=options.overwrite, quiet=options.quiet)
+    return finished(out, summary, report=config.record.report)
+
+
+def finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
+    """Print what came out, write the report, and turn the status into an exit code."""
+    rows = [("status", summary["status"])]
+    numbers = {name: summary[name] for name in ("train.loss", "train.error", "test.error") if name in summary}
+    rows += [(name, "not finite" if value is None else f"{value:.4g}") for name, value in numbers.items()]
+    rows += [
+        ("test.n", str(summary["test.n"])),
+        *_measured(summary),
+        ("seconds", f"{summary['wall_s']:.1f}"),
+        ("run", str(out)),
+    ]
+    if report:
+        from ..report import write_report
+
+        rows.append(("report", str(write_report(out))))
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
+    return {"completed": EXIT_OK, "diverged": EXIT_DIVERGED, "interrupted": EXIT_INTERRUPTED}[summary["status"]]
+
+
+def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was measured of the laws and the Gram matrix, where it was."""
+    rows = []
+    for name in ("kl.head", "kl.encoder"):
+        if summary.get(f"{name}.value") is not None:
+            error = summary[f"{name}.stderr"]
+            rows.append((name, f"{summary[f'{name}.value']:.4g} +- {float('nan') if error is None else error:.2g}"))
+    name = "gram.final.lambda_min.total"
+    if summary.get(name) is not None:
+        rows.append(("lambda_min(G)", f"{summary[name]:.4g} +- {summary['gram.final.error.total']:.2g}"))
+        rows.append(("regime", summary["regime.verdict"]))
+    for name in ("pac_bayes", "kl_ball", "kernel", "held_out"):
+        if summary.get(f"certificate.{name}.value") is not None:
+            word = " (says nothing)" if summary[f"certificate.{name}.vacuous"] else ""
+            rows.append((f"bound {name}", f"{summary[f'certificate.{name}.value']:.4g}{word}"))
+    if "control.test.error" in summary:
+        rows.append(("frozen encoder", f"test.error {summary['control.test.error']:.4g}"))
+    return rows
+
+
+def resume(options: argparse.Namespace, argv: list[str]) -> int:
+    """Continue a run."""
+    from ..runs import RunDirectory
+    from ..runs import resume as go_on
+
+    summary = go_on(options.run, quiet=options.quiet)
+    config = build(RunDirectory.open(options.run).config["config"])
+    return finished(options.run, summary, report=config.record.report)

@@ -1,0 +1,59 @@
+"""How a run talks while it works: messages to the error stream, and stopping in order on Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+Say = Callable[[str], None]
+
+
+def say_aloud(message: str) -> None:
+    """Messages go to the error stream: the output stream carries results."""
+    with suppress(OSError):  # nobody listens any more: no reason to stop training
+        print(message, file=sys.stderr, flush=True)
+
+
+class Stop:
+    """Turns the first Ctrl-C (or a polite kill) into a request; a second one stops at once.
+
+    It is in force from the first line of a run: an exception out of a signal may come up inside a callback of the
+    garbage collector, where Python drops it, and the run would go on as if nobody had asked.
+    """
+
+    def __init__(self, say: Say):
+        self.asked = False
+        self.say = say
+
+    def __call__(self, number: int, frame: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        with suppress(RuntimeError):  # the signal came while the stream was being written to
+            self.say("stopping at the next checkpoint; once more to stop at once")
+
+    @contextmanager
+    def installed(self) -> Iterator[Stop]:
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, self) for number in numbers]
+        try:
+            yield self
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+
+@contextmanager
+def stoppable(how_to_resume: str) -> Iterator[None]:
+    """A second Ctrl-C, which stops at once, says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"stopped: go on with {how_to_resume}.") from stop
