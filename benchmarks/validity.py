@@ -360,7 +360,8 @@ def main() -> None:
         ratio = "-" if row["ratio.median"] is None else f"{row['ratio.median']:.2f}"
         print(
             f"{kind:34} {row['violated']:>5}/{row['draws']:<6} [{low:.4f}, {high:.4f}] "
-            f"{row['pure_noise.below_chance']:>6}/{row['pure_noise.draws']:<5} {row['informative.share']:>12.2f} {ratio:>6}"
+            f"{row['pure_noise.below_chance']:>6}/{row['pure_noise.draws']:<5} {row['informative.share']:>12.2f} "
+            f"{ratio:>6}"
         )
     if not given.quick:
         from facts import facts

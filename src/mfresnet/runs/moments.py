@@ -9,7 +9,16 @@ import jax
 import numpy as np
 
 from ..assembly import Job, initial_scales
-from ..bounds import Draw, Hypothesis, draws, errors_by_heads, log_ratios_by_heads, pool, probes_needed
+from ..bounds import (
+    Draw,
+    Hypothesis,
+    draws,
+    errors_by_heads,
+    log_ratios_by_heads,
+    pac_bayes_bound,
+    pool,
+    probes_needed,
+)
 from ..config import Config
 from ..diagnostics.divergence import log_density_ratios
 from ..errors import MfresnetError
@@ -182,6 +191,19 @@ class Draws:
         errors = [errors_by_heads(block, probes, network, data.x, data.y, heads) for block in blocks]
         ratios = [log_ratios_by_heads(block, moment.encoder, moment.head, heads) for block in blocks]
         return np.concatenate(errors)[:count], np.concatenate(ratios)[:count]
+
+    def best(self, moment: Moment, data: Batch, delta: float) -> tuple[float, int, int]:
+        """(bound, N', place of k') that the first `FEW` draws make smallest at one time, over the grid's sizes.
+
+        The union over the whole grid is in the bound, so that this search may choose by it.
+        """
+        choices = []
+        for residuals in self.grid.residuals:
+            errors, ratios = self.measured(moment, residuals, data, FEW)
+            rates = np.minimum(errors.mean(axis=0), 1.0)
+            values = pac_bayes_bound(rates, ratios.mean(axis=0), len(data.x), delta, self.grid.size)
+            choices += [(float(value), residuals, place) for place, value in enumerate(values)]
+        return min(choices)
 
 
 def chance_of(job: Job) -> float:
