@@ -68,7 +68,8 @@ class Sizes:
         test: points on which true errors are taken; the held-out comparator has n more of its own.
         steps: Euler steps of length ``step``/beta^2.
         times: steps at which certificates may stop: the grid of training times.
-        probes: of each layer, of the head.
+        probes: of each layer, of the head; the mean over Q needs many that share none.
+        drawn: as many of them for drawn networks, and to pull back along the prior's flow.
         heads, residuals: grid of k' and N'.
         gibbs: (k', N') of the certificate of the mean, small so that many draws share no probe.
         count: drawn sub-networks.
@@ -82,13 +83,14 @@ class Sizes:
     head_width: int = 128
     alpha: float = 0.5
     beta: float = 3.0
-    steps: int = 48
-    step: float = 1.0
-    times: tuple[int, ...] = (6, 16, 48)
-    probes: tuple[int, int] = (64, 1024)
+    steps: int = 24
+    step: float = 2.0
+    times: tuple[int, ...] = (4, 10, 24)
+    probes: tuple[int, int] = (64, 512)
+    drawn: tuple[int, int] = (16, 256)
     heads: tuple[int, ...] = (16, 64, 256)
     residuals: tuple[int, ...] = (4, 16)
-    gibbs: tuple[int, int] = (16, 4)
+    gibbs: tuple[int, int] = (8, 4)
     count: int = 16
     batch: int = 16
 
@@ -119,6 +121,16 @@ def points(name: str, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.
 def noisy(y: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """Each label flipped independently."""
     return np.where(rng.uniform(size=y.shape) < share, -y, y)
+
+
+def few(ensemble: Any, sizes: Sizes) -> Any:
+    """The first probes of an ensemble, or of one of its parts."""
+
+    def cut(leaf: Any) -> Any:
+        of_layers = leaf.shape[:2] == (sizes.depth, sizes.probes[0])
+        return leaf[:, : sizes.drawn[0]] if of_layers else leaf[: sizes.drawn[1]]
+
+    return jax.tree.map(cut, ensemble)
 
 
 @partial(jax.jit, static_argnames="sizes")
@@ -155,7 +167,7 @@ def trained(key: jax.Array, data: Batch, part: Batch, *, sizes: Sizes) -> Draw:
         )
         prior, history = run(part, arrays, sizes.steps)
         history = eqx.combine(history, eqx.filter(begin.model, eqx.is_array, inverse=True))
-        back = pull_back(history, part, kept[-1].ensemble.probes, h=h, trained=trainable(model))
+        back = pull_back(history, part, few(kept[-1].ensemble.probes, sizes), h=h, trained=trainable(model))
         return Draw(model, models, ensembles, eqx.combine(prior, static), back)
 
     return jax.vmap(one)(key, data, part)
@@ -184,8 +196,9 @@ class Truth:
 
 def judged(draw: Draw, data: Batch, rest: Batch, fresh: Batch, truth: Truth, sizes: Sizes, seed: int, delta: float):
     """{kind: (certificate, true error of what it certifies)} for one draw of the data."""
-    at = [(jax.tree.map(lambda leaf, t=t: leaf[t], v) for v in (draw.models, draw.ensembles)) for t in range(3)]
-    times = [(model, ensemble, *ratios(ensemble)) for model, ensemble in at]
+    at = [jax.tree.map(lambda leaf, t=t: leaf[t], (draw.models, draw.ensembles)) for t in range(len(sizes.times))]
+    every = [(model, ensemble, *ratios(ensemble)) for model, ensemble in at]
+    times = [(model, few(ensemble, sizes), *ratios(few(ensemble, sizes))) for model, ensemble in at]
     key = jax.random.key(10_000 + seed)
     options = pool(times[0][1].probes) | {"most_residuals": max(sizes.residuals), "heads": max(sizes.heads)}
     chosen = {m: draws(jax.random.fold_in(key, m), sizes.count, residuals=m, **options) for m in sizes.residuals}
@@ -216,7 +229,7 @@ def judged(draw: Draw, data: Batch, rest: Batch, fresh: Batch, truth: Truth, siz
     assert prior.ensemble is not None
     zero = np.zeros(head.shape), np.zeros(encoder.shape)
     back = ratios(draw.back.ensemble)
-    still = (prior.model, prior.ensemble.probes, *zero)
+    still = (prior.model, few(prior.ensemble.probes, sizes), *zero)
     moved = (model, ensemble.probes, head - back[0], encoder - back[1])
     words = f"the law trained on {sizes.n - len(rest.x)} other points"
     best_drawn("drawn, learned prior (Q = prior)", len(rest.x), rest, [still], words)
@@ -225,13 +238,15 @@ def judged(draw: Draw, data: Batch, rest: Batch, fresh: Batch, truth: Truth, siz
 
     k, m = sizes.gibbs
     count = min(sizes.probes[1] // k, sizes.probes[0] // max(1, -(-m // sizes.depth)))
-    apart = draws(jax.random.fold_in(key, 1), count, residuals=m, **(options | {"heads": k}), disjoint=True)
+    full = options | pool(every[0][1].probes) | {"heads": k}
+    apart = draws(jax.random.fold_in(key, 1), count, residuals=m, **full, disjoint=True)
     rows = []
-    for one_model, one_ensemble, one_head, one_encoder in times:
+    for one_model, one_ensemble, one_head, one_encoder in every:
         errors = errors_by_heads(apart, one_ensemble.probes, one_model, data.x, data.y, (k,))[:, 0]
         rows.append(GibbsPoint(k, m, errors, one_head, one_encoder))
     values = [gibbs_certificate([row], len(data.x), delta, tried=len(rows), priors=1).value for row in rows]
-    model_, ensemble_, *_ = times[int(np.argmin(values))]
+    model_, ensemble_, *_ = every[int(np.argmin(values))]
+    model, ensemble, head, encoder = every[-1]
     found["Gibbs mean"] = gibbs_certificate(rows, len(data.x), delta), true_of(apart, k, model_, ensemble_.probes)
 
     laws = eqx.tree_at(lambda v: (v.encoder, v.head), model, (ensemble.probes.encoder, ensemble.probes.head))

@@ -46,6 +46,13 @@ class DataConfig(Section):
         description="how inputs reach the unit ball: sphere x/|x|, lift (x,1)/|(x,1)|, max x/max|x| (each after "
         "standardising real data), none; auto is the data set's own",
     )
+    map_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the training points that fix the transform's means, deviations and largest norm; "
+        "below 1, certificates are on the others",
+    )
     noise: float | None = Field(
         None, ge=0, le=1e6, description="noise of the generated inputs (default: the data set's own)"
     )

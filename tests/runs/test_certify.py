@@ -23,7 +23,7 @@ from mfresnet.runs.tuning import tune
 
 BOUNDS = ("pac_bayes", "gibbs", "kl_ball", "theorem6", "kernel", "held_out")
 TREE = {
-    "data": {"name": "circles", "n": 48, "n_test": 32},
+    "data": {"name": "circles", "n": 48, "n_test": 32, "transform": "none"},
     "model": {"depth": 3, "width": 6, "head_width": 10, "alpha": 1.0, "beta": 2.0},
     "train": {"steps": 6, "time": 20, "probes": 6, "head_probes": 24, "solver": "euler"},
     "record": {"metrics_every": 2, "report": False, "snapshots": 3},
@@ -280,13 +280,13 @@ def job_of(stored):
 
 def test_tuning_is_given_training_points_only():
     """There is no way in for test points, and other test points change nothing."""
-    assert list(inspect.signature(tune).parameters) == ["config", "train", "transform"]
+    assert list(inspect.signature(tune).parameters) == ["config", "train", "transform", "fitted_on"]
 
 
 def test_a_trained_prior_is_tuned_by_its_own_certificate():
     config = with_changes(certify__tune="model.beta=1,2", train__steps=2)
     split = load(config.data, config.seed)
-    chosen, rows = tune(config, split.train, split.transform)
+    chosen, rows = tune(config, split.train, split.transform, split.fitted_on)
     assert chosen.certify.settings == 2 and len({row["certificate"] for row in rows}) == 2
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from .directory import RunDirectory
 from .files import read_json, write_json
 from .identity import check_data
 from .learned_prior import learned_prior_of
-from .moments import Draws, Grid, Moment, about_data, chance_of, recorded
+from .moments import Draws, Grid, Moment, about_data, certified_rows, chance_of, recorded
 from .pac_bayes import gibbs_of, pac_bayes_of
 
 NAME = "certificates.json"
@@ -70,7 +69,7 @@ def certify_job(run: RunDirectory, job: Job, *, say: Say = say_aloud) -> dict[st
     begun = time.perf_counter()
     config = job.config
     check_possible(config, job.split.train.task)
-    n, delta = checked_points(len(job.split.train.x)), checked_delta(config.certify.delta)
+    n, delta = checked_points(len(certified_rows(job))), checked_delta(config.certify.delta)
     moments = list(recorded(run, job, Grid.of(config, job.state.model.encoder.w.shape[0]).steps, say))
     if not moments:
         raise MfresnetError(
@@ -166,7 +165,7 @@ def learned_of(job: Job, last: Moment, delta: float) -> Certificate:
     """The certificate with a prior trained on a part of the points."""
     pick = Draws.of(job, Grid.of(job.config, job.state.model.encoder.w.shape[0]))
     found = learned_prior_of(job, last, pick, delta, chance_of(job))
-    return replace(found, hypotheses=found.hypotheses + about_data(job))
+    return found.resting_on(*about_data(job), chance=chance_of(job))
 
 
 def _grid_record(job: Job) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ..diagnostics.gram import gram
 from ..errors import MfresnetError
 from ..flow import evaluate, predict
 from ..model import ScaledResNet
-from .moments import Moment, about_data, chance_of, train_task
+from .moments import Moment, about_data, certified, certified_rows, chance_of, train_task
 
 KERNEL_POINTS = 512  # most points of the kernel comparator
 RIDGES = (1e-4, 1e-2, 1.0, 100.0)  # added to the diagonal of the kernel; stated here, so a union over them suffices
@@ -40,14 +40,14 @@ def theorem6_of(job: Job, moment: Moment, delta: float) -> Certificate:
 
 def _of_ball(bound: Callable[..., Certificate], job: Job, moment: Moment, delta: float) -> Certificate:
     """A bound over KL balls: half of delta is for it, a quarter for the upper limit of each KL."""
-    config, train = job.config, job.split.train
+    config, train = job.config, certified(job)
     if moment.head is None:
         raise MfresnetError("the KL-ball bound needs a head, and this network has none: set model.head true.")
     if train.y.shape[1] != 1:
         raise MfresnetError("the KL-ball bound is for two classes with one output: use the PAC-Bayes certificate.")
     head, encoder = (kl_estimate(r, delta / 4) for r in (moment.head, moment.encoder))
     network = of_laws(moment)
-    margins = np.asarray(predict(network, job.train.x), np.float64)[:, 0] * train.y[:, 0]
+    margins = np.asarray(predict(network, train.x) * train.y, np.float64)[:, 0]
     found = bound(
         margins,
         head_kl=head.upper,
@@ -78,10 +78,10 @@ def kernel_of(job: Job, delta: float) -> Certificate:
     interpolant is ridge regression away from the training points.
     """
     train = job.split.train
+    chosen = certified_rows(job)[:KERNEL_POINTS]
     if train.y.shape[1] != 1:
         raise MfresnetError("the kernel bound is for two classes with one output: use the PAC-Bayes certificate.")
-    rows = slice(0, KERNEL_POINTS)  # the order of the points is random
-    x, y = train.x[rows], train.y[rows, 0]
+    x, y = train.x[chosen], train.y[chosen, 0]
     total = gram(job.state.model, x, hold="total").total
     found: list[tuple[Certificate, float]] = []
     reasons = []

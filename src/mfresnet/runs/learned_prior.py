@@ -66,6 +66,14 @@ class LearnedPrior:
         checked_points(n - seen)
         checked_points(seen)
         order = np.asarray(jax.random.permutation(jax.random.fold_in(job.key, SPLIT), n))
+        fitted = job.split.fitted_on
+        if fitted is not None and len(fitted) < n:  # what fixed the map of the inputs belongs to the prior
+            if len(fitted) > seen:
+                raise MfresnetError(
+                    f"{len(fitted)} points fixed the map of the inputs and the prior is trained on {seen}: raise "
+                    "certify.prior_share, or lower data.map_share below it."
+                )
+            order = np.concatenate([fitted, order[~np.isin(order, fitted)]])
         part, rest = (jax.tree.map(lambda leaf, rows=rows: leaf[rows], job.train) for rows in np.split(order, [seen]))
         steps = config.certify.prior_steps
         h = config.train.time * job.unit / steps

@@ -23,7 +23,7 @@ from ..bounds import (
 )
 from ..bounds.certificate import Certificate
 from ..flow import evaluate
-from .moments import FEW, Draws, Grid, Moment, about_data, chance_of, density_error_of, train_task
+from .moments import FEW, Draws, Grid, Moment, about_data, certified, chance_of, density_error_of, train_task
 
 APART = 29  # name of the stream of random numbers
 MOST = 256  # draws without common probes that are computed at most
@@ -35,9 +35,9 @@ def pac_bayes_of(job: Job, moments: Sequence[Moment], delta: float) -> tuple[Cer
     The certificate speaks of ``certify.draws`` networks. Which sizes are best at each time is searched with the first
     few of them: the bound holds for all grid points at once, so any search may choose among them.
     """
-    config, train = job.config, job.train
+    config, train = job.config, certified(job)
     grid = Grid.of(config, job.state.model.encoder.w.shape[0])
-    n = len(job.split.train.x)
+    n = len(train.x)
     pick = Draws.of(job, grid)
     rows: list[dict[str, Any]] = []
     best: list[tuple[float, DrawnPoint, Moment]] = []
@@ -59,7 +59,7 @@ def pac_bayes_of(job: Job, moments: Sequence[Moment], delta: float) -> tuple[Cer
                 "kl": kl,
                 **{
                     f"{part}.error": float(evaluate(moment.state.model, data, config.train.loss, train_task(job))[1])
-                    for part, data in (("train", train), ("test", job.test))
+                    for part, data in (("train", job.train), ("test", job.test))
                 },
             }
         )
@@ -77,11 +77,8 @@ def pac_bayes_of(job: Job, moments: Sequence[Moment], delta: float) -> tuple[Cer
     place = grid.heads.index(point.heads)
     extra = {"step": moment.step, "test_error_of_draws": float(beside[:, place].mean())}
     extra["grid_of"] = f"{len(grid.steps)} times x {len(grid.heads)} k' x {len(grid.residuals)} N' x {grid.settings}"
-    certificate = replace(
-        certificate,
-        hypotheses=certificate.hypotheses + about_data(job),
-        details=certificate.details | extra,
-    )
+    certificate = replace(certificate, details=certificate.details | extra)
+    certificate = certificate.resting_on(*about_data(job), chance=chance_of(job))
     return certificate, {"over_time": rows, "density_check": moment.departure}
 
 
@@ -94,7 +91,7 @@ def gibbs_of(job: Job, moments: Sequence[Moment], drawn: Certificate, delta: flo
     Args:
         drawn: the certificate of drawn networks, whose time and N' are taken: all grid points are paid for.
     """
-    config, train = job.config, job.train
+    config, train = job.config, certified(job)
     grid = Grid.of(config, job.state.model.encoder.w.shape[0])
     moment = next(one for one in moments if one.step == drawn.details["step"])
     residuals, probes = int(drawn.details["residuals"] or 0), moment.ensemble.probes
@@ -129,7 +126,7 @@ def gibbs_of(job: Job, moments: Sequence[Moment], drawn: Certificate, delta: flo
         )
     found = gibbs_certificate(
         points,
-        len(job.split.train.x),
+        len(train.x),
         delta,
         priors=len(grid.heads) * len(grid.residuals) * grid.settings,
         tried=grid.size,
@@ -137,4 +134,4 @@ def gibbs_of(job: Job, moments: Sequence[Moment], drawn: Certificate, delta: flo
         chance=chance_of(job),
     )
     extra = {"step": moment.step, "disjoint_draws": rounds[int(found.details["heads"] or 0)]}
-    return replace(found, hypotheses=found.hypotheses + about_data(job), details=found.details | extra)
+    return replace(found, details=found.details | extra).resting_on(*about_data(job), chance=chance_of(job))

@@ -50,7 +50,7 @@ def train(
         facts: dict[str, Any] = {}
         if config.certify.tune:
             check_possible(config, split.train.task)
-            config, rows = tune(config, split.train, split.transform)
+            config, rows = tune(config, split.train, split.transform, split.fitted_on)
             facts["tuned"] = rows
             say(f"tuned on the training points: {chosen(rows)}")
         job = assemble(config, split)

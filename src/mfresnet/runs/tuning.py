@@ -13,6 +13,7 @@ from math import inf
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from ..assembly import Job, assemble
 from ..bounds.checks import checked_points
@@ -21,7 +22,7 @@ from ..data import Dataset, Split
 from ..data.transform import Transform
 from ..errors import MfresnetError
 from .learned_prior import prior_value
-from .moments import Draws, Grid, moment_of
+from .moments import Draws, Grid, certified, moment_of
 
 NAMES = ("model.alpha", "model.beta", "train.time")  # and the standard deviations of the start
 MOST = 1000  # settings
@@ -56,7 +57,9 @@ def settings_of(text: str) -> list[dict[str, float]]:
     return found
 
 
-def tune(config: Config, train: Dataset, transform: Transform) -> tuple[Config, list[dict[str, Any]]]:
+def tune(
+    config: Config, train: Dataset, transform: Transform, fitted_on: np.ndarray | None = None
+) -> tuple[Config, list[dict[str, Any]]]:
     """The configuration with the best of its ``certify.tune`` settings, and what each one reached.
 
     Compared is the PAC-Bayes certificate: with ``certify.prior_share`` that of the prior trained on a part, else the
@@ -65,7 +68,7 @@ def tune(config: Config, train: Dataset, transform: Transform) -> tuple[Config, 
 
     Args:
         train: the training points; there is no argument for others.
-        transform: of the inputs, for the record.
+        transform, fitted_on: the map of the inputs, for the record, and the rows that fixed it.
 
     Raises:
         MfresnetError: settings that cannot be tuned, or none of which can be certified.
@@ -80,7 +83,7 @@ def tune(config: Config, train: Dataset, transform: Transform) -> tuple[Config, 
         found.append(build(merged(config.model_dump(), changes)))
         row: dict[str, Any] = dict(one)
         try:
-            row["certificate"] = value_of(assemble(found[-1], Split(train, train, transform)))
+            row["certificate"] = value_of(assemble(found[-1], Split(train, train, transform, (), fitted_on)))
         except MfresnetError as error:
             row |= {"certificate": inf, "refused": str(error)}
         rows.append(row)
@@ -110,7 +113,7 @@ def value_of(job: Job) -> float:
         state, _ = job.trainer.advance(state, job.train, job.key, jnp.asarray(count), every)
         done += count
         if done in grid.steps:
-            values.append(pick.best(moment_of(job, state), job.train, config.certify.delta)[0])
+            values.append(pick.best(moment_of(job, state), certified(job), config.certify.delta)[0])
     return min(values)
 
 
@@ -129,7 +132,7 @@ class Watch:
 
     def see(self, state: Any) -> None:
         """Take the certificate at a recorded time into account."""
-        found = self.pick.best(moment_of(self.job, state), self.job.train, self.job.config.certify.delta)
+        found = self.pick.best(moment_of(self.job, state), certified(self.job), self.job.config.certify.delta)
         self.values.append(found[0])
 
     @property
