@@ -163,7 +163,9 @@ def draws(
     numbers = [jnp.asarray(v, jnp.int32) for v in (residuals, heads, needed)]
     sizes = (layers, probes, head_probes, most_residuals, most_heads)
     found = _draws(key, max(count, most_draws or count), *numbers, sizes, depths, disjoint)
-    return jax.tree.map(lambda leaf: leaf[:count], found)
+    if most_draws is None:
+        return found
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], found)  # not JAX's, which compiles for every length
 
 
 @partial(jax.jit, static_argnums=(1, 5, 6, 7))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,9 @@ def certificates(run: Run) -> Section | None:
     if ordered:
         parts.append(_table(record, ordered))
     parts += [
-        _waterfall(NAMES[name], one) for name, one in ordered if name.startswith("pac_bayes") and one.get("terms")
+        _waterfall(NAMES[name], one)
+        for name, one in ordered
+        if name.startswith(("pac_bayes", "gibbs")) and one.get("terms")
     ]
     if course := _course(record):
         parts.append(course)
@@ -81,7 +84,7 @@ def _share(value: float) -> str:
 
 
 def _waterfall(title: str, one: Mapping[str, Any]) -> Figure:
-    names = [plain(name) for name, _ in one["terms"]]
+    names = ["<br>".join(wrap(plain(name), 14)) for name, _ in one["terms"]]
     values = [100 * number(value) for _, value in one["terms"]]
     data = [
         {
@@ -101,7 +104,11 @@ def _waterfall(title: str, one: Mapping[str, Any]) -> Figure:
         }
     ]
     top = max(np.cumsum(values).max(), 1e-9)
-    layout = {"xaxis": axis("", type="category"), "yaxis": axis("error, %", range=[0, 1.15 * top])}
+    layout = {
+        "margin": {"b": 72},
+        "xaxis": axis("", type="category", tickangle=0),
+        "yaxis": axis("error, %", range=[0, 1.15 * top]),
+    }
     return Figure(f"Terms: {title}", data, layout)
 
 

@@ -94,7 +94,8 @@ def certify_job(run: RunDirectory, job: Job, *, say: Say = say_aloud) -> dict[st
     attempt("pac_bayes", pac_bayes)
     if config.certify.prior_share > 0:
         attempt("pac_bayes_learned", lambda: learned_of(job, last, delta))
-    attempt("gibbs", lambda: gibbs_of(job, moments, found["pac_bayes"], delta))
+    if "pac_bayes" in found:
+        attempt("gibbs", lambda: gibbs_of(job, moments, found["pac_bayes"], delta))
     attempt("kl_ball", lambda: kl_ball_of(job, last, delta))
     attempt("theorem6", lambda: theorem6_of(job, last, delta))
     attempt("kernel", lambda: kernel_of(job, delta))

@@ -22,7 +22,7 @@ from ..bounds import (
     probes_needed,
 )
 from ..bounds.certificate import Certificate
-from ..flow import evaluate
+from ..flow import Batch, evaluate
 from .moments import FEW, Draws, Grid, Moment, about_data, certified, chance_of, density_error_of, train_task
 
 APART = 29  # name of the stream of random numbers
@@ -107,23 +107,26 @@ def gibbs_of(job: Job, moments: Sequence[Moment], drawn: Certificate, delta: flo
     # as many draws in every program, so that one is compiled
     most = -(-max(rounds.values()) // FEW) * FEW
     key = jax.random.fold_in(jax.random.key(config.seed), APART)
-    points = []
-    for heads, count in rounds.items():
+
+    def measured(heads: int, data: Batch) -> np.ndarray:
+        """Errors of the disjoint draws (and of repetitions that fill up the last block)."""
+        count = rounds[heads]
         chosen = draws(
             jax.random.fold_in(key, heads), count, **sizes, residuals=residuals, heads=heads,
             most_residuals=max(grid.residuals), most_heads=max(grid.heads), most_draws=most, disjoint=True,
         )  # fmt: skip
-        padded = jax.tree.map(lambda leaf, count=count: leaf[np.arange(most) % count], chosen)
-        errors = [
-            errors_by_heads(
-                jax.tree.map(lambda leaf, first=first: leaf[first : first + FEW], padded), probes,
-                moment.state.model, train.x, train.y, [heads] * len(grid.heads),
-            )[:, 0]
-            for first in range(0, -(-count // FEW) * FEW, FEW)
-        ]  # fmt: skip
-        points.append(
-            GibbsPoint(heads, residuals, np.concatenate(errors)[:count], moment.head, moment.encoder, time=moment.time)
-        )
+        found = []
+        for first in range(0, count, FEW):
+            rows = np.arange(first, first + FEW) % count
+            block = jax.tree.map(lambda leaf, rows=rows: leaf[rows], chosen)
+            columns = [heads] * len(grid.heads)  # the shape of the other certificate's program
+            found.append(errors_by_heads(block, probes, moment.state.model, data.x, data.y, columns)[:, 0])
+        return np.concatenate(found)
+
+    points = [
+        GibbsPoint(heads, residuals, measured(heads, train)[:count], moment.head, moment.encoder, time=moment.time)
+        for heads, count in rounds.items()
+    ]
     found = gibbs_certificate(
         points,
         len(train.x),
@@ -133,5 +136,7 @@ def gibbs_of(job: Job, moments: Sequence[Moment], drawn: Certificate, delta: flo
         exact_density=config.train.solver == "euler",
         chance=chance_of(job),
     )
-    extra = {"step": moment.step, "disjoint_draws": rounds[int(found.details["heads"] or 0)]}
+    best = int(found.details["heads"] or 0)
+    beside = measured(best, job.test)[: rounds[best]]
+    extra = {"step": moment.step, "disjoint_draws": rounds[best], "test_error_of_draws": float(beside.mean())}
     return replace(found, details=found.details | extra).resting_on(*about_data(job), chance=chance_of(job))
