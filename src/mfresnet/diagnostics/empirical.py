@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from ..errors import MfresnetError
-from .blocks import fill, split
+from .blocks import BATCH_BYTES, fill, pair_batches, split
 from .precision import cast, checked_dtype, double_precision
 
 Function = Callable[[Any, Array], Array]
@@ -107,20 +107,23 @@ def empirical_gram(
             leaves = jax.tree.leaves(jacobian(moving, _as_input(block, dtype)))
             return [leaf.reshape(len(block) * outputs, -1) for leaf in leaves]
 
+        lefts, rights = split(left, length), None if right is None else split(right, length)
         held: dict[str, tuple[int, list[Array]]] = {}  # the Jacobian of the current row of blocks
 
-        def jacobian_rows(side: str, block: tuple[int, np.ndarray]) -> list[Array]:
-            if side not in held or held[side][0] != block[0]:
-                held[side] = (block[0], rows(block[1]))
+        def jacobian_rows(side: str, index: int, block: np.ndarray) -> list[Array]:
+            if side not in held or held[side][0] != index:
+                held[side] = (index, rows(block))
             return held[side][1]
 
-        def product(one: tuple[int, np.ndarray], two: tuple[int, np.ndarray]) -> list[np.ndarray]:
-            ji = jacobian_rows("left", one)
-            jj = ji if two is one else jacobian_rows("right", two)
-            return [np.asarray(sum(ji[k] @ jj[k].T for k in indices)) for indices in members.values()]
+        def products(pairs: np.ndarray) -> list[np.ndarray]:
+            (i, j), columns = pairs[0], lefts if rights is None else rights
+            ji = jacobian_rows("left", i, lefts[i])
+            jj = ji if rights is None and i == j else jacobian_rows("right", j, columns[j])
+            return [np.asarray(sum(ji[k] @ jj[k].T for k in indices))[None] for indices in members.values()]
 
-        pieces = list(enumerate(split(left, length)))
-        fill(results, pieces, None if right is None else list(enumerate(split(right, length))), product)
+        # pair by pair and row by row: one product of Jacobians keeps every core busy, and two of them are held
+        batches = pair_batches(len(lefts), None if rights is None else len(rights), BATCH_BYTES, 1)
+        fill(results, batches, products, symmetric=right is None)
     if not all(np.isfinite(result).all() for result in results):
         raise MfresnetError("the Jacobian of the function has NaN or infinite entries: check parameters and function.")
     return results[0] if groups is None else dict(zip(members, results, strict=True))

@@ -6,7 +6,6 @@ No Jacobian is formed: a layer costs two products of size n x n x M. `gram` give
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -20,7 +19,7 @@ from ..errors import MfresnetError
 from ..flow.adjoint import check_euler
 from ..model import Activation, Particles, ScaledResNet, scaling
 from ..model.particles import bias_extended, preactivation
-from .blocks import block_length, fill, split
+from .blocks import block_length, cores, fill, pair_batches, split
 from .matrix_free import GramOperator, gram_operator
 from .precision import cast, checked_dtype, checked_rows, double_precision, equal_rows_note
 from .sweeps import input_width, states_and_adjoints
@@ -28,9 +27,6 @@ from .sweeps import input_width, states_and_adjoints
 __all__ = ["Gram", "GramOperator", "gram", "gram_operator"]
 
 FEATURE_BYTES = 2**30  # features of all layers are kept when they fit in this, else computed again for each pair
-# A running sum over layers writes each pair of points once a layer; one product over the features (q s, v (z, 1)) of
-# all layers does not, but multiplies more. Below this many extra multiplications a layer it wins (measured).
-STACKED_EXTRA = 128
 CHUNK_BYTES = 2**25  # of the features of one group of particles, where depth shares the law
 
 
@@ -54,13 +50,14 @@ class Gram:
 
 
 class _Block(NamedTuple):
-    """One block of points: what the layers (leading axis) and the head contribute to its rows."""
+    """One block of points: what the layers (leading axis) and the head contribute to its rows.
+
+    A side of the matrix is all its blocks, along one more leading axis.
+    """
 
     z: Array  # (L, b, D), states entering the layers
     q: Array  # (L, b C, D), adjoints leaving them
-    # of `_layer_features`, (L, b, M) and (L, b C, M); or their products with q and (z, 1), (b C, L M (2 D + 1));
-    # None where they are computed again for each pair
-    features: tuple[Array, Array] | Array | None
+    features: tuple[Array, Array] | None  # of `_layer_features`, or None where they are computed again for each pair
     last: Array  # (b, D), states at s = 1
 
 
@@ -129,29 +126,28 @@ def gram(
     points = len(left) + (0 if right is None else len(right))
     with double_precision():
         cast_model = cast(model, dtype)
-        keep = _what_to_keep(model, outputs, points * dtype.itemsize)
+        # features of every point, layer and particle, in s and in (u . q) s'
+        keep = not model.shared and (
+            points * (1 + outputs) * model.depth * model.encoder.width * dtype.itemsize <= FEATURE_BYTES
+        )
         chunk = _chunk_width(model, length * outputs, dtype)
 
-        def blocks(table: np.ndarray) -> Sequence[_Block]:
-            return [_block(cast_model, jnp.asarray(part, dtype), keep) for part in split(table, length)]
+        def blocks(table: np.ndarray) -> _Block:
+            return _blocks(cast_model, jnp.asarray(split(table, length), dtype), keep)
 
         rows = blocks(left)
-        columns = None if right is None else blocks(right)
-        product = partial(_product, cast_model, all_parts=hold == "all", chunk=chunk)
-        fill((encoder, head, total), rows, columns, product)
+        columns = rows if right is None else blocks(right)
+        workers = cores()
+        batches = pair_batches(
+            len(rows.z), None if right is None else len(columns.z), (length * outputs) ** 2 * dtype.itemsize, workers
+        )
+
+        def products(pairs: np.ndarray) -> tuple[Array | None, Array | None, Array]:
+            with double_precision():  # of the thread
+                return _products(cast_model, rows, columns, pairs, all_parts=hold == "all", chunk=chunk)
+
+        fill((encoder, head, total), batches, products, symmetric=right is None, workers=workers)
     return Gram(encoder, head, total, outputs, () if right is not None else equal_rows_note(left))
-
-
-def _what_to_keep(model: ScaledResNet, outputs: int, column_bytes: int) -> Literal["stacked", "layers", "none"]:
-    """Which features of the layers are kept; ``column_bytes`` is the size of one feature of every point."""
-    width, state = model.encoder.width, model.encoder.w.shape[-1]
-    if model.shared:
-        return "none"
-    stacked, separate = width * (2 * state + 1), 2 * width + 2 * state
-    fits = column_bytes * outputs * model.depth * stacked <= FEATURE_BYTES
-    if stacked <= separate + STACKED_EXTRA and fits:
-        return "stacked"
-    return "layers" if column_bytes * (1 + outputs) * model.depth * width <= FEATURE_BYTES else "none"
 
 
 def _chunk_width(model: ScaledResNet, rows: int, dtype: np.dtype) -> int:
@@ -161,16 +157,16 @@ def _chunk_width(model: ScaledResNet, rows: int, dtype: np.dtype) -> int:
 
 
 @partial(jax.jit, static_argnums=2)
-def _block(model: ScaledResNet, x: Array, keep: str) -> _Block:
+def _blocks(model: ScaledResNet, x: Array, keep: bool) -> _Block:
+    """All blocks of one side, from points of shape (blocks, b, d)."""
+    return jax.lax.map(lambda points: _block(model, points, keep), x)
+
+
+def _block(model: ScaledResNet, x: Array, keep: bool) -> _Block:
     z, q = states_and_adjoints(model, x)
     entering, leaving = z[:-1], q[1:].reshape(model.depth, -1, z.shape[-1])
-    features = None
     layers = (model.encoder, entering, leaving)
-    if keep == "layers":
-        features = jax.lax.map(lambda layer: _layer_features(model.sigma, *layer), layers)
-    elif keep == "stacked":
-        stacked = jax.lax.map(lambda layer: jnp.concatenate(_gradients(model.sigma, *layer), axis=1), layers)
-        features = jnp.moveaxis(stacked, 0, 1).reshape(leaving.shape[1], -1)
+    features = jax.lax.map(lambda layer: _layer_features(model.sigma, *layer), layers) if keep else None
     return _Block(entering, leaving, features, z[-1])
 
 
@@ -191,6 +187,21 @@ def _gradients(sigma: Activation, layer: Particles, z: Array, q: Array) -> tuple
 
 
 @partial(jax.jit, static_argnames=("all_parts", "chunk"))
+def _products(
+    model: ScaledResNet, rows: _Block, columns: _Block, pairs: Array, *, all_parts: bool, chunk: int
+) -> tuple[Array | None, Array | None, Array]:
+    """The blocks of G1, G2 and G for a batch of pairs of blocks of points, one after the other."""
+
+    def one(pair: Array) -> tuple[Array | None, Array | None, Array]:
+        left, right = (
+            jax.tree.map(lambda leaf, k=k: jax.lax.dynamic_index_in_dim(leaf, k, keepdims=False), side)
+            for side, k in zip((rows, columns), pair, strict=True)
+        )
+        return _product(model, left, right, all_parts=all_parts, chunk=chunk)
+
+    return jax.lax.map(one, pairs)
+
+
 def _product(
     model: ScaledResNet, left: _Block, right: _Block, *, all_parts: bool, chunk: int
 ) -> tuple[Array | None, Array | None, Array]:
@@ -207,8 +218,6 @@ def _product(
 
 def _layered_product(model: ScaledResNet, left: _Block, right: _Block) -> Array:
     """L M times the block of G1: a running sum over layers, so that nothing of size L n n exists."""
-    if isinstance(left.features, Array) and isinstance(right.features, Array):
-        return _outer(left.features, right.features)
     bias = 0.0 if model.encoder.b is None else 1.0
 
     def add(total: Array, layer: tuple[Any, ...]) -> tuple[Array, None]:
