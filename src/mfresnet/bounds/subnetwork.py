@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import ceil, floor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -121,7 +121,7 @@ def draw(
     >>> found.layer.tolist(), len(set(found.head.tolist()))
     ([0, 0, 1, 1, 2, 2, 3, 3], 2)
     """
-    options = {"layers": layers, "probes": probes, "head_probes": head_probes}
+    options: dict[str, Any] = {"layers": layers, "probes": probes, "head_probes": head_probes}
     return jax.tree.map(lambda leaf: leaf[0], draws(key, 1, **options, residuals=residuals, heads=heads, depths=depths))
 
 
@@ -232,7 +232,7 @@ def sample_subnetwork(
     return assemble(draw(key, **pool(probes), residuals=residuals, heads=heads, depths=depths), probes, model)
 
 
-def pool(probes: Probes) -> dict[str, int]:
+def pool(probes: Probes) -> dict[str, Any]:
     """The sizes `draw` asks for."""
     layers, count = probes.encoder.w.shape[:2]
     return {"layers": layers, "probes": count, "head_probes": 0 if probes.head is None else probes.head.width}

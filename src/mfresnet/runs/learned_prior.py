@@ -21,11 +21,10 @@ from ..bounds.certificate import Certificate
 from ..bounds.certificate import build as with_terms
 from ..bounds.checks import checked_points
 from ..bounds.prior import stack
-from ..diagnostics.divergence import log_density_ratios
 from ..diagnostics.precision import cast, double_precision
 from ..errors import MfresnetError
 from ..flow import Batch, Trainer, TrainState, flow
-from .moments import Draws, Grid, Moment, density_error_of, moment_of
+from .moments import Draws, Grid, Moment, density_error_of, moment_of, ratios_at
 
 SPLIT = 23  # name of the stream of random numbers
 MOVED = (2, 8)  # further Euler steps on all points, from the prior; stated here, so a union over them suffices
@@ -127,10 +126,7 @@ class LearnedPrior:
             if getattr(ensemble.probes, part) is None:
                 found.append(None)
                 continue
-            mine, theirs = (
-                log_density_ratios(*(getattr(v, part) for v in (e.probes, e.start, e.log_ratio)), getattr(scales, part))
-                for e in (ensemble, back.ensemble)
-            )
+            mine, theirs = (ratios_at(one, part, scales) for one in (ensemble, back.ensemble))
             found.append(mine - theirs)
         return found[0], found[1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,6 +25,7 @@ from ..config import Config
 from ..diagnostics.divergence import log_density_ratios
 from ..errors import MfresnetError
 from ..flow import Batch, Ensemble, TrainState
+from ..model import InitialScales
 from . import checkpoint
 from .console import Say
 from .directory import RunDirectory
@@ -135,16 +137,18 @@ def recorded(run: RunDirectory, job: Job, steps: Sequence[int], say: Say) -> Ite
         yield moment_of(job, checkpoint.restore(job.state, arrays))
 
 
+def ratios_at(ensemble: Ensemble, part: str, scales: InitialScales) -> np.ndarray:
+    """R at the probes of the head or of the encoder."""
+    probes, start, gain = (getattr(one, part) for one in (ensemble.probes, ensemble.start, ensemble.log_ratio))
+    return log_density_ratios(probes, start, gain, getattr(scales, part))
+
+
 def moment_of(job: Job, state: TrainState) -> Moment:
     """A state with the log-density ratios of its probes."""
     assert state.ensemble is not None
     scales, ensemble, step = initial_scales(job.config), state.ensemble, int(state.step)
     ratios = {
-        part: None
-        if getattr(ensemble.probes, part) is None
-        else log_density_ratios(
-            *(getattr(v, part) for v in (ensemble.probes, ensemble.start, ensemble.log_ratio)), getattr(scales, part)
-        )
+        part: None if getattr(ensemble.probes, part) is None else ratios_at(ensemble, part, scales)
         for part in ("head", "encoder")
     }
     now = step * job.config.train.time / (job.config.train.steps or 1)
@@ -171,7 +175,9 @@ class Draws:
         assert job.state.ensemble is not None
         key = jax.random.fold_in(jax.random.key(job.config.seed), DRAWS)
         count = job.config.certify.draws
-        sizes = {"most_residuals": max(grid.residuals), "heads": max(grid.heads)} | pool(job.state.ensemble.probes)
+        sizes: dict[str, Any] = {"most_residuals": max(grid.residuals), "heads": max(grid.heads)} | pool(
+            job.state.ensemble.probes
+        )
         chosen = {}
         for residuals in grid.residuals:
             one_key = jax.random.fold_in(key, residuals)
