@@ -34,9 +34,7 @@ def certificates(run: Run) -> Section | None:
     if ordered:
         parts.append(_table(record, ordered))
     parts += [
-        _waterfall(NAMES[name], one)
-        for name, one in ordered
-        if name.startswith(("pac_bayes", "gibbs")) and one.get("terms")
+        _waterfall(NAMES[name], one) for name, one in ordered if name.startswith("pac_bayes") and one.get("terms")
     ]
     if course := _course(record):
         parts.append(course)
