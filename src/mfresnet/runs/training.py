@@ -19,14 +19,16 @@ from ..data import load
 from ..errors import MfresnetError
 from ..flow import TrainState, first_bad_step
 from . import checkpoint
-from .certifying import certify_job, entries
+from .certifying import certify_job, check_possible, entries
 from .console import Say, Stop, say_aloud, stoppable
 from .directory import RunDirectory
 from .divergence import likely_cause
 from .environment import environment
 from .identity import check_data, fingerprint
+from .moments import recorded
 from .portrait import portrait
 from .recording import Recorder
+from .tuning import Watch, chosen, tune
 
 
 def train(
@@ -45,6 +47,12 @@ def train(
     """
     with precision(config), Stop(say).installed() as stop:
         split = load(config.data, config.seed)
+        facts: dict[str, Any] = {}
+        if config.certify.tune:
+            check_possible(config, split.train.task)
+            config, rows = tune(config, split.train, split.transform, split.fitted_on)
+            facts["tuned"] = rows
+            say(f"tuned on the training points: {chosen(rows)}")
         job = assemble(config, split)
         run = RunDirectory.create(out, overwrite=overwrite)
         with stoppable(run.how_to_resume):
@@ -54,6 +62,7 @@ def train(
                     "data": data_facts(split),
                     "command": command,
                     "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                    **facts,
                     **environment(),
                 }
             )
@@ -182,10 +191,11 @@ class _Driver:
         row = self.begin(state, wall())
         start_loss = row["train.loss"] if done == 0 else self.recorder.metrics(job.state, 0.0)["train.loss"]
         bad = None if np.isfinite(row["train.loss"]) else 0
+        watch = self.watch(done, keep)
         bar = tqdm(total=steps, initial=done, unit="step", disable=True if self.quiet else None, dynamic_ncols=True)
         with bar:
             self.show(bar, row)
-            while bad is None and done < steps and not self.stop.asked:
+            while bad is None and done < steps and not self.stop.asked and not (watch and watch.over):
                 count = min(every, steps - done)
                 after, losses = job.trainer.advance(state, job.train, job.key, jnp.asarray(count), every)
                 ahead = self.recorder.metrics(after, wall())
@@ -198,13 +208,28 @@ class _Driver:
                 bar.update(count)
                 self.show(bar, row)
                 due = time.perf_counter() - saved_at >= config.record.checkpoint_seconds
+                if watch and done in keep:
+                    watch.see(state)
                 if done in keep or due or self.stop.asked or done == steps:
                     self.save(state, wall())
                     checkpoint.prune(self.run.checkpoints, keep)
                     saved_at = time.perf_counter()
         if bad is not None:
             return self.diverged(state, row, done + bad, wall())
-        return self.finish(state, row, "completed" if done == steps else "interrupted", wall())
+        early = done < steps and watch is not None and watch.over
+        if watch is not None and early:
+            self.say(f"stopped at step {done}: the certificate has not improved for {watch.patience} recorded times.")
+        return self.finish(state, row, "completed" if early or done == steps else "interrupted", wall())
+
+    def watch(self, done: int, keep: set[int]) -> Watch | None:
+        """Early stopping on the certificate, where asked for, as it stands after ``done`` steps."""
+        if not self.job.config.certify.patience:
+            return None
+        check_possible(self.job.config, self.job.split.train.task)
+        found = Watch(self.job)
+        for moment in recorded(self.run, self.job, sorted(step for step in keep if 0 < step <= done), self.say):
+            found.see(moment.state)
+        return found
 
     def save(self, state: TrainState, wall_s: float) -> None:
         """Write a checkpoint, unless this step has one."""
