@@ -147,7 +147,9 @@ def build_rule(config: Config, unit: float) -> Rule:
     """The rule of a resolved configuration; ``unit`` is the length of one unit of training time."""
     t = config.train
     if t.rule != "gradient-flow":
-        return optimiser(t.rule, t.learning_rate, unit=unit, momentum=t.momentum)
+        return optimiser(
+            t.rule, t.learning_rate, unit=unit, momentum=t.momentum, decay=t.decay, steps=t.steps
+        )
     if t.solver == "adaptive" and t.batch_size is not None:
         raise MfresnetError(
             f"train.batch_size = {t.batch_size} goes with fixed steps only: the adaptive solver needs the field "
@@ -196,22 +198,16 @@ def assemble(config: Config, split: Split) -> Job:
         MfresnetError: settings that contradict each other or the data, or do not fit into memory.
     """
     train, test = split.train, split.test
-    n, inputs = train.x.shape
-    outputs = train.y.shape[1]
-    if config.train.loss == "logistic" and train.task == "regression":
-        raise MfresnetError("train.loss = 'logistic' needs classes, but the target is numeric: use squared.")
-    config = resolved(config, n, len(test.x))
+    config = settled(config, split)
+    (n, inputs), outputs = train.x.shape, train.y.shape[1]
     check_memory(config, inputs, outputs, n)
     dtype = "float64" if config.train.precision == "float64" else "float32"
-    k_model, k_probes, k_batches = jax.random.split(jax.random.key(config.seed), 3)
+    k_model, k_probes, k_batches = keys(config.seed)
     # compiled whole: drawn one array at a time, the start would cost seconds of small compilations
     model = eqx.filter_jit(lambda key: build_model(config, key, inputs, outputs))(k_model)
-    if not model.sigma.second and config.train.rule == "gradient-flow" and _probes(config) != (0, 0):
-        # the flow itself needs no second derivative: carry no probes, and `Recorder` says why KL is missing
-        config = config.model_copy(update={"train": config.train.model_copy(update={"probes": 0, "head_probes": 0})})
     trainer, unit = build_trainer(config, model, n)
     state = eqx.filter_jit(
-        lambda model, key: trainer.begin(model, key, n, probes=_probes(config), initial=initial_scales(config))
+        lambda model, key: trainer.begin(model, key, n, probes=probe_counts(config), initial=initial_scales(config))
     )(model, k_probes)
     return Job(
         config=config,
@@ -225,7 +221,29 @@ def assemble(config: Config, split: Split) -> Job:
     )
 
 
-def _probes(config: Config) -> tuple[int, int]:
+def settled(config: Config, split: Split) -> Config:
+    """The configuration with all that depends on the data or on another value filled in.
+
+    Raises:
+        MfresnetError: a loss that does not fit the target.
+    """
+    if config.train.loss == "logistic" and split.train.task == "regression":
+        raise MfresnetError("train.loss = 'logistic' needs classes, but the target is numeric: use squared.")
+    config = resolved(config, len(split.train.x), len(split.test.x))
+    if config.train.rule == "gradient-flow" and activation(config.model.activation).second is None:
+        # the flow itself needs no second derivative: carry no probes, and `Recorder` says why KL is missing
+        config = config.model_copy(update={"train": config.train.model_copy(update={"probes": 0, "head_probes": 0})})
+    return config
+
+
+def keys(seed: int | Array) -> tuple[Array, Array, Array]:
+    """The streams of a seed: of the start, of the probes, of the batches."""
+    k_model, k_probes, k_batches = jax.random.split(jax.random.key(seed), 3)
+    return k_model, k_probes, k_batches
+
+
+def probe_counts(config: Config) -> tuple[int, int]:
+    """Probe particles of each layer, and of the head."""
     return config.train.probes, config.train.head_probes
 
 

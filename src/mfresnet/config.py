@@ -51,7 +51,7 @@ class DataConfig(Section):
     )
     label_noise: float = Field(0.0, ge=0, le=0.5, description="share of training and test labels flipped at random")
     turns: float = Field(1.0, gt=0, le=20, description="turns of each arm (two-spirals)")
-    dimension: int = Field(10, ge=2, le=100_000, description="input dimension (sphere-teacher)")
+    dimension: int = Field(10, ge=2, le=100_000, description="input dimension (sphere-teacher, random-labels)")
     target: str | None = Field(None, description="column (CSV, Parquet) or array (NPZ) that holds the target")
     labels: str | None = Field(None, description="NPY file of the targets, beside an NPY file of the inputs")
     task: Literal["auto", "classification", "regression"] = Field(
@@ -125,6 +125,9 @@ class TrainConfig(Section):
         description="of the optimisers (default 0.01); sgd (0.5) and momentum (0.05) in units of training time",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="of the preset momentum")
+    decay: Literal["none", "linear", "cosine"] = Field(
+        "none", description="how the optimisers' learning rate falls to 0 over the steps"
+    )
     solver: Literal["adaptive", "heun", "euler"] = Field(
         "adaptive", description="of the flow: error-controlled, or fixed steps of length time/steps"
     )

@@ -20,7 +20,7 @@ from mfresnet.cli import main
 from mfresnet.config import build
 from mfresnet.errors import MfresnetError
 from mfresnet.runs import RunDirectory, checkpoint
-from mfresnet.runs.divergence import first_bad_step
+from mfresnet.flow import first_bad_step
 
 ADAM = {"train__rule": "adam", "train__batch_size": 8}
 

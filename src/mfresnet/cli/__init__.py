@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import MfresnetError, unknown_name
-from . import finished, training
+from . import finished, sweep, training
 from .parsing import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Parser, run_argument
 
 
@@ -66,10 +66,16 @@ def _run(argv: list[str]) -> int:
         parser.print_help()
         return EXIT_OK
     if unknown:
-        raise _unknown_argument(unknown[0], commands.choices[options.command])
+        raise _unknown_argument(unknown[0], _innermost(commands.choices[options.command], options))
     code = COMMANDS[options.command][2](options, argv)
     sys.stdout.flush()  # so that a closed pipe is noticed here
     return code
+
+
+def _innermost(parser: Parser, options: argparse.Namespace) -> Parser:
+    """The parser of ``mfresnet COMMAND NAME``, where the command has such names."""
+    inner = next((action for action in parser._actions if isinstance(action.choices, dict)), None)
+    return parser if inner is None else inner.choices[getattr(options, inner.dest)]
 
 
 def _unknown_argument(argument: str, parser: Parser) -> MfresnetError:
@@ -85,13 +91,14 @@ def _nothing(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS: dict[str, tuple[str, Any, Any]] = {
     "train": ("train a mean-field ResNet into a run directory", training.train_arguments, training.train),
-    "resume": ("continue an interrupted run, to the bit", training.resume_arguments, training.resume),
+    "sweep": ("run an experiment over many trainings, with a fit and a verdict", sweep.sweep_arguments, sweep.sweep),
+    "resume": ("continue an interrupted run or sweep, to the bit", training.resume_arguments, training.resume),
     "measure": (
         "measure a finished run again: Gram matrices, KL, regime, in float64",
         finished.measure_arguments,
         finished.measure,
     ),
     "certify": ("bound the error of a finished run on new data", finished.certify_arguments, finished.certify),
-    "report": ("rebuild report.html of a run, without training", run_argument, finished.report),
+    "report": ("rebuild report.html of a run or sweep, without training", run_argument, finished.report),
     "datasets": ("list the data sets known by name", _nothing, finished.datasets),
 }

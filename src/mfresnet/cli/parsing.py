@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin
 
 from ..config import Config, Section, allowed, build, leaves, merged, nested, read_toml
 from ..errors import MfresnetError
@@ -48,7 +48,7 @@ def setting_arguments(parser: argparse.ArgumentParser, kind: type[Section] = Con
         spellings = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
         group.add_argument(
             *spellings,
-            action=Once,
+            action="append" if get_origin(field.annotation) is tuple else Once,
             dest=f"set {name}",
             metavar="VALUE",
             default=argparse.SUPPRESS,

@@ -18,6 +18,7 @@ from .parsing import (
     setting_arguments,
     settings,
 )
+from .sweep import executor_arguments, resume_sweep
 
 
 def train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,7 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
 def resume_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``resume``."""
     run_argument(parser)
+    executor_arguments(parser)
     quiet_argument(parser)
 
 
@@ -86,9 +88,17 @@ def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def resume(options: argparse.Namespace, argv: list[str]) -> int:
-    """Continue a run."""
+    """Continue a run or a sweep."""
+    from ..errors import MfresnetError
     from ..runs import RunDirectory
     from ..runs import resume as go_on
+    from ..runs.sweeps import SweepDirectory
+
+    if SweepDirectory.is_sweep(options.run):
+        return resume_sweep(options)
+    for name in ("executor", "address"):
+        if getattr(options, name) is not None:
+            raise MfresnetError(f"--{name} is of sweeps, and {str(options.run)!r} is none: leave it out.")
 
     summary = go_on(options.run, quiet=options.quiet)
     config = build(RunDirectory.open(options.run).config["config"])

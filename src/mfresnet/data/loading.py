@@ -25,7 +25,9 @@ GENERATED = {
     "two-spirals": "two interleaved spirals in the plane, 2 classes (generated; data.turns, data.noise)",
     "circles": "two concentric circles in the plane, 2 classes (generated; data.noise)",
     "sphere-teacher": "points on the sphere, outputs of a hidden deep network, regression (generated; data.dimension)",
+    "random-labels": "points on the sphere with labels at random, 2 classes (generated; data.dimension)",
 }
+ON_SPHERE = ("sphere-teacher", "random-labels")
 NAMES = (*GENERATED, *BUNDLED)
 # Each use of randomness has a stream of its own, so that no setting of one changes another.
 SPLIT, TRAIN, TEST, FLIP_TRAIN, FLIP_TEST = range(5)
@@ -79,7 +81,7 @@ def _refuse_inapplicable(config: DataConfig, named: bool) -> None:
     applies = {
         "noise": (config.name in plane, "two-spirals and circles"),
         "turns": (config.name == "two-spirals", "two-spirals"),
-        "dimension": (config.name == "sphere-teacher", "sphere-teacher"),
+        "dimension": (config.name in ON_SPHERE, " and ".join(ON_SPHERE)),
         "target": (not named, "a file of yours"),
         "labels": (not named, "a file of yours"),
         "task": (not named, "a file of yours"),
@@ -98,7 +100,7 @@ def _stream(seed: int, purpose: int) -> np.random.Generator:
 
 def _generated(config: DataConfig, seed: int) -> Split:
     n, n_test = config.n or 512, config.n_test or 1024
-    d = config.dimension if config.name == "sphere-teacher" else 2
+    d = config.dimension if config.name in ON_SPHERE else 2
     needed = 4 * 8.0 * (n + n_test) * d
     if config.name == "sphere-teacher":
         needed += 4 * 8.0 * synthetic.WIDTH * d
@@ -109,13 +111,15 @@ def _generated(config: DataConfig, seed: int) -> Split:
         make, options = synthetic.two_spirals, {**options, "turns": config.turns}
     elif config.name == "circles":
         make = synthetic.circles
+    elif config.name == "random-labels":
+        make, options = synthetic.random_labels, {"dimension": d}
     else:
         make, options = synthetic.sphere_teacher, {"dimension": config.dimension, "teacher_seed": seed}
     train, test = (make(count, _stream(seed, s), **options) for count, s in ((n, TRAIN), (n_test, TEST)))
     task: Task = "regression" if config.name == "sphere-teacher" else "binary"
     kind = config.transform
     if kind == "auto":
-        kind = "none" if config.name == "sphere-teacher" else "max"
+        kind = "none" if config.name in ON_SPHERE else "max"
     transform = Transform.fit(kind, train[0])
     classes = () if task == "regression" else ("-1", "+1")
     names = tuple(f"x{j}" for j in range(d))

@@ -78,6 +78,22 @@ def sphere_teacher(
     return x, np.tanh((teacher_outputs(x, teacher_seed) - outputs.mean()) / outputs.std())
 
 
+def random_labels(n: int, rng: np.random.Generator, dimension: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Uniform points on the sphere with labels -1 and +1 drawn at random: nothing to learn, all to remember.
+
+    Args:
+        n: points.
+        rng: source of randomness.
+        dimension: d.
+
+    >>> x, y = random_labels(3, np.random.default_rng(0), dimension=4)
+    >>> np.allclose(np.linalg.norm(x, axis=1), 1.0), np.abs(y).ravel().tolist()
+    (True, [1.0, 1.0, 1.0])
+    """
+    x = _on_sphere(n, dimension, rng)
+    return x, np.sign(rng.standard_normal((n, 1)))
+
+
 def teacher_outputs(x: np.ndarray, seed: int, block: int = 4096) -> np.ndarray:
     """Outputs g(x), shape (n, 1), of a finite network with laws away from the start (theory, section 1).
 

@@ -1,6 +1,7 @@
 """Moving the laws: the field, the rules that follow it, and training as a pure function."""
 
 from .adjoint import Sweep, Velocities, adjoint, states, velocities
+from .divergence import first_bad_step
 from .field import Batch, Curvature, Field, Options, Probes, decay_rate, field
 from .losses import LOSSES, error, logistic, mistakes, squared
 from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, flow, optimiser
@@ -32,6 +33,7 @@ __all__ = [
     "error",
     "evaluate",
     "field",
+    "first_bad_step",
     "flow",
     "logistic",
     "mistakes",

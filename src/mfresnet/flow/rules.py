@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import diffrax
@@ -172,10 +173,27 @@ def _split_like(model: ScaledResNet, velocity: ScaledResNet) -> tuple[ScaledResN
 
 
 class OptaxRule(Rule):
-    """Any Optax transformation, fed with the negative mean-field velocity as its gradient."""
+    """An Optax optimiser, fed with the negative mean-field velocity as its gradient.
 
-    transformation: optax.GradientTransformation = eqx.field(static=True)
+    Args:
+        make: the optimiser from its learning rate (static; the same function is the same program).
+        rate: the learning rate, an array: runs that differ only in it share one program.
+        decay: how the rate falls over ``horizon`` steps, a name of `DECAYS` (static).
+        horizon: steps after which a falling rate is 0, an array; None without decay.
+    """
+
+    make: Callable[[Any], optax.GradientTransformation] = eqx.field(static=True)
+    rate: Array
+    decay: str = eqx.field(static=True, default="none")
+    horizon: Array | None = None
     carries_probes: ClassVar[bool] = False
+
+    @property
+    def transformation(self) -> optax.GradientTransformation:
+        """The Optax transformation at this rate."""
+        if self.horizon is None:
+            return self.make(self.rate)
+        return self.make(lambda count: self.rate * DECAYS[self.decay](jnp.clip(count / self.horizon, 0.0, 1.0)))
 
     def begin(self, moved: ScaledResNet) -> Any:
         return self.transformation.init(moved)
@@ -186,6 +204,14 @@ class OptaxRule(Rule):
         params, _ = _split_like(model, now.model)
         updates, memory = self.transformation.update(gradient, memory, params)
         return eqx.apply_updates(model, updates), ensemble, memory, now.loss, jnp.asarray(0.0)
+
+
+# Factor of the learning rate after a share t of the horizon.
+DECAYS: dict[str, Callable[[Array], Array]] = {
+    "none": jnp.ones_like,
+    "linear": lambda t: 1.0 - t,
+    "cosine": lambda t: 0.5 * (1.0 + jnp.cos(jnp.pi * t)),
+}
 
 
 def flow(solver: str, h: float, tolerance: float = 1e-3) -> Rule:
@@ -202,11 +228,27 @@ def flow(solver: str, h: float, tolerance: float = 1e-3) -> Rule:
 PRESETS = ("sgd", "momentum", "adam")
 
 
-def optimiser(name: str, rate: float, *, unit: float = 1.0, momentum: float = 0.9) -> OptaxRule:
+@lru_cache
+def _with_momentum(momentum: float) -> Callable[[Any], optax.GradientTransformation]:
+    """Momentum of that size from a learning rate; the same size is the same function, so the same program."""
+    return partial(optax.sgd, momentum=momentum)
+
+
+def optimiser(
+    name: str,
+    rate: float,
+    *,
+    unit: float = 1.0,
+    momentum: float = 0.9,
+    decay: str = "none",
+    steps: int | None = None,
+) -> OptaxRule:
     """A preset, or any optimiser of Optax by its name there (``optax:adamw``).
 
     Args:
         rate: for sgd and momentum a step of training time in ``unit``s; otherwise the optimiser's own.
+        momentum: of the preset momentum.
+        decay: a name of `DECAYS`: "none", or "linear" or "cosine" to 0 after ``steps`` steps.
 
     Raises:
         MfresnetError: Optax has no optimiser of that name.
@@ -214,10 +256,15 @@ def optimiser(name: str, rate: float, *, unit: float = 1.0, momentum: float = 0.
     >>> optimiser("optax:adamw", 0.01).carries_probes
     False
     """
+    falling: dict[str, Any] = {}
+    if decay != "none":
+        if decay not in DECAYS or steps is None:
+            raise MfresnetError(f"decay = {decay!r} is not allowed: give one of {', '.join(DECAYS)}, with its steps.")
+        falling = {"decay": decay, "horizon": jnp.asarray(steps, float)}
     if name == "sgd":
-        return OptaxRule(optax.sgd(rate * unit))
+        return OptaxRule(optax.sgd, jnp.asarray(rate * unit, float), **falling)
     if name == "momentum":
-        return OptaxRule(optax.sgd(rate * unit, momentum=momentum))
+        return OptaxRule(_with_momentum(momentum), jnp.asarray(rate * unit, float), **falling)
     own = name.removeprefix("optax:")
     maker = getattr(optax, own, None)
     if not (name == "adam" or name.startswith("optax:")) or not callable(maker):
@@ -228,4 +275,4 @@ def optimiser(name: str, rate: float, *, unit: float = 1.0, momentum: float = 0.
         raise MfresnetError(f"rule {name!r} cannot be made from a learning rate alone: {error}.") from error
     if not isinstance(transformation, optax.GradientTransformation):
         raise MfresnetError(f"rule {name!r} is not an Optax optimiser: choose one such as optax:adamw.")
-    return OptaxRule(transformation)
+    return OptaxRule(maker, jnp.asarray(rate, float), **falling)

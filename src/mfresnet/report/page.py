@@ -1,4 +1,4 @@
-"""One self-contained page from a run directory."""
+"""One self-contained page from the directory of a run or a sweep."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from .particles import particles
 from .parts import Section
 from .reading import Run
 from .regions import regions
+from .sweep import SWEEP_SECTIONS, sweep_headline
 from .tables import configuration, data, reproduction
 from .training import training
 
@@ -75,7 +76,8 @@ def render(run: Run) -> str:
     """The page of a run as text."""
     sections: list[Section] = []
     problems = list(run.problems)
-    for section in SECTIONS:
+    swept = run.kind == "sweep"
+    for section in SWEEP_SECTIONS if swept else SECTIONS:
         try:
             found = section(run)
         except Exception as error:  # a strange array in one section must not cost the reader the others
@@ -87,7 +89,7 @@ def render(run: Run) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("page.html")).render(
         run=run,
-        headline=headline(run),
+        headline=sweep_headline(run) if swept else headline(run),
         sections=sections,
         problems=problems,
         style=Markup(_asset("page.css")),

@@ -34,6 +34,7 @@ class Run:
         extra: arrays of ``arrays/diagnostics.safetensors`` (the linearised model), empty where absent.
         control: rows of ``control/metrics.jsonl``, the run with a frozen encoder, empty where absent.
         certificates: ``certificates.json``, empty where absent.
+        result: ``result.json`` of a sweep, empty where absent.
         problems: what is missing or could not be read, one sentence each.
         path: the directory, for sections that read further arrays.
 
@@ -49,6 +50,7 @@ class Run:
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     control: tuple[Mapping[str, Any], ...] = ()
     certificates: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     path: Path | None = None
 
@@ -63,6 +65,15 @@ class Run:
         if not any((path / part).is_file() for part in PARTS):
             raise MfresnetError(f"{str(path)!r} is no run directory: it holds none of {', '.join(PARTS)}.")
         problems: list[str] = []
+        if (_optional(path / "config.json", _object, []) or {}).get("experiment"):
+            return cls(
+                name=path.resolve().name,
+                record=_object(path / "config.json", problems),
+                summary=_object(path / "summary.json", problems),
+                result=_optional(path / "result.json", _object, problems) or {},
+                problems=tuple(problems),
+                path=path,
+            )
         return cls(
             name=path.resolve().name,
             record=_object(path / "config.json", problems),
@@ -100,6 +111,11 @@ class Run:
     def arrays(self, *names: str) -> list[np.ndarray] | None:
         """Arrays of the portrait by name, or None unless all are there."""
         return [self.portrait[name] for name in names] if all(name in self.portrait for name in names) else None
+
+    @property
+    def kind(self) -> str:
+        """"sweep" for the directory of a sweep, else "run"."""
+        return "sweep" if self.record.get("experiment") else "run"
 
     @property
     def status(self) -> str:

@@ -1,4 +1,4 @@
-"""Divergence: noticing it, and naming the likely cause with what to change."""
+"""Divergence: naming its likely cause, with what to change."""
 
 from __future__ import annotations
 
@@ -7,19 +7,7 @@ import numpy as np
 from ..assembly import Job
 from ..flow import TrainState, decay_rate
 
-EXPLODED = 1e4  # times the larger of the first loss and 1
 SAMPLE = 1024  # points that lambda_max is taken on
-
-
-def first_bad_step(losses: np.ndarray, start: float) -> int | None:
-    """Index of the first loss that is not finite or has exploded.
-
-    >>> first_bad_step(np.array([1.0, np.nan]), start=1.0)
-    1
-    """
-    with np.errstate(invalid="ignore"):
-        bad = ~np.isfinite(losses) | (losses > EXPLODED * max(start, 1.0))
-    return int(np.argmax(bad)) if bad.any() else None
 
 
 def stable_step(job: Job, state: TrainState) -> float | None:

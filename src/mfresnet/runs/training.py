@@ -17,12 +17,12 @@ from ..assembly import Job, assemble, data_arrays, data_facts, precision
 from ..config import Config, build
 from ..data import load
 from ..errors import MfresnetError
-from ..flow import TrainState
+from ..flow import TrainState, first_bad_step
 from . import checkpoint
 from .certifying import certify_job, entries
 from .console import Say, Stop, say_aloud, stoppable
 from .directory import RunDirectory
-from .divergence import first_bad_step, likely_cause
+from .divergence import likely_cause
 from .environment import environment
 from .identity import check_data, fingerprint
 from .portrait import portrait

@@ -1,0 +1,90 @@
+"""``mfresnet sweep NAME``, and what resuming and reporting a sweep print."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..config import build
+from .parsing import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    Once,
+    Parser,
+    output_arguments,
+    setting_arguments,
+    settings,
+)
+
+
+def sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    """A command for each experiment, with its settings as flags."""
+    from ..experiments import EXPERIMENTS
+
+    commands = parser.add_subparsers(dest="experiment", metavar="NAME", required=True, parser_class=Parser)
+    for name, entry in EXPERIMENTS.items():
+        sub = commands.add_parser(name, help=entry.summary, description=entry.summary)
+        output_arguments(sub, "sweep", "SWEEP")
+        executor_arguments(sub)
+        setting_arguments(sub, entry.settings_type())
+
+
+def executor_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the cells run."""
+    parser.add_argument("--executor", action=Once, metavar="NAME", help="local (default) or ray")
+    parser.add_argument("--address", action=Once, metavar="HOST:PORT", help="of a Ray cluster (default: start one here)")
+
+
+def sweep(options: argparse.Namespace, argv: list[str]) -> int:
+    """Run an experiment into a new sweep directory."""
+    from ..experiments import entry
+    from ..runs import fresh_path
+    from ..runs.sweeps import sweep as run
+
+    kind = entry(options.experiment).settings_type()
+    out = options.out or fresh_path(Path("runs"), options.experiment)
+    summary = run(
+        options.experiment,
+        build(settings(options, kind), kind),
+        out,
+        executor=options.executor or "local",
+        address=options.address,
+        command="mfresnet " + shlex.join(argv),
+        overwrite=options.overwrite,
+        quiet=options.quiet,
+    )
+    return swept(out, summary)
+
+
+def resume_sweep(options: argparse.Namespace) -> int:
+    """Continue a sweep."""
+    from ..runs.sweeps import resume_sweep as go_on
+
+    summary = go_on(
+        options.run, executor=options.executor or "local", address=options.address, quiet=options.quiet
+    )
+    return swept(options.run, summary)
+
+
+def swept(out: Path, summary: dict[str, Any]) -> int:
+    """Print what came out, write the report, and turn the status into an exit code."""
+    from ..report import write_report
+    from ..runs.sweeps import SweepDirectory
+
+    rows = [
+        ("status", summary["status"]),
+        ("cells", f"{summary['done']} of {summary['cells']} done, {summary['diverged']} diverged"),
+    ]
+    result = SweepDirectory(out).result if summary["status"] == "completed" else {}
+    if result:
+        passed = {True: "passed", False: "failed"}.get(result["passed"])
+        rows += [("result", passed)] if passed else []
+        rows += [("verdict", result["verdict"]), *[("note", note) for note in result["notes"]]]
+    rows += [("seconds", f"{summary['seconds']:.1f}"), ("sweep", str(out))]
+    if result:
+        rows.append(("report", str(write_report(out))))
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
+    return EXIT_OK if summary["status"] == "completed" else EXIT_INTERRUPTED

@@ -1,0 +1,31 @@
+"""Experiments: series of cells that answer a question. Pure: the files are `mfresnet.runs.sweeps`' business."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from .experiment import Experiment, Plot, Result, Stopped
+from .registry import EXPERIMENTS, Entry, create, entry
+
+# What needs JAX or SciPy is loaded on first use, so that `mfresnet sweep NAME --help` stays quick.
+_HOMES = {
+    "Outcome": "vectorised",
+    "PowerLaw": "statistics",
+    "Training": "vectorised",
+    "TrainingExperiment": "training",
+    "bootstrap": "statistics",
+    "power_law": "statistics",
+    "student": "statistics",
+    "train_together": "vectorised",
+}
+
+__all__ = sorted(
+    ["EXPERIMENTS", "Entry", "Experiment", "Plot", "Result", "Stopped", "create", "entry", *_HOMES]
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,115 @@
+"""Any settings of the configuration against each other, on any data set."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from ..config import DataConfig, ModelConfig, TrainConfig, leaves
+from ..errors import MfresnetError
+from .experiment import Plot, Result, Row, completed, diverged
+from .settings import GridSettings
+from .statistics import student
+from .training import TrainingExperiment, check_grid
+
+SECTIONS = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig}
+MEASURES = ("train.loss", "train.error", "test.loss", "test.error")
+
+
+class Grid(TrainingExperiment):
+    """The product of the values of each ``--set NAME=VALUE,VALUE``, times the seeds.
+
+    The compared number is a mean over seeds with Student's 95 % interval; the least one is named.
+    """
+
+    name = "grid"
+    question = "Which settings are best?"
+    settings: GridSettings
+
+    def __init__(self, settings: GridSettings):
+        super().__init__(settings)
+        if settings.measure not in MEASURES:
+            raise MfresnetError(f"measure = {settings.measure!r} is not allowed: give one of {', '.join(MEASURES)}.")
+
+    def cells(self) -> list[dict[str, Any]]:
+        names = [f"{part}.{name}" for part, kind in SECTIONS.items() for name, _ in leaves(kind)]
+        axes: dict[str, list[Any]] = {}
+        for text in self.settings.set:
+            name, equals, values = text.partition("=")
+            name = name.strip().replace("-", "_")
+            if not equals:
+                raise MfresnetError(f"set = {text!r} is not allowed: give NAME=VALUE,VALUE such as model.depth=4,8.")
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+                hint = f"did you mean {' or '.join(close)}?" if close else "see `mfresnet sweep grid --help`."
+                raise MfresnetError(f"unknown setting {name!r} in --set: {hint}")
+            if name in axes:
+                raise MfresnetError(f"the setting {name!r} is given twice in --set: give all its values once.")
+            axes[name] = list(dict.fromkeys(part.strip() for part in values.split(",") if part.strip()))
+            if not axes[name]:
+                raise MfresnetError(f"set = {text!r} is an empty grid: give at least one value.")
+        if not axes:
+            raise MfresnetError("the grid is empty: give settings and values, such as --set model.depth=4,8.")
+        found = []
+        for values in product(*axes.values()):
+            values = dict(zip(axes, values, strict=True))
+            config = self.config(values)  # the values as numbers, or a sentence about the one that is not allowed
+            typed = {name: _value(config, name) for name in axes}
+            found += [{**typed, "seed": seed} for seed in self.settings.seed_range()]
+        return check_grid(found)
+
+    def analyse(self, rows: Sequence[Row]) -> Result:
+        axes = [name for name in rows[0] if "." in name and name.split(".")[0] in SECTIONS and name not in MEASURES]
+        axes = [name for name in axes if name != "diverged.step"]
+        measure, points = self.settings.measure, []
+        for values in dict.fromkeys(tuple(row[name] for name in axes) for row in rows):
+            here = [row for row in rows if tuple(row[name] for name in axes) == values]
+            good = [row[measure] for row in completed(here)]
+            mean, half = student(good) if good else (float("nan"), float("nan"))
+            lost = len(here) - len(good)
+            points.append(
+                {**dict(zip(axes, values, strict=True)), measure: mean, "half_width_95": half, "diverged": lost}
+            )
+        whole = [point for point in points if np.isfinite(point[measure]) and not point["diverged"]]
+        best = min(whole, key=lambda point: point[measure]) if whole else None
+        if best is None:
+            verdict = "no point of the grid completed with every seed"
+        else:
+            where = ", ".join(f"{name} = {best[name]}" for name in axes)
+            half = "" if np.isnan(best["half_width_95"]) else f" +- {best['half_width_95']:.2g}"
+            verdict = f"least {measure}: {best[measure]:.4g}{half} at {where}"
+        notes = diverged(rows)
+        if self.settings.data.name and measure.startswith("test"):
+            notes.append("The best point was chosen on the test set: its own error is an optimistic estimate.")
+        return Result(verdict, None, {"best": best} if best else {}, points, [_figure(axes, points, measure)], notes)
+
+
+def _value(config: Any, name: str) -> Any:
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def _figure(axes: Sequence[str], points: Sequence[dict[str, Any]], measure: str) -> Plot:
+    """The measure against the first setting, a line for each combination of the others."""
+    first, *others = axes
+    lines: dict[tuple, list[dict[str, Any]]] = {}
+    for point in points:
+        lines.setdefault(tuple(point[name] for name in others), []).append(point)
+    data = [
+        {
+            "x": [str(point[first]) for point in own],
+            "y": [point[measure] for point in own],
+            "error_y": {"type": "data", "array": [point["half_width_95"] for point in own]},
+            "mode": "lines+markers",
+            "name": ", ".join(f"{name} = {value}" for name, value in zip(others, key, strict=True)) or measure,
+            "line": {"color": f"@class-{place % 10}"},
+        }
+        for place, (key, own) in enumerate(lines.items())
+    ]
+    axis = {"xaxis": {"title": {"text": first}, "type": "category"}, "yaxis": {"title": {"text": measure}}}
+    return Plot(f"{measure} against {first}", data, {**axis, "showlegend": bool(others)})

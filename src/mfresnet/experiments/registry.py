@@ -1,0 +1,92 @@
+"""Every experiment by name. Loading this module is quick; an experiment is imported when it is asked for.
+
+A further experiment is a subclass of `mfresnet.experiments.Experiment` with a typed settings tree in a module that
+imports nothing heavy, and a line here:
+
+- ``cells()`` lists the cells, flat mappings of JSON's own types, in a fixed order;
+- ``batches(cells)`` says which of them run as one piece of work (by default each alone);
+- ``run(cells, pulse)`` returns each cell's measured values, with "status" "completed" or "diverged", and calls
+  ``pulse(share done)`` now and then, which may raise `Stopped`;
+- ``analyse(rows)`` turns all rows into a `Result`: verdict, fit, points, figures, notes.
+
+`mfresnet sweep NAME`, the sweep directory, resuming, the Ray executor, tables and report follow from these.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import Section, build
+from ..errors import unknown_name
+from .experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where an experiment lives.
+
+    Args:
+        summary: one line for help.
+        settings: "module:Class" of its settings, below this package; the module must be quick to import.
+        experiment: "module:Class" of the experiment.
+    """
+
+    summary: str
+    settings: str
+    experiment: str
+
+    def settings_type(self) -> type[Section]:
+        """The class of the settings."""
+        return _load(self.settings)
+
+    def create(self, settings: Section) -> Experiment:
+        """The experiment with these settings."""
+        return _load(self.experiment)(settings)
+
+
+EXPERIMENTS: dict[str, Entry] = {
+    "rate": Entry("test error against the number of training points", "settings:RateSettings", "rate:Rate"),
+    "phase": Entry("lazy or feature learning, over (alpha, beta)", "settings:PhaseSettings", "phase:Phase"),
+    "transfer": Entry(
+        "does the best learning rate stay where depth and width grow?", "settings:TransferSettings", "transfer:Transfer"
+    ),
+    "kl": Entry("how far the laws move against beta/n (Theorem 5)", "settings:KlSettings", "kl:Kl"),
+    "grid": Entry("any settings against each other, on any data set", "settings:GridSettings", "grid:Grid"),
+}
+
+
+def entry(name: str) -> Entry:
+    """The entry of that name.
+
+    Raises:
+        MfresnetError: nobody knows it.
+
+    >>> entry("rat")
+    Traceback (most recent call last):
+    mfresnet.errors.MfresnetError: unknown experiment 'rat': did you mean 'rate'? Known: grid, kl, phase, rate, transfer.
+    """
+    if name not in EXPERIMENTS:
+        raise unknown_name("experiment", name, EXPERIMENTS)
+    return EXPERIMENTS[name]
+
+
+def create(name: str, settings: Mapping[str, Any] | Section | None = None) -> Experiment:
+    """An experiment from its name and settings (a mapping of those that differ from the defaults, or the whole tree).
+
+    Raises:
+        MfresnetError: an unknown name or setting, or a value that is not allowed.
+
+    >>> len(create("rate", {"n": "8,16", "seeds": 2}).cells())
+    4
+    """
+    found = entry(name)
+    tree = settings if isinstance(settings, Section) else build(settings or {}, found.settings_type())
+    return found.create(tree)
+
+
+def _load(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(f".{module}", __package__), attribute)

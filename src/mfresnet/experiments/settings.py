@@ -1,0 +1,153 @@
+"""The typed settings of each experiment. Nothing here is heavy: the command line reads it for its help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import Field, create_model
+
+from ..config import DataConfig, ModelConfig, Section, TrainConfig
+from ..errors import MfresnetError
+
+Kind = TypeVar("Kind", bound=Section)
+Number = TypeVar("Number", int, float)
+
+
+def with_defaults(kind: type[Kind], **defaults: Any) -> Any:
+    """The same section with other defaults, which its help then names.
+
+    >>> with_defaults(TrainConfig, rule="adam")().rule
+    'adam'
+    """
+    fields: dict[str, Any] = {}
+    for name, value in defaults.items():
+        field = copy(kind.model_fields[name])
+        field.default = value
+        fields[name] = (field.annotation, field)
+    return create_model(kind.__name__, __base__=kind, __doc__=kind.__doc__, **fields)
+
+
+def numbers(name: str, text: str, kind: Callable[[str], Number], least: float) -> list[Number]:
+    """The values of a grid, written with commas between them: each once, in rising order.
+
+    Raises:
+        MfresnetError: none at all, or one that is no number or below ``least``.
+
+    >>> numbers("n", "64,8", int, least=2)
+    [8, 64]
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise MfresnetError(f"{name} = {text!r} is an empty grid: give at least one value, several with commas.")
+    try:
+        found = sorted({kind(part) for part in parts})
+    except ValueError as error:
+        word = "whole numbers" if kind is int else "numbers"
+        raise MfresnetError(f"{name} = {text!r} is not allowed: give {word} separated by commas.") from error
+    if not least <= found[0] <= found[-1] <= 1e15:  # NaN fails every comparison
+        raise MfresnetError(f"{name} = {text!r} is not allowed: give values >= {least:g}.")
+    return found
+
+
+Adam = with_defaults(TrainConfig, rule="adam", learning_rate=0.01, steps=1000)
+
+
+class SweepSettings(Section):
+    """What every experiment over training runs has."""
+
+    seed: int = Field(0, ge=0, le=2**30, description="first seed")
+    seeds: int = Field(3, ge=1, le=100_000, description="seeds of each point of the grid")
+    data: DataConfig = Field(default_factory=DataConfig, description="data")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="model")
+    train: TrainConfig = Field(default_factory=Adam, description="training")
+
+    def seed_range(self) -> range:
+        """The seeds."""
+        return range(self.seed, self.seed + self.seeds)
+
+
+class RateSettings(SweepSettings):
+    """``mfresnet sweep rate``."""
+
+    command: ClassVar[str] = "sweep rate"
+    n: str = Field("8,16,32,64,128,256,512,1024,2048,4096", description="training points, separated by commas")
+    train: Adam = Field(default_factory=Adam, description="training")
+    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="resamples of the seeds, for the interval")
+
+
+PhaseData = with_defaults(DataConfig, n=64, n_test=256)
+PhaseTrain = with_defaults(TrainConfig, rule="gradient-flow", time=100.0, steps=20, probes=0, head_probes=0)
+
+
+class PhaseSettings(SweepSettings):
+    """``mfresnet sweep phase``."""
+
+    command: ClassVar[str] = "sweep phase"
+    seeds: int = Field(2, ge=1, le=100_000, description="seeds of each point of the grid")
+    alpha: str = Field("0.3,1,3,10", description="scales of the residual branch, separated by commas")
+    beta: str = Field("1,3,10,30,100", description="scales of the output, separated by commas")
+    data: PhaseData = Field(default_factory=PhaseData, description="data")
+    train: PhaseTrain = Field(default_factory=PhaseTrain, description="training")
+
+
+TransferData = with_defaults(DataConfig, n=128, n_test=512)
+
+
+class TransferSettings(SweepSettings):
+    """``mfresnet sweep transfer``."""
+
+    command: ClassVar[str] = "sweep transfer"
+    depth: str = Field("4,16,64", description="depths L at the width model.width, separated by commas")
+    width: str = Field("8,32,128", description="widths M (and K) at the depth model.depth, separated by commas")
+    rates: str = Field(
+        "0.0001,0.0003,0.001,0.003,0.01,0.03,0.1,0.3,1",
+        description="learning rates, one step of the grid from each to the next, separated by commas",
+    )
+    horizons: str = Field("50,200", description="training steps, separated by commas")
+    scalings: str = Field("mean-field,standard", description="scalings that are compared, separated by commas")
+    decays: str = Field("none,linear", description="decays of the learning rate: none, linear, cosine")
+    data: TransferData = Field(default_factory=TransferData, description="data")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="model")
+    train: Adam = Field(default_factory=Adam, description="training; its rate, steps and decay are the grid's")
+
+
+KlModel = with_defaults(ModelConfig, width=64, head_width=512, alpha=1.0, antithetic=True)
+KlTrain = with_defaults(
+    TrainConfig,
+    rule="gradient-flow",
+    solver="adaptive",
+    time=40.0,
+    time_unit="n/beta2",
+    steps=20,
+    tolerance=1e-5,
+    probes=128,
+    head_probes=2048,
+    precision="float64",
+)
+KlData = with_defaults(DataConfig, name="random-labels", n=32, n_test=32, dimension=8)
+
+
+class KlSettings(SweepSettings):
+    """``mfresnet sweep kl``."""
+
+    command: ClassVar[str] = "sweep kl"
+    seeds: int = Field(5, ge=1, le=100_000, description="seeds of each point of the grid")
+    betabar: str = Field(
+        "1,2.15443,4.64159,10,21.5443,46.4159,100", description="betabar = beta/n, separated by commas"
+    )
+    data: KlData = Field(default_factory=KlData, description="data")
+    model: KlModel = Field(default_factory=KlModel, description="model; its beta is the grid's")
+    train: KlTrain = Field(default_factory=KlTrain, description="training")
+
+
+class GridSettings(SweepSettings):
+    """``mfresnet sweep grid``."""
+
+    command: ClassVar[str] = "sweep grid"
+    set: tuple[str, ...] = Field(
+        (), description="a setting and its values, e.g. model.depth=4,8; give it again for more settings"
+    )
+    measure: str = Field("test.error", description="the number that is compared")
+    train: Adam = Field(default_factory=Adam, description="training")

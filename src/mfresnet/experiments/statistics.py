@@ -1,0 +1,98 @@
+"""Fits of power laws with their uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """y = exp(intercept) x^slope, by least squares of log y on log x.
+
+    Args:
+        slope, intercept: of the line in natural logarithms.
+        stderr: standard error of the slope under independent, equal errors of log y; NaN for two points.
+        p: two-sided p-value of "the slope is 0" (Student's t with k - 2 degrees of freedom).
+        points: k.
+    """
+
+    slope: float
+    intercept: float
+    stderr: float
+    p: float
+    points: int
+
+    def __call__(self, x: np.ndarray | float) -> np.ndarray:
+        return np.exp(self.intercept) * np.asarray(x, float) ** self.slope
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Student's interval of the slope."""
+        half = stats.t.ppf(0.5 + level / 2, max(self.points - 2, 1)) * self.stderr
+        return self.slope - half, self.slope + half
+
+
+def power_law(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> PowerLaw:
+    """The power law of positive points; NaN where there are fewer than two different x.
+
+    >>> fit = power_law([1, 2, 4, 8], [3, 1.5, 0.75, 0.375])
+    >>> round(fit.slope, 12), fit.points
+    (-1.0, 4)
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(np.unique(x)) < 2:
+        return PowerLaw(np.nan, np.nan, np.nan, np.nan, len(x))
+    u, v = np.log(x), np.log(y)
+    spread = float(np.sum((u - u.mean()) ** 2))
+    slope = float(np.sum((u - u.mean()) * (v - v.mean())) / spread)
+    intercept = float(v.mean() - slope * u.mean())
+    free = len(x) - 2
+    if free < 1:
+        return PowerLaw(slope, intercept, np.nan, np.nan, len(x))
+    stderr = float(np.sqrt(np.sum((v - intercept - slope * u) ** 2) / free / spread))
+    p = float(2 * stats.t.sf(abs(slope) / stderr, free)) if stderr > 0 else 0.0
+    return PowerLaw(slope, intercept, stderr, p, len(x))
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray], float], units: int, draws: int, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of a statistic under resampling of ``units`` independent units.
+
+    Args:
+        statistic: of the places of the chosen units, shape (units,); NaN is left out.
+
+    Returns:
+        The interval; (NaN, NaN) for a single unit, which says nothing about its own spread.
+
+    >>> values = np.arange(100.0)
+    >>> low, high = bootstrap(lambda chosen: float(values[chosen].mean()), 100, 1000)
+    >>> 40 < low < 49.5 < high < 59
+    True
+    """
+    if units < 2:
+        return np.nan, np.nan
+    rng = np.random.default_rng(seed)
+    found = np.array([statistic(rng.integers(units, size=units)) for _ in range(draws)])
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return np.nan, np.nan
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def student(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Mean of independent values and the half-width of Student's interval (NaN for a single one).
+
+    >>> mean, half = student([1.0, 2.0, 3.0])
+    >>> mean, round(half, 3)
+    (2.0, 2.484)
+    """
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return float(values.mean()) if len(values) else float("nan"), float("nan")
+    half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(half)

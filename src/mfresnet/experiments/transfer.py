@@ -1,0 +1,186 @@
+"""Does the best learning rate stay the same where depth and width grow? (theory, section 1)
+
+Two scalings of one network are compared, with the same draws of (w, b) and the same optimiser:
+
+mean-field    z + alpha/(L M) sum_m u_m sigma0(w_m.z + b_m),    f = beta/K sum_k a_k sigma0(w_k.z_L + b_k),
+              all parameters N(0, 1); a particle moves with its gradient per unit of mass, L M (K in the head) times the
+              plain gradient.
+standard      z + sum_m u_m sigma0(w_m.z + b_m),                f = sum_k a_k sigma0(w_k.z_L + b_k),
+              u ~ N(0, 1/M), a ~ N(0, 1/K) (fan-in), w, b ~ N(0, 1); no factor of depth; particles move with the plain
+              gradient.
+
+Adam moves each parameter by about the learning rate whatever the scale of its gradient, so under it the two differ by
+what such a step does to the function: L M times more in the standard network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from ..errors import MfresnetError, unknown_name
+from ..flow.rules import DECAYS
+from .experiment import Plot, Result, Row, diverged
+from .settings import TransferSettings, numbers
+from .training import TrainingExperiment, check_grid
+
+SCALINGS = ("mean-field", "standard")
+AXES = ("depth", "width")
+
+
+class Transfer(TrainingExperiment):
+    """Training loss at the end over a grid of learning rates, for each size, horizon, decay and scaling.
+
+    Depth runs at the width ``model.width`` and width (M and K together) at the depth ``model.depth``. The best rate of a
+    size is where the mean over seeds of the logarithm of the training loss is least; a rate at which any seed diverged is
+    out. Passed: under the mean-field scaling, for each horizon and decay, the best rates of all depths, and those of all
+    widths, lie within one step of the grid.
+    """
+
+    name = "transfer"
+    question = "Does the best learning rate carry over to deeper and wider networks?"
+    settings: TransferSettings
+
+    def __init__(self, settings: TransferSettings):
+        super().__init__(settings)
+        if settings.train.rule == "gradient-flow":
+            raise MfresnetError("the gradient flow has no learning rate to transfer: set --train.rule to an optimiser.")
+
+    def cells(self) -> list[dict[str, Any]]:
+        s = self.settings
+        sizes = [("depth", depth, s.model.width) for depth in numbers("depth", s.depth, int, least=1)]
+        sizes += [("width", s.model.depth, width) for width in numbers("width", s.width, int, least=1)]
+        rates = numbers("rates", s.rates, float, least=1e-12)
+        horizons = numbers("horizons", s.horizons, int, least=1)
+        ways = product(_names("scalings", s.scalings, SCALINGS), _names("decays", s.decays, DECAYS), horizons)
+        return check_grid(
+            [
+                {
+                    "scaling": scaling,
+                    "axis": axis,
+                    "model.depth": depth,
+                    "model.width": width,
+                    "train.decay": decay,
+                    "train.steps": steps,
+                    "train.learning_rate": rate,
+                    "seed": seed,
+                }
+                for (scaling, decay, steps), (axis, depth, width), rate, seed in product(
+                    ways, sizes, rates, s.seed_range()
+                )
+            ]
+        )
+
+    def config(self, cell):
+        return super().config({**cell, **_scaled(cell)})
+
+    def analyse(self, rows: Sequence[Row]) -> Result:
+        rates = sorted({row["train.learning_rate"] for row in rows})
+        ways = list(dict.fromkeys((row["scaling"], row["train.decay"], row["train.steps"]) for row in rows))
+        points, moves, notes, curves = [], [], [], {}
+        for scaling, decay, steps in ways:
+            for axis in AXES:
+                best = []
+                sizes = sorted({row[f"model.{axis}"] for row in rows if row["axis"] == axis})
+                for size in sizes:
+                    here = [
+                        row
+                        for row in rows
+                        if (row["scaling"], row["train.decay"], row["train.steps"]) == (scaling, decay, steps)
+                        and (row["axis"], row[f"model.{axis}"]) == (axis, size)
+                    ]
+                    losses = [_loss([row for row in here if row["train.learning_rate"] == rate]) for rate in rates]
+                    found = int(np.argmin(losses)) if np.isfinite(losses).any() else None
+                    best.append(found)
+                    curves[scaling, decay, steps, axis, size] = losses
+                    points.append(
+                        {
+                            "scaling": scaling,
+                            "decay": decay,
+                            "horizon": steps,
+                            "axis": axis,
+                            "size": size,
+                            "best_rate": None if found is None else rates[found],
+                            "loss": None if found is None else float(losses[found]),
+                            "at_edge": found in (0, len(rates) - 1),
+                        }
+                    )
+                there = [place for place in best if place is not None]
+                step = max(there) - min(there) if len(there) == len(best) else None
+                moves.append({"scaling": scaling, "decay": decay, "horizon": steps, "axis": axis, "steps_moved": step})
+        if edges := sum(point["at_edge"] for point in points if point["scaling"] == "mean-field"):
+            notes.append(f"{edges} best rates of the mean-field scaling lie at the edge of the grid: widen --rates.")
+        field = [move["steps_moved"] for move in moves if move["scaling"] == "mean-field"]
+        passed = all(step is not None and step <= 1 for step in field) if field else None
+        said = []
+        for scaling in dict.fromkeys(way[0] for way in ways):
+            found = [move["steps_moved"] for move in moves if move["scaling"] == scaling]
+            known = [step for step in found if step is not None]
+            lost = len(found) - len(known)
+            word = f"by at most {max(known)} steps of the grid" if known else "no size trained"
+            said.append(f"{scaling}: {word}" + (f" ({lost} of {len(found)} series without a rate)" if lost else ""))
+        return Result(
+            verdict="the best learning rate moves over depth and width under " + "; ".join(said),
+            passed=passed,
+            fit={"moves": {f"{m['scaling']}, {m['decay']}, {m['horizon']}, {m['axis']}": m["steps_moved"] for m in moves}},
+            points=points,
+            figures=[_figure(rates, curves, scaling, axis) for scaling in dict.fromkeys(w[0] for w in ways) for axis in AXES],
+            notes=[*notes, *diverged(rows)],
+        )
+
+
+def _scaled(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that make the network of a cell, see the module."""
+    depth, width = cell["model.depth"], cell["model.width"]
+    if cell["scaling"] == "mean-field":
+        return {"model.head_width": width}
+    return {
+        "model.head_width": width,
+        "model.alpha": float(depth * width),
+        "model.beta": float(width),
+        "model.initial.u": width**-0.5,
+        "model.initial.a": width**-0.5,
+        "train.encoder_rate": 1 / (depth * width),
+        "train.head_rate": 1 / width,
+    }
+
+
+def _names(what: str, text: str, known) -> list[str]:
+    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in found:
+        if name not in known:
+            raise unknown_name(what, name, known)
+    if not found:
+        raise MfresnetError(f"{what} = {text!r} is an empty grid: give at least one of {', '.join(known)}.")
+    return found
+
+
+def _loss(rows: Sequence[Row]) -> float:
+    """Geometric mean of the training loss over seeds, infinite where one diverged."""
+    if not rows or any(row["status"] == "diverged" for row in rows):
+        return np.inf
+    return float(np.exp(np.mean(np.log([max(row["train.loss"], 1e-30) for row in rows]))))
+
+
+def _figure(rates, curves, scaling: str, axis: str) -> Plot:
+    """Loss against rate for each size, at the longest horizon and the first decay."""
+    own = {key: losses for key, losses in curves.items() if (key[0], key[3]) == (scaling, axis)}
+    decay, horizon = next(iter(own))[1], max(key[2] for key in own)
+    data = [
+        {
+            "x": rates,
+            "y": [loss if np.isfinite(loss) else None for loss in losses],
+            "mode": "lines+markers",
+            "name": f"{'L' if axis == 'depth' else 'M'} = {key[4]}",
+            "line": {"color": f"@class-{place % 10}"},
+        }
+        for place, (key, losses) in enumerate((k, v) for k, v in own.items() if (k[1], k[2]) == (decay, horizon))
+    ]
+    axes = {
+        "xaxis": {"title": {"text": "learning rate"}, "type": "log"},
+        "yaxis": {"title": {"text": "training loss"}, "type": "log"},
+    }
+    return Plot(f"{scaling}, {axis}: {horizon} steps, decay {decay}", data, {**axes, "showlegend": True})

@@ -1,0 +1,143 @@
+"""The sweep directory: plain files, each written once and whole.
+
+config.json    experiment, complete settings, every cell, the batches, versions, platform, seed, command
+cells/         one file a cell, NUMBER.json, written as it finishes
+cells.csv, cells.parquet    all cells as a table
+result.json    verdict, fit, points, figures, notes
+summary.json   status (completed, interrupted), counts, seconds
+report.html    the picture
+lock.json      who runs it, while somebody does
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ...errors import MfresnetError
+from ..files import read_json, write_bytes, write_json, writing
+from .lock import NAME as LOCK
+
+PARTS = ("experiment", "settings", "cells", "batches")
+
+
+@dataclass(frozen=True)
+class SweepDirectory:
+    """A sweep's files."""
+
+    path: Path
+
+    @property
+    def how_to_resume(self) -> str:
+        """The command that continues the sweep, for messages."""
+        return f"`mfresnet resume {shlex.quote(str(self.path))}`"
+
+    @staticmethod
+    def is_sweep(path: Path) -> bool:
+        """Whether a sweep lives there."""
+        try:
+            value = read_json(path / "config.json")
+        except MfresnetError:
+            return False
+        return all(part in value for part in PARTS)
+
+    @classmethod
+    def open(cls, path: Path) -> SweepDirectory:
+        """An existing sweep.
+
+        Raises:
+            MfresnetError: there is none.
+        """
+        if not cls.is_sweep(path):
+            raise MfresnetError(f"{str(path)!r} is no sweep directory: it has no config.json of a sweep.")
+        return cls(path)
+
+    def check_free(self, overwrite: bool) -> None:
+        """Refuse a place where something is already, unless it is a sweep that may be replaced.
+
+        Raises:
+            MfresnetError: naming what is there and the ways out.
+        """
+        if not self.path.exists():
+            return
+        mine = (LOCK, "cells")
+        if self.path.is_dir() and all(item.name in mine or item.name[0] == "." for item in self.path.iterdir()):
+            return  # nothing, or a sweep that was killed before it began
+        if not self.is_sweep(self.path):
+            raise MfresnetError(f"{str(self.path)!r} exists and is no sweep directory: choose another --out.")
+        if not overwrite:
+            raise MfresnetError(
+                f"sweep directory {str(self.path)!r} exists: continue it with {self.how_to_resume}, replace it with "
+                "--overwrite, or choose another --out."
+            )
+
+    def empty(self) -> None:
+        """Remove what an earlier sweep left, config.json last: killed half-way it is still known as a sweep."""
+        with writing(self.path):
+            for item in sorted(self.path.iterdir(), key=lambda item: item.name == "config.json"):
+                if LOCK in item.name:
+                    continue
+                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+            (self.path / "cells").mkdir()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The content of ``config.json``."""
+        return read_json(self.path / "config.json")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The content of ``summary.json``, empty while there is none."""
+        file = self.path / "summary.json"
+        return read_json(file) if file.exists() else {}
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The content of ``result.json``, empty while there is none."""
+        file = self.path / "result.json"
+        return read_json(file) if file.exists() else {}
+
+    def write(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write ``NAME.json``."""
+        write_json(self.path / f"{name}.json", value)
+
+    def cell_file(self, place: int) -> Path:
+        """The file of a cell."""
+        return self.path / "cells" / f"{place:06d}.json"
+
+    def write_cell(self, place: int, row: Mapping[str, Any]) -> None:
+        """Write a cell that is done."""
+        write_json(self.cell_file(place), row)
+
+    def rows(self, count: int) -> dict[int, dict[str, Any]]:
+        """The cells that are done, by place; a damaged file counts as not done."""
+        found = {}
+        for place in range(count):
+            file = self.cell_file(place)
+            if file.exists():
+                try:
+                    found[place] = read_json(file)
+                except MfresnetError:
+                    continue
+        return found
+
+    def write_tables(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``cells.csv`` and ``cells.parquet``: one row a cell, one column a value."""
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        flat = [{name: _flat(row.get(name)) for name in names} for row in rows]
+        table = pl.DataFrame(flat, infer_schema_length=None, strict=False)
+        for name, save in (("cells.csv", table.write_csv), ("cells.parquet", table.write_parquet)):
+            stream = io.BytesIO()
+            save(stream)
+            write_bytes(self.path / name, stream.getvalue())
+
+
+def _flat(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

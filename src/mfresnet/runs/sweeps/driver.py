@@ -1,0 +1,190 @@
+"""A sweep on disk: begin, run what is missing, stop in order, go on, analyse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ...config import Section, build
+from ...errors import MfresnetError
+from ...experiments import Experiment, Stopped, entry
+from ..console import Say, Stop, say_aloud, stoppable
+from ..environment import environment
+from ..files import plain
+from .directory import SweepDirectory
+from .executors import EXECUTORS, Work, check
+from .lock import locked
+
+BAR = "{desc}{percentage:3.0f}%|{bar}| {n:.1f}/{total} cells [{elapsed}<{remaining}{postfix}]"
+
+
+def sweep(
+    name: str,
+    settings: Section,
+    out: Path,
+    *,
+    executor: str = "local",
+    address: str | None = None,
+    command: str = "",
+    overwrite: bool = False,
+    quiet: bool = False,
+    say: Say = say_aloud,
+) -> dict[str, Any]:
+    """Run an experiment into the directory ``out`` and return its summary.
+
+    Args:
+        name: of the experiment (`mfresnet.experiments.EXPERIMENTS`).
+        settings: its settings.
+        executor: "local" (this process) or "ray".
+        address: of a Ray cluster; None starts one on this machine.
+
+    Raises:
+        MfresnetError: bad settings, an empty grid, a directory in use, Ray missing or out of reach.
+    """
+    check(executor, address)
+    directory = SweepDirectory(out)
+    directory.check_free(overwrite)
+    experiment = entry(name).create(settings)
+    cells = experiment.cells()
+    batches = experiment.batches(cells)
+    with Stop(say).installed() as stop, locked(out):
+        directory.check_free(overwrite)
+        directory.empty()
+        directory.write(
+            "config",
+            {
+                "experiment": name,
+                "settings": settings.model_dump(),
+                "seed": getattr(settings, "seed", None),
+                "cells": cells,
+                "batches": batches,
+                "command": command,
+                "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                **environment(),
+            },
+        )
+        with stoppable(directory.how_to_resume):
+            return _drive(directory, experiment, _work(name, settings, executor, address), quiet, say, stop)
+
+
+def resume_sweep(
+    path: Path,
+    *,
+    executor: str = "local",
+    address: str | None = None,
+    quiet: bool = False,
+    say: Say = say_aloud,
+) -> dict[str, Any]:
+    """Run the cells of a sweep that are missing, and analyse; the result equals the uninterrupted sweep's.
+
+    Raises:
+        MfresnetError: no sweep there, another process runs it, or its settings are not this version's.
+    """
+    check(executor, address)
+    directory = SweepDirectory.open(path)
+    with Stop(say).installed() as stop, locked(path), stoppable(directory.how_to_resume):
+        stored = directory.config
+        found = entry(stored["experiment"])
+        settings = build(stored["settings"], found.settings_type())
+        experiment = found.create(settings)
+        if plain(experiment.cells()) != stored["cells"]:
+            raise MfresnetError(
+                f"the settings in {str(path / 'config.json')!r} no longer give its cells: put them back, or run a new "
+                "sweep."
+            )
+        changed = [
+            f"{package} {stored['versions'].get(package)} -> {version}"
+            for package, version in environment()["versions"].items()
+            if stored["versions"].get(package) != version
+        ]
+        if changed:
+            say(f"versions differ from the sweep's ({', '.join(changed)}): numbers may differ in the last bits.")
+        work = _work(stored["experiment"], settings, executor, address)
+        return _drive(directory, experiment, work, quiet, say, stop)
+
+
+def _work(name: str, settings: Section, executor: str, address: str | None) -> Callable[..., Work]:
+    def start(experiment: Experiment, cells: Sequence[Any], batches: Sequence[Sequence[int]], pulse: Any) -> Work:
+        return EXECUTORS[executor](
+            experiment=experiment,
+            name=name,
+            settings=plain(settings.model_dump()),
+            cells=cells,
+            batches=batches,
+            pulse=pulse,
+            address=address,
+        )
+
+    return start
+
+
+def _drive(
+    directory: SweepDirectory,
+    experiment: Experiment,
+    start: Callable[..., Work],
+    quiet: bool,
+    say: Say,
+    stop: Stop,
+) -> dict[str, Any]:
+    stored = directory.config
+    cells, batches = stored["cells"], stored["batches"]
+    spent = float(directory.summary.get("seconds", 0.0) or 0.0)
+    begun = time.perf_counter()
+    done = directory.rows(len(cells))
+    missing = [batch for batch in batches if not all(place in done for place in batch)]
+    bar = tqdm(total=len(cells), disable=True if quiet else None, bar_format=BAR, dynamic_ncols=True, leave=False)
+    bar.update(len(cells) - sum(map(len, missing)))
+    settled = float(bar.n)
+
+    def pulse(share_of_cells: float) -> None:
+        """Cells' worth of work in progress; the place where a sweep stops in order."""
+        bar.update(max(0.0, settled + share_of_cells - bar.n))
+        if stop.asked:
+            raise Stopped
+
+    status = "completed"
+    with bar:
+        try:
+            for batch, rows in _closing(start(experiment, cells, missing, pulse)):
+                for place, row in zip(batch, rows, strict=True):
+                    if place not in done:
+                        done[place] = plain({"cell": place, **cells[place], **row})
+                        directory.write_cell(place, done[place])
+                        if row["status"] == "diverged":
+                            say(f"cell {place} ({_named(cells[place])}) diverged at step {row.get('diverged.step')}.")
+                settled += len(batch)
+                pulse(0.0)
+        except Stopped:
+            status = "completed" if len(done) == len(cells) else "interrupted"
+    rows = [done[place] for place in sorted(done)]
+    summary = {
+        "status": status,
+        "cells": len(cells),
+        "done": len(done),
+        "diverged": sum(row["status"] == "diverged" for row in rows),
+        "seconds": spent + time.perf_counter() - begun,
+    }
+    if rows:
+        directory.write_tables(rows)
+    if status == "completed":
+        directory.write("result", {"experiment": experiment.name, **experiment.analyse(rows).as_dict()})
+    else:
+        say(f"interrupted with {len(done)} of {len(cells)} cells done: go on with {directory.how_to_resume}")
+    directory.write("summary", summary)
+    return summary
+
+
+def _closing(work: Work) -> Iterator[tuple[Sequence[int], Sequence[dict[str, Any]]]]:
+    """The work's results; whatever ends the loop, the executor ends too."""
+    try:
+        yield from work
+    finally:
+        work.close()
+
+
+def _named(cell: Any) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in cell.items())

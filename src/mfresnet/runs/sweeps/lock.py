@@ -1,0 +1,86 @@
+"""One process at a time in a directory: a lock file that names its holder."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ...errors import MfresnetError
+from ..files import read_json, write_json, writing
+
+NAME = "lock.json"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a directory; one left by a process that has died on this machine is taken over.
+
+    The file appears whole or not at all (a hard link to a written file), so whoever reads it knows the holder: host,
+    process and the moment that process began, as numbers of processes are used again.
+
+    Raises:
+        MfresnetError: another process holds it, or one of another machine did and may still.
+    """
+    file, own = folder / NAME, folder / f".{NAME}.{socket.gethostname()}.{os.getpid()}"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(own, _me())
+    try:
+        for _ in range(100):  # a stale lock is removed by one of several, and taken by one
+            try:
+                os.link(own, file)
+            except FileExistsError:
+                _remove_stale(file)
+            else:
+                break
+        else:
+            raise MfresnetError(f"{str(folder)!r} is contended: several processes want to run it; start one of them.")
+        yield
+    finally:
+        with suppress(OSError):
+            if file.samefile(own):
+                file.unlink()
+        own.unlink(missing_ok=True)
+
+
+def _me() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "began": psutil.Process().create_time()}
+
+
+def _remove_stale(file: Path) -> None:
+    """Remove the lock of a dead process of this machine.
+
+    Raises:
+        MfresnetError: its holder lives, or cannot be asked.
+    """
+    try:
+        holder = read_json(file)
+    except MfresnetError:
+        if not file.exists():
+            return
+        raise
+    where = f"{str(file.parent)!r} is being run by process {holder.get('pid')} on {holder.get('host')!r}"
+    if holder.get("host") != socket.gethostname():
+        raise MfresnetError(f"{where}: wait for it, or remove {str(file)!r} if that process is gone.")
+    if _alive(holder):
+        raise MfresnetError(f"{where}: wait for it, or stop it first.")
+    stale = file.with_name(f".{NAME}.stale.{os.getpid()}")
+    with suppress(OSError):  # somebody else was quicker
+        os.rename(file, stale)
+        if read_json(stale) != holder:  # a new holder came between: give it back
+            os.link(stale, file)
+        stale.unlink()
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    try:
+        process = psutil.Process(int(holder["pid"]))
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - float(holder["began"])) < 1.0
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return False
