@@ -54,6 +54,9 @@ EXPERIMENTS: dict[str, Entry] = {
         "does the best learning rate stay where depth and width grow?", "settings:TransferSettings", "transfer:Transfer"
     ),
     "kl": Entry("how far the laws move against beta/n (Theorem 5)", "settings:KlSettings", "kl:Kl"),
+    "finite-size": Entry(
+        "distance to the limit against depth and width", "settings:FiniteSizeSettings", "finite_size:FiniteSize"
+    ),
     "grid": Entry("any settings against each other, on any data set", "settings:GridSettings", "grid:Grid"),
 }
 
@@ -66,7 +69,7 @@ def entry(name: str) -> Entry:
 
     >>> entry("rat")
     Traceback (most recent call last):
-    mfresnet.errors.MfresnetError: unknown experiment 'rat': did you mean 'rate'? Known: grid, kl, phase, rate, transfer.
+    mfresnet.errors.MfresnetError: unknown experiment 'rat': did you mean 'rate'? Known: finite-size, grid, kl, phase, rate, transfer.
     """
     if name not in EXPERIMENTS:
         raise unknown_name("experiment", name, EXPERIMENTS)
