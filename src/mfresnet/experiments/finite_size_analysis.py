@@ -11,6 +11,9 @@ sampling error, extrapolated by the fitted law, is taken off bias^2; its bias c1
 1/L - 1/L_ref. Fits, in logarithms, with one constant for each draw of the data and common exponents:
 
     bias = c1 (1/L - 1/L_ref)^a,      sampling = c2 sqrt(D) L^-b M^-c,       theory: a = 1, b = c = 1/2.
+
+Averages over widths that the bias needs are dominated by the widest networks, where it is known best: narrow ones
+also have a bias of order 1/(L M), the second order of their sampling error.
 """
 
 from __future__ import annotations
@@ -94,20 +97,19 @@ def fit(families: Sequence[tuple[Family, Errors, np.ndarray]], reference: int, l
     parts = [part for *_, part in families]
     rows, values, group = [], [], []
     for index, ((_, dimension), errors, (_, sampling, _)) in enumerate(families):
-        use = (errors.depth >= least) & (errors.depth * errors.width >= least) & (sampling > 0)
+        use = (errors.depth >= least) & (errors.depth * errors.width >= least**2) & (sampling > 0)
         rows += list(zip(-np.log(errors.depth[use]), -np.log(errors.width[use]), strict=True))
         values += list(0.5 * np.log(sampling[use]) - 0.5 * np.log(dimension))
         group += [index] * int(use.sum())
-    found = dict(zip(("sampling.L", "sampling.M"), _common(rows, values, group, len(families)), strict=True))
+    found = dict(zip(("sampling.L", "sampling.M"), _common(rows, values, group, len(families), slopes=2), strict=True))
 
-    rows, values, group, weights, share = [], [], [], [], np.zeros(len(families))
+    rows, values, group, weights = [], [], [], []
     for index, (_, errors, (_, sampling, bias)) in enumerate(families):
-        with np.errstate(invalid="ignore"):
-            top = np.nanmean(
-                sampling * errors.depth ** (2 * found["sampling.L"]) * errors.width ** (2 * found["sampling.M"])
-            )
-        own = top * reference ** (-2 * (found["sampling.L"] + found["sampling.M"]))
-        share[index] = own
+        scaled = sampling * errors.depth ** (2 * found["sampling.L"]) * errors.width ** (2 * found["sampling.M"])
+        scaled = scaled[(errors.depth >= least) & np.isfinite(scaled)]
+        own = float(scaled.mean() if len(scaled) else 0.0) * reference ** (
+            -2 * (found["sampling.L"] + found["sampling.M"])
+        )
         for depth in np.unique(errors.depth[errors.depth >= least]):
             at = (errors.depth == depth) & np.isfinite(bias) & np.isfinite(sampling)
             if not at.any():
@@ -121,19 +123,20 @@ def fit(families: Sequence[tuple[Family, Errors, np.ndarray]], reference: int, l
                 group.append(index)
                 weights.append(value**2 * np.sum(weight))
     # the relative variance of bias^2 enters as a weight, but no depth counts for more than a precise one would
-    (found["bias.L"],) = _common(rows, values, group, len(families), np.minimum(weights, 100.0) if weights else None)
+    (found["bias.L"],) = _common(rows, values, group, len(families), slopes=1, weights=np.minimum(weights, 100.0))
     c1, c2 = np.array([_two_terms(f, e, p, least) for (f, e, _), p in zip(families, parts, strict=True)]).T
     with np.errstate(divide="ignore"):
         found |= {"c1": float(np.exp(np.mean(np.log(c1)))), "c2": float(np.exp(np.mean(np.log(c2))))}
     return found
 
 
-def _common(rows: list, values: list, group: list, groups: int, weights: Any = None) -> tuple[float, ...]:
+def _common(
+    rows: list, values: list, group: list, groups: int, *, slopes: int, weights: Any = None
+) -> tuple[float, ...]:
     """Least squares with an intercept for each group; the common slopes (NaN where the data does not fix them)."""
+    if not values:
+        return (np.nan,) * slopes
     x = np.array(rows, float)
-    slopes = x.shape[1] if x.ndim == 2 else 1
-    if not len(values):
-        return (np.nan,) * (slopes if x.ndim == 2 else 1)
     design = np.hstack([x, np.eye(groups)[group]])
     design = design[:, np.any(design != 0, axis=0) | (np.arange(design.shape[1]) < slopes)]
     root = np.ones(len(values)) if weights is None else np.sqrt(np.asarray(weights, float))
@@ -147,7 +150,7 @@ def _two_terms(family: Family, errors: Errors, parts: np.ndarray, least: int) ->
     """c1, c2 >= 0 of error = c1/L + c2 sqrt(D)/sqrt(L M), least squares of relative errors over the fitted sizes."""
     from scipy.optimize import nnls
 
-    use = (errors.depth >= least) & (errors.depth * errors.width >= least)
+    use = (errors.depth >= least) & (errors.depth * errors.width >= least**2)
     error = np.sqrt(parts[0][use])
     depth, width = errors.depth[use], errors.width[use]
     if len(error) < 2:
@@ -201,7 +204,11 @@ def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
     """Fits, their intervals, verdict and figures."""
     good = completed(rows)
     found = collect(good)
-    notes = [*diverged(rows), f"Sizes with L and L M of at least {settings.least} enter the fits."]
+    notes = [
+        *diverged(rows),
+        f"Sizes with L >= {settings.least} and L M >= {settings.least**2} enter the fits: steps of size D make smaller networks "
+        "oscillate, and which way they go is then decided by rounding.",
+    ]
     if not found:
         return Result("no size has its reference and two seeds or more", None, notes=notes)
     estimates = fit([(f, e, e.parts()) for f, e in found.items()], settings.reference, settings.least)

@@ -178,5 +178,5 @@ class FiniteSizeSettings(Section):
     beta: float = Field(4.0, gt=0, le=1e6, description="scale of the output (own)")
     head_width: int = Field(100, ge=1, le=1_000_000, description="head particles K (own)")
     precision: Literal["float32", "float64"] = Field("float32", description="of training")
-    least: int = Field(10, ge=1, le=10_000, description="least depth, and least L M, that enters the exponents' fits")
-    bootstrap: int = Field(1000, ge=100, le=1_000_000, description="resamples of seeds and draws, for the intervals")
+    least: int = Field(10, ge=1, le=10_000, description="least depth of the fits; its square is their least L M")
+    bootstrap: int = Field(500, ge=100, le=1_000_000, description="resamples of seeds and draws, for the intervals")
