@@ -38,6 +38,8 @@ class Recorder:
         sigma = job.state.model.sigma
         if job.config.train.rule == "gradient-flow" and sigma.second is None:
             say(f"KL: not measured, the density of a law changes with sigma0'', which {sigma.name} does not have.")
+        elif job.config.train.rule == "gradient-flow" and job.config.model.kind == "continuous":
+            say("KL: not measured, probes belong to a layer, which a continuous model does not have.")
 
     @cached_property
     def probe(self) -> record.Probe:
