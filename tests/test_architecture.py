@@ -27,7 +27,7 @@ LAYERS = (
     ("assembly",),
     ("diagnostics",),
     ("bounds",),
-    ("experiments",),
+    ("experiments", "images"),
     ("runs",),
     ("report",),
     ("estimator", "sklearn", "cli"),

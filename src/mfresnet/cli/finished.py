@@ -77,8 +77,20 @@ def certify(options: argparse.Namespace, argv: list[str]) -> int:
 def datasets(options: argparse.Namespace, argv: list[str]) -> int:
     """List the data sets known by name."""
     from ..data import describe_datasets
+    from ..data.images import describe_image_datasets
 
-    rows = [*describe_datasets(), ("FILE", "your own .csv, .parquet, .npz or .npy (see `mfresnet train --help`, data)")]
-    width = max(len(name) for name, _ in rows)
-    print("\n".join(f"{name:<{width}}  {line}" for name, line in rows))
+    sections = {
+        "Points (`mfresnet train NAME`)": [
+            *describe_datasets(),
+            ("FILE", "your own .csv, .parquet, .npz or .npy (see `mfresnet train --help`, data)"),
+        ],
+        "Images (`mfresnet image NAME`)": [
+            *describe_image_datasets(),
+            ("FILE", "your own .parquet with the columns img and label (or a folder of train.parquet, test.parquet)"),
+            ("FOLDER", "your own train/CLASS/*.png or .jpg, and test/CLASS/... (without: a quarter is set aside)"),
+        ],
+    }
+    width = max(len(name) for rows in sections.values() for name, _ in rows)
+    for title, rows in sections.items():
+        print(title, *(f"  {name:<{width}}  {line}" for name, line in rows), sep="\n")
     return EXIT_OK

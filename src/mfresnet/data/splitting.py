@@ -61,7 +61,7 @@ def split_rows(
     )
 
 
-def apportion(counts: np.ndarray, total: int, low: int, high: np.ndarray) -> np.ndarray:
+def apportion(counts: np.ndarray, total: int, low: int | np.ndarray, high: np.ndarray) -> np.ndarray:
     """Whole numbers that sum to ``total``, near ``counts`` in proportion and within [low, high].
 
     >>> apportion(np.array([6, 3, 1]), 5, low=0, high=np.array([6, 3, 1])).tolist()

@@ -1,0 +1,1 @@
+"""Image ResNets trained in the mean-field way, and what is done to images on the device."""
