@@ -7,8 +7,8 @@ all rows, compilation and the drawing of particles included. NumPy trains one ne
 one draw's references and of seed 0) in full and its time is multiplied by the number of seeds and draws, which differ
 in nothing that costs time; for networks of more than ``WHOLE`` particle steps it makes a tenth of the steps, times ten.
 The largest difference of the states at the end is reported over the networks that NumPy trained in full and that have
-L M >= 100, and what float32 loses against float64 on a part of the grid. (Smaller networks oscillate under steps of size
-D: rounding decides which way they go, so that two programs, or two precisions, part ways.)
+L M >= 100, and what float32 loses against float64 on a part of the grid. (Smaller networks oscillate under steps of
+size D: rounding decides which way they go, so that two programs, or two precisions, part ways.)
 """
 
 from __future__ import annotations

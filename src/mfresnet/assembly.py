@@ -152,9 +152,7 @@ def build_rule(config: Config, unit: float) -> Rule:
     """The rule of a resolved configuration; ``unit`` is the length of one unit of training time."""
     t = config.train
     if t.rule != "gradient-flow":
-        return optimiser(
-            t.rule, t.learning_rate, unit=unit, momentum=t.momentum, decay=t.decay, steps=t.steps
-        )
+        return optimiser(t.rule, t.learning_rate, unit=unit, momentum=t.momentum, decay=t.decay, steps=t.steps)
     if t.solver == "adaptive" and t.batch_size is not None:
         raise MfresnetError(
             f"train.batch_size = {t.batch_size} goes with fixed steps only: the adaptive solver needs the field "

@@ -92,6 +92,7 @@ def test_more_particles_on_a_smooth_law_approach_the_depth_ode_at_order_one(x64)
         return ContinuousResNet.of(plain, t).sweep(jnp.asarray(X))[0]
 
     z, n = X.copy(), 400  # the depth ODE itself by the classical Runge-Kutta method
+
     def slope(s, z):
         p = law([s]).layer(0)
         return 2.0 * np.tanh(z @ np.asarray(p.w).T + np.asarray(p.b)) @ np.asarray(p.out)
@@ -111,9 +112,7 @@ def test_training_lowers_the_loss_and_particles_swap_places(x64):
     model = network(particles=12, spread=False)
     for rule in (flow("euler", 0.02), optimiser("adam", 0.02)):
         trainer = Trainer(rule, trainable(model))
-        state, losses = trainer.advance(
-            trainer.begin(model, jax.random.key(0), 5), data(), jax.random.key(0), 60, 60
-        )
+        state, losses = trainer.advance(trainer.begin(model, jax.random.key(0), 5), data(), jax.random.key(0), 60, 60)
         assert float(losses[-1]) < 0.5 * float(losses[0])
         places = np.asarray(state.model.places)
         assert places.min() >= 0 and places.max() <= 1

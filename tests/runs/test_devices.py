@@ -130,7 +130,7 @@ def test_bad_addresses_and_missing_numbers(monkeypatch):
     connect()  # one process: nothing to join
     with pytest.raises(ValueError, match=r"needs --processes too \(or MFRESNET_PROCESSES\)"):
         connect("127.0.0.1:1")
-    with pytest.raises(ValueError, match="process 2 of 2 with coordinator '127.0.0.1:1' is not allowed"):
+    with pytest.raises(ValueError, match=r"process 2 of 2 with coordinator '127.0.0.1:1' is not allowed"):
         connect("127.0.0.1:1", 2, 2)
     monkeypatch.setenv("MFRESNET_PROCESS_ID", "one")
     with pytest.raises(ValueError, match="whole numbers"):

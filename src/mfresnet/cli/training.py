@@ -10,10 +10,10 @@ from typing import Any
 from ..config import build
 from ..errors import MfresnetError
 from .parsing import (
-    Once,
     EXIT_DIVERGED,
     EXIT_INTERRUPTED,
     EXIT_OK,
+    Once,
     output_arguments,
     quiet_argument,
     run_argument,

@@ -17,7 +17,6 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import kendalltau
 
 from ..flow import Ensemble
 from ..model import ContinuousResNet, InitialScales, Particles, ScaledResNet
@@ -146,14 +145,13 @@ def law_row(model: ScaledResNet, ensemble: Ensemble | None, probe: Probe) -> dic
 def place_row(model: ContinuousResNet, start: ContinuousResNet) -> dict[str, Any]:
     """How far the particles of a continuous network moved along depth, and the share of pairs that swapped places."""
     then, now = (np.asarray(network.places, np.float64) for network in (start, model))
-    n = len(now)
+    # of the order at the start, which of two particles is the deeper one now
+    order = now[np.argsort(then, kind="stable")]
+    swapped = sum(int(np.sum(order[i + 1 :] < order[i])) for i in range(len(order) - 1))
+    pairs = len(order) * (len(order) - 1) / 2
     return {
         "displacement.places": float(np.sqrt(np.mean((now - then) ** 2))),
-        # Kendall's tau counts the pairs in order less those swapped; equal places are in the order they had
-        "places.swapped": float((1 - kendalltau(np.argsort(np.argsort(then, kind="stable")),
-                                                np.argsort(np.argsort(now, kind="stable"))).statistic) / 2)
-        if n > 1
-        else 0.0,
+        "places.swapped": swapped / pairs if pairs else 0.0,
     }
 
 

@@ -101,7 +101,7 @@ def fit(families: Sequence[tuple[Family, Errors, np.ndarray]], reference: int, l
         rows += list(zip(-np.log(errors.depth[use]), -np.log(errors.width[use]), strict=True))
         values += list(0.5 * np.log(sampling[use]) - 0.5 * np.log(dimension))
         group += [index] * int(use.sum())
-    found = dict(zip(("sampling.L", "sampling.M"), _common(rows, values, group, len(families), slopes=2), strict=True))
+    found: dict[str, float] = dict(zip(("sampling.L", "sampling.M"), _common(rows, values, group, len(families), slopes=2), strict=True))
 
     rows, values, group, weights = [], [], [], []
     for index, (_, errors, (_, sampling, bias)) in enumerate(families):
@@ -180,13 +180,16 @@ def intervals(found: dict[Family, Errors], settings: FiniteSizeSettings) -> dict
 
 def _percentiles(values: Sequence[float]) -> tuple[float, float]:
     finite = np.asarray(values)[np.isfinite(values)]
-    return tuple(float(v) for v in np.quantile(finite, [0.025, 0.975])) if len(finite) else (np.nan, np.nan)
+    if not len(finite):
+        return np.nan, np.nan
+    low, high = np.quantile(finite, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def embedding_error(rows: Sequence[Row], settings: FiniteSizeSettings) -> dict[int, float]:
     """Root-mean-square difference of the kernels z_L z_L^T / D of references that differ in their embedding, by D.
 
-    Over sqrt(2), and averaged over draws: how far one embedding is from the limit D -> infinity, O(1/sqrt(D)) ([CCM26]).
+    Over sqrt(2), and averaged over draws: how far one embedding is from D -> infinity, O(1/sqrt(D)) ([CCM26]).
     """
     kernels: dict[tuple[int, int], list[np.ndarray]] = {}
     for row in rows:
@@ -206,8 +209,8 @@ def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
     found = collect(good)
     notes = [
         *diverged(rows),
-        f"Sizes with L >= {settings.least} and L M >= {settings.least**2} enter the fits: steps of size D make smaller networks "
-        "oscillate, and which way they go is then decided by rounding.",
+        f"Sizes with L >= {settings.least} and L M >= {settings.least**2} enter the fits: steps of size D make "
+        "smaller networks oscillate, and which way they go is then decided by rounding.",
     ]
     if not found:
         return Result("no size has its reference and two seeds or more", None, notes=notes)

@@ -1,11 +1,11 @@
-"""Many finite networks trained at once, with states and adjoints written out by hand ([Ch25]; theory, sections 3 and 9).
+"""Many finite networks trained at once, states and adjoints written out by hand ([Ch25]; theory, sections 3 and 9).
 
     z_{l+1} = z_l + alpha/(L M) sum_m out_lm tanh(gain w_lm . (z_l, 1)),   f = read(z_L),   E = |f - y|^2 / (2 N C)
     p_L = dE/dz_L,   e_lm = (p_{l+1} . out_lm) tanh'(.),   p_l = p_{l+1} + alpha gain/(L M) sum_m e_lm w_lm
     out_lm <- out_lm - rate sum_i p_{l+1,i} s_ilm,   w_lm <- w_lm - rate gain sum_i e_ilm (z_il, 1),   s = tanh(.)
 
-The update is ``rate`` times the gradient of E, multiplied by L M / alpha. Depth and number of steps are loop bounds, and
-narrow networks are padded with particles at zero that stay there, so that one compiled program serves many sizes. What
+The update is ``rate`` times the gradient of E, multiplied by L M / alpha. Depth and number of steps are loop bounds,
+and narrow networks are padded with particles at zero that stay there, so that one compiled program serves many sizes. What
 makes it fast: the activations are kept (nothing is differentiated), and each step reads the particles of one buffer
 and writes those of another, two steps a turn, so that the compiler copies no particles.
 """

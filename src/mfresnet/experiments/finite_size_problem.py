@@ -44,8 +44,8 @@ def problem(settings: FiniteSizeSettings, draw: int, dimension: int, embedding: 
 
     - ``chizat`` [Ch25]: the state is the prediction, X, Y and the particles Gaussian, the last with entries of standard
       deviation sqrt(D), gain 1/D, step size D.
-    - ``embedding`` [CCM26]: the same after z_0 = E x, E of entries N(0, 1/d), with a fixed readout f = R^T z_L / D, R of
-      entries N(0, 1); both are drawn from ``embedding``.
+    - ``embedding`` [CCM26]: the same after z_0 = E x, E of entries N(0, 1/d), with a fixed readout f = R^T z_L / D, R
+      of entries N(0, 1); both are drawn from ``embedding``.
     - ``own``: the scaled ResNet of [C24] with bias and head on points of the sphere with labels -1 and 1. Every
       network of a draw starts with the same head, so that the limit L, M -> infinity has that head too. A step of
       size h = step N/beta^2 follows the gradient flow by Euler's method.

@@ -132,7 +132,7 @@ def field(
 
 
 def per_mass(gradient: ScaledResNet, model: ScaledResNet, rates: tuple[float, float]) -> ScaledResNet:
-    """Gradients per unit of mass, times the learning-rate factors: L M for the encoder, K for the head (1 for places)."""
+    """Gradients per unit of mass, times the rates: L M for the encoder, K for the head, 1 for places."""
     layers, width = model.encoder.w.shape[:2]
     factors = {"encoder": rates[0] * scaling.encoder_mass(layers, width)}
     if hasattr(model, "t"):  # of order 1 as it is, see `ContinuousResNet`

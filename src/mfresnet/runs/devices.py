@@ -86,7 +86,13 @@ class Devices:
             return leaf
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             return jax.jit(lambda v: v, out_shardings=self._whole)(leaf)
-        return jax.device_put(leaf, self._whole)
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.jit(jax.random.wrap_key_data, out_shardings=self._whole)(
+                self._placed(np.asarray(jax.random.key_data(leaf)))
+            )
+        # every process holds the same values, and gives its own devices theirs
+        value = np.asarray(leaf)
+        return jax.make_array_from_callback(value.shape, self._whole, lambda index: value[index])
 
     def here(self, tree: T) -> T:
         """The arrays of a tree that is everywhere, on this process's own device."""

@@ -77,9 +77,7 @@ def train(
     return with_control(run, job.config, summary, quiet, say, devices)
 
 
-def resume(
-    path: Path, *, quiet: bool = False, say: Say = say_aloud, devices: int | None = None
-) -> dict[str, Any]:
+def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud, devices: int | None = None) -> dict[str, Any]:
     """Continue a run from its newest sound checkpoint; the result equals the uninterrupted run's to the bit.
 
     On another number of ``devices`` it equals it to rounding. Many processes must all see the directory.
@@ -236,7 +234,9 @@ class _Driver:
         self.recorder = Recorder(job, keep, self.say, spent=spent, data=data)
         self.save(state, wall())
         row = self.begin(state, wall())
-        start_loss = row["train.loss"] if done == 0 else self.recorder.metrics(where.everywhere(job.state), 0.0)["train.loss"]
+        start_loss = (
+            row["train.loss"] if done == 0 else self.recorder.metrics(where.everywhere(job.state), 0.0)["train.loss"]
+        )
         bad = None if np.isfinite(row["train.loss"]) else 0
         bar = tqdm(total=steps, initial=done, unit="step", disable=True if self.quiet else None, dynamic_ncols=True)
         with bar:
