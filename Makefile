@@ -30,10 +30,11 @@ test: .venv/.test .venv/.browser  ## set up, then run the tests and the document
 slow: .venv/.test .venv/.browser  ## the scientific checks that take minutes
 	@$(BIN)/python -m pytest -m slow --timeout 3600 tests
 
-bench: .venv/.bench  ## speed beside PyTorch, memory against depth, Gram matrices, Theorem 5; into benchmarks/results
+bench: .venv/.bench  ## speed beside PyTorch, memory against depth, Gram matrices, sweeps, Theorem 5; into benchmarks/results
 	@$(BIN)/python benchmarks/train.py
 	@$(BIN)/python benchmarks/gram.py
 	@$(BIN)/python benchmarks/laws.py
+	@$(BIN)/python benchmarks/sweeps.py
 
 lint: .venv/.dev  ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright

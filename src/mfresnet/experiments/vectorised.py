@@ -22,7 +22,7 @@ from jax import Array
 from ..assembly import build_model, build_rule, build_trainer, initial_scales, keys, precision, probe_counts, settled
 from ..config import Config
 from ..data import Dataset, Split
-from ..flow import Batch, Trainer, TrainState, evaluate, first_bad_step
+from ..flow import Batch, Rule, Trainer, TrainState, evaluate, first_bad_step
 from ..model import ScaledResNet, scaling
 from .batching import Program
 from .experiment import Pulse
@@ -118,7 +118,8 @@ def _train(
 ) -> list[Outcome]:
     steps = program.template.train.steps or 1
     trainers, states, random = _begin(program, trainings)
-    train, test = (_stacked_data(trainings, part) for part in ("train", "test"))
+    largest = max(training.n for training in trainings)
+    train = _padded([training.split.train for training in trainings], largest, _dtype(program.template))
     start = states.model
     bad: list[int | None] = [None] * len(trainings)
     first = np.zeros(len(trainings))
@@ -142,18 +143,16 @@ def _train(
             for cell in (cell for cell, step in enumerate(bad) if step is None):
                 seen[cell].append(look(_cell(host, states, cell)))
         pulse(done / steps)
-    loss, task = program.template.train.loss, program.task
-    scores = [np.asarray(v) for data in (train, test) for v in _score(states.model, data, loss, task)]
-    names = ("train.loss", "train.error", "test.loss", "test.error")
     starts, ended = (jax.device_get(eqx.filter(model, eqx.is_array)) for model in (start, states.model))
     outcomes = []
+    padded = max(largest, *(len(training.split.test.x) for training in trainings))
     for cell, step in enumerate(bad):
-        if step is None and first_bad_step(scores[0][cell : cell + 1], first[cell]) is not None:
-            step = steps
         models = _cell(starts, start, cell), _cell(ended, states.model, cell)
-        found = {name: float(v[cell]) for name, v in zip(names, scores, strict=True)} if step is None else {}
+        scores = _scores(models[1], trainings[cell], padded) if step is None else {}
+        if scores and first_bad_step(np.array([scores["train.loss"]]), first[cell]) is not None:
+            step, scores = steps, {}
         status = ("completed", steps) if step is None else ("diverged", step)
-        outcomes.append(Outcome(*status, found, *models, seen[cell]))
+        outcomes.append(Outcome(*status, scores, *models, seen[cell]))
     return outcomes
 
 
@@ -173,29 +172,29 @@ def _begin(program: Program, trainings: Sequence[Training]) -> tuple[Trainer, Tr
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rules)
     trainers = eqx.tree_at(lambda trainer: trainer.rule, common, stacked)
     models = [training.config.model for training in trainings]
-    values = (jnp.asarray([getattr(m, name) for m in models], dtype) for name in ("alpha", "beta"))
-    seeds = jnp.asarray([training.config.seed for training in trainings], jnp.int32)
-    n = largest if program.n is None else program.n
-    states, random = _start(program, trainers, seeds, *values, n)
+    # one cell at a time: the random numbers are compiled once, whatever the number of cells and points
+    starts = [
+        _start(program, rule, common.trained, jnp.asarray(training.config.seed), jnp.asarray(m.alpha, dtype), jnp.asarray(m.beta, dtype))
+        for training, m, rule in zip(trainings, models, rules, strict=True)
+    ]
+    states, random = _stacked([state for state, _ in starts]), jnp.stack([key for _, key in starts])
     return trainers, states, random
 
 
 @eqx.filter_jit
 def _start(
-    program: Program, trainers: Trainer, seeds: Array, alphas: Array, betas: Array, n: int
+    program: Program, rule: Rule, trained: ScaledResNet, seed: Array, alpha: Array, beta: Array
 ) -> tuple[TrainState, Array]:
+    """First state and batch key of one cell, from the random numbers of a run of the same configuration."""
     config = program.template
-
-    def one(trainer: Trainer, seed: Array, alpha: Array, beta: Array) -> tuple[TrainState, Array]:
-        k_model, k_probes, k_batches = keys(seed)
-        model = build_model(config, k_model, program.inputs, program.outputs)
-        model = eqx.tree_at(lambda m: m.alpha, model, alpha)
-        if model.head is not None:
-            model = eqx.tree_at(lambda m: m.beta, model, beta)
-        state = trainer.begin(model, k_probes, n, probes=probe_counts(config), initial=initial_scales(config))
-        return state, k_batches
-
-    return eqx.filter_vmap(one, in_axes=(eqx.if_array(0), 0, 0, 0))(trainers, seeds, alphas, betas)
+    k_model, k_probes, k_batches = keys(seed)
+    model = build_model(config, k_model, program.inputs, program.outputs)
+    model = eqx.tree_at(lambda m: m.alpha, model, alpha)
+    if model.head is not None:
+        model = eqx.tree_at(lambda m: m.beta, model, beta)
+    trainer = Trainer(rule, trained, batch_size=config.train.batch_size)
+    probes, initial = probe_counts(config), initial_scales(config)
+    return trainer.begin(model, k_probes, program.n or 0, probes=probes, initial=initial), k_batches
 
 
 @eqx.filter_jit
@@ -208,11 +207,15 @@ def _advance(
     return eqx.filter_vmap(one, in_axes=(eqx.if_array(0), eqx.if_array(0), 0, 0))(trainers, states, data, random)
 
 
-@eqx.filter_jit
-def _score(models: ScaledResNet, data: Batch, loss: str, task: str) -> tuple[Array, Array]:
-    return eqx.filter_vmap(lambda model, data: evaluate(model, data, loss, task), in_axes=(eqx.if_array(0), 0))(
-        models, data
-    )
+def _scores(model: ScaledResNet, training: Training, padded: int) -> dict[str, float]:
+    """Losses and errors of one cell, both parts of the data padded to the same number of points: one program."""
+    found, loss = {}, training.config.train.loss
+    for name in ("train", "test"):
+        data = _padded([getattr(training.split, name)], padded, _dtype(training.config))
+        whole = jax.tree.map(lambda leaf: leaf[0], data)
+        values = evaluate(model, whole, loss, training.split.train.task)
+        found |= {f"{name}.{what}": float(value) for what, value in zip(("loss", "error"), values, strict=True)}
+    return found
 
 
 def _halted(
@@ -232,11 +235,15 @@ def _halted(
     return trainers, eqx.tree_at(lambda state: state.model, states, where(states.model, start))
 
 
-def _stacked_data(trainings: Sequence[Training], part: str) -> Batch:
-    """The training or test points of all cells, padded with weight 0 to the most of any."""
-    sets: list[Dataset] = [getattr(training.split, part) for training in trainings]
-    most = max(len(data.x) for data in sets)
-    dtype = _dtype(trainings[0].config)
+def _stacked(cells: Sequence[Any]) -> Any:
+    """Trees of the same shape as one, their arrays with a leading axis of cells."""
+    arrays = [eqx.filter(cell, eqx.is_array) for cell in cells]
+    static = eqx.filter(cells[0], eqx.is_array, inverse=True)
+    return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays), static)
+
+
+def _padded(sets: Sequence[Dataset], most: int, dtype: str) -> Batch:
+    """Data sets as one batch with a leading axis, each padded with points of weight 0."""
 
     def padded(rows: np.ndarray) -> np.ndarray:
         return np.pad(rows, [(0, most - len(rows))] + [(0, 0)] * (rows.ndim - 1))

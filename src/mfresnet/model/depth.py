@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from . import scaling
 from .activations import Activation
-from .particles import Ghosts, Particles, ghost_sum, particle_sum
+from .particles import Ghosts, Particles, ghost_sum, particle_sum, particle_sum_across
 
 Field = Callable[[Array], Array]
 State = Float[Array, "n state"]
@@ -32,6 +32,14 @@ def vector_field(layer: Particles, z: State, sigma: Activation, alpha: Array, gh
     """alpha / M sum_m u_m sigma0(w_m . z + b_m), plus massless ghosts (theory, section 1)."""
     velocity = scaling.residual(alpha, particle_sum(layer, z, sigma), layer.width)
     return velocity if ghosts is None else velocity + alpha * ghost_sum(sigma, ghosts, z)
+
+
+def vector_field_across(
+    layer: Particles, z: Float[Array, "state n"], sigma: Activation, alpha: Array, ghosts: Ghosts | None = None
+) -> Float[Array, "state n"]:
+    """`vector_field` with the points along the last axis (see `particle_sum_across`)."""
+    velocity = scaling.residual(alpha, particle_sum_across(layer, z, sigma), layer.width)
+    return velocity if ghosts is None else velocity + alpha * ghost_sum(sigma, ghosts, z.T).T
 
 
 def euler(field: Field, z: Array, h: float) -> Array:
@@ -94,24 +102,25 @@ def sweep(
     advance = SCHEMES[scheme]
     h = scaling.depth_step(depth)
 
-    def body(z: State, xs: tuple[Particles | None, Ghosts | None]) -> tuple[State, State | None]:
+    def body(z: Array, xs: tuple[Particles | None, Ghosts | None]) -> tuple[Array, Array | None]:
         layer, probes = xs
         particles = encoder.layer(0) if layer is None else layer
         ghost = ghosts_of_shared if shared else probes
-        moved = advance(lambda state: vector_field(particles, state, sigma, alpha, ghost), z, h)
+        moved = advance(lambda state: vector_field_across(particles, state, sigma, alpha, ghost), z, h)
         return moved, z if keep else None
 
     ghosts_of_shared = jax.tree.map(lambda leaf: leaf[0], ghosts) if shared else None
     xs = (None, None) if shared else (encoder, ghosts)
+    z = z.T
     if not recompute:
-        return jax.lax.scan(body, z, xs, length=depth, unroll=min(depth, UNROLL))
+        return _across(*jax.lax.scan(body, z, xs, length=depth, unroll=min(depth, UNROLL)))
 
     body = jax.checkpoint(body)
     length = min(segment_length(depth), depth)
     segments, rest = divmod(depth, length)
 
     @jax.checkpoint
-    def segment(z: State, xs: tuple) -> tuple[State, State | None]:
+    def segment(z: Array, xs: tuple) -> tuple[Array, Array | None]:
         return jax.lax.scan(body, z, xs, length=length)
 
     head = jax.tree.map(lambda leaf: leaf[: segments * length].reshape(segments, length, *leaf.shape[1:]), xs)
@@ -121,7 +130,12 @@ def sweep(
     if rest:
         z, last = jax.lax.scan(body, z, jax.tree.map(lambda leaf: leaf[segments * length :], xs), length=rest)
         kept = None if kept is None else jnp.concatenate([kept, last])
-    return z, kept
+    return _across(z, kept)
+
+
+def _across(z: Array, kept: Array | None) -> tuple[State, Float[Array, "depth n state"] | None]:
+    """States with the points along the first axis again."""
+    return z.T, None if kept is None else jnp.swapaxes(kept, 1, 2)
 
 
 def solve(

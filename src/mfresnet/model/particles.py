@@ -106,6 +106,15 @@ def particle_sum(particles: Particles, z: Float[Array, "n state"], sigma: Activa
     return sigma(preactivation(particles, z)) @ particles.out
 
 
+def particle_sum_across(
+    particles: Particles, z: Float[Array, "state n"], sigma: Activation
+) -> Float[Array, "out n"]:
+    """`particle_sum` with the points along the last axis, which for a state of few entries is two to three times faster
+    on a processor: what is long lies side by side in memory."""
+    pre = particles.w @ z
+    return particles.out.T @ sigma(pre if particles.b is None else pre + particles.b[:, None])
+
+
 def squared_radius(particles: Particles, z: Float[Array, "n state"]) -> Float[Array, " n"]:
     """|z_i|^2 + 1, the squared length of the input a particle with bias sees (without bias, no 1)."""
     return jnp.sum(z * z, axis=-1) + (0.0 if particles.b is None else 1.0)

@@ -14,7 +14,7 @@ from ..errors import MfresnetError
 from . import depth as depth_module
 from . import scaling
 from .activations import Activation, activation
-from .particles import Ghosts, Particles, ghost_sum, particle_sum
+from .particles import Ghosts, Particles, ghost_sum, particle_sum_across
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class ScaledResNet(eqx.Module):
         """The prediction from the state at s = 1."""
         if self.head is None:
             return z
-        prediction = scaling.output(self.beta, particle_sum(self.head, z, self.sigma), self.head.width)
+        prediction = scaling.output(self.beta, particle_sum_across(self.head, z.T, self.sigma).T, self.head.width)
         return prediction if ghosts is None else prediction + self.beta * ghost_sum(self.sigma, ghosts, z)
 
     def sweep(

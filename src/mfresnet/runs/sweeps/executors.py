@@ -5,12 +5,17 @@ An executor yields (batch, rows) as batches finish, in any order, and writes not
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from threading import Event
 from typing import Any
 
 from ...errors import MfresnetError, unknown_name
-from ...experiments import Experiment
+from ...experiments import Experiment, Stopped
 from . import on_ray
+
+MOST_THREADS = 4  # each holds a batch in memory
 
 Work = Generator[tuple[Sequence[int], Sequence[dict[str, Any]]], None, None]
 
@@ -23,10 +28,35 @@ def local(
     pulse: Callable[[float], None],
     **rest: Any,
 ) -> Work:
-    """One batch after the other in this process; every batch is one compiled program on all cores."""
-    for batch in batches:
-        pulse(0.0)
-        yield batch, experiment.run([cells[place] for place in batch], lambda share, n=len(batch): pulse(share * n))
+    """Batches in threads of this process: one trains on a core while another is compiled on the next.
+
+    Most of a batch runs outside the interpreter's lock, and its numbers do not depend on what runs beside it.
+    """
+    halt, shares = Event(), [0.0] * len(batches)
+
+    def run(place: int) -> list[dict[str, Any]]:
+        def share(done: float) -> None:
+            shares[place] = done * len(batches[place])
+            if halt.is_set():
+                raise Stopped
+
+        share(0.0)
+        return experiment.run([cells[cell] for cell in batches[place]], share)
+
+    with ThreadPoolExecutor(max(1, min(MOST_THREADS, os.cpu_count() or 1))) as threads:
+        # from the last, which of one program has the most points, so that the last to end is a small one
+        running = {threads.submit(run, place): place for place in reversed(range(len(batches)))}
+        try:
+            while running:
+                ended, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    place = running.pop(future)
+                    shares[place] = 0.0  # counted by the driver from now on
+                    yield batches[place], future.result()
+                pulse(sum(shares))
+        finally:
+            halt.set()
+            threads.shutdown(wait=True, cancel_futures=True)
 
 
 EXECUTORS: dict[str, Callable[..., Work]] = {"local": local, "ray": on_ray.ray}

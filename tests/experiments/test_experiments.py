@@ -1,0 +1,258 @@
+"""A contract over every registered experiment, and the answers of each on rows whose answer is known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from mfresnet import MfresnetError
+from mfresnet.config import leaves
+from mfresnet.experiments import EXPERIMENTS, Experiment, Result, create
+from mfresnet.runs.files import plain
+
+SMALL = {"depth": 2, "width": 4, "head_width": 4}
+# Every experiment at a size that takes a second: an experiment without an entry here fails the contract.
+TINY = {
+    "rate": {"n": "8,16", "seeds": 2, "train": {"steps": 5}, "model": SMALL, "data": {"n_test": 8}},
+    "phase": {
+        "alpha": "1,3",
+        "beta": "1,10",
+        "seeds": 1,
+        "model": SMALL,
+        "data": {"n": 8, "n_test": 8},
+        "train": {"steps": 2, "time": 2},
+    },
+    "transfer": {
+        "depth": "2,3",
+        "width": "4",
+        "rates": "0.01,0.1",
+        "horizons": "4",
+        "decays": "linear",
+        "seeds": 1,
+        "model": SMALL,
+        "data": {"n": 8, "n_test": 8},
+    },
+    "kl": {
+        "betabar": "1,10",
+        "seeds": 2,
+        "model": SMALL,
+        "data": {"n": 8, "n_test": 8, "dimension": 3},
+        "train": {"steps": 2, "time": 1, "probes": 4, "head_probes": 8},
+    },
+    "grid": {
+        "set": ["train.learning_rate=0.01,0.1", "model.alpha=1,2"],
+        "seeds": 2,
+        "model": SMALL,
+        "data": {"n": 8, "n_test": 8},
+        "train": {"steps": 5},
+    },
+}
+
+
+def run(experiment: Experiment) -> list[dict]:
+    """All rows of an experiment, batch by batch, as a sweep keeps them: through JSON."""
+    cells = experiment.cells()
+    rows: list = [None] * len(cells)
+    for batch in experiment.batches(cells):
+        for place, row in zip(batch, experiment.run([cells[i] for i in batch]), strict=True):
+            rows[place] = json.loads(json.dumps(plain({**cells[place], **row})))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """The rows of each experiment, made when first asked for."""
+    made: dict[str, list[dict]] = {}
+
+    def get(name: str) -> list[dict]:
+        if name not in made:
+            made[name] = run(create(name, TINY[name]))
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+class TestContract:
+    def test_settings(self, name):
+        kind = EXPERIMENTS[name].settings_type()
+        assert kind.command == f"sweep {name}"
+        assert all(field.description for _, field in leaves(kind))
+        experiment = create(name)
+        assert (experiment.name, bool(experiment.question)) == (name, True)
+        with pytest.raises(MfresnetError, match="unknown setting 'no_such'"):
+            create(name, {"no_such": 1})
+
+    def test_cells_and_batches(self, name):
+        experiment = create(name, TINY[name])
+        cells = experiment.cells()
+        assert json.loads(json.dumps(cells)) == cells == create(name, TINY[name]).cells()
+        batches = experiment.batches(cells)
+        assert sorted(place for batch in batches for place in batch) == list(range(len(cells)))
+
+    def test_result(self, name, rows):
+        experiment, found = create(name, TINY[name]), rows(name)
+        assert {row["status"] for row in found} == {"completed"}
+        result = experiment.analyse(found)
+        assert isinstance(result, Result) and result.verdict
+        assert json.loads(json.dumps(plain(result.as_dict())))["verdict"] == result.verdict
+        assert result.points and result.figures
+        assert plain(experiment.analyse(found).as_dict()) == plain(result.as_dict())
+
+    def test_diverged_cells_are_named_and_left_out(self, name, rows):
+        experiment, cells = create(name, TINY[name]), create(name, TINY[name]).cells()
+        lost = {**cells[0], "status": "diverged", "diverged.step": 3}
+        notes = experiment.analyse([lost, *rows(name)[1:]]).notes
+        assert any(note.startswith(f"1 of {len(cells)} cells diverged") for note in notes)
+        everything = [{**cell, "status": "diverged", "diverged.step": 0} for cell in cells]
+        assert experiment.analyse(everything).passed in (False, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("rate", {"n": ""}, "n = '' is an empty grid: give at least one value"),
+        ("rate", {"n": "8,x"}, "n = '8,x' is not allowed: give whole numbers separated by commas"),
+        ("rate", {"n": "1"}, "n = '1' is not allowed: give values >= 2"),
+        ("rate", {"train": {"rule": "sdg"}}, "unknown train.rule 'sdg'"),
+        ("phase", {"beta": "nan"}, "beta = 'nan' is not allowed: give values >= 1e-09"),
+        ("kl", {"train": {"rule": "adam"}}, "set --train.rule gradient-flow"),
+        ("transfer", {"scalings": "mup"}, "unknown scalings 'mup'"),
+        ("transfer", {"decays": ","}, "decays = ',' is an empty grid"),
+        ("transfer", {"train": {"rule": "gradient-flow"}}, "has no learning rate to transfer"),
+        ("grid", {}, "the grid is empty: give settings and values"),
+        ("grid", {"set": ["model.depth"]}, "give NAME=VALUE,VALUE such as model.depth=4,8"),
+        ("grid", {"set": ["model.dpth=1"]}, "did you mean model.depth or"),
+        ("grid", {"set": ["model.depth="]}, "is an empty grid"),
+        ("grid", {"set": ["model.depth=2,0"]}, "model.depth = '0' is not allowed: give a whole number >= 1"),
+        ("grid", {"set": ["model.depth=2", "model.depth=3"]}, "is given twice"),
+        ("grid", {"set": ["model.depth=2"], "measure": "f1"}, "measure = 'f1' is not allowed: give one of train.loss"),
+    ],
+)
+def test_bad_settings_are_one_sentence(name, settings, words):
+    with pytest.raises(MfresnetError) as error:
+        create(name, settings).cells()
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def rate_rows(errors: dict[int, list[float]], test_n: int = 1000) -> list[dict]:
+    return [
+        {"data.n": n, "seed": s, "status": "completed", "test.error": e, "test.n": test_n, "task": "binary"}
+        for n, column in errors.items()
+        for s, e in enumerate(column)
+    ]
+
+
+def test_rate_of_a_known_power_law():
+    noise = np.random.default_rng(0).normal(size=(6, 4))
+    errors = {n: list(2 * n**-0.8 * np.exp(0.05 * noise[k])) for k, n in enumerate((8, 16, 32, 64, 128, 256))}
+    result = create("rate", {"seeds": 4}).analyse(rate_rows(errors))
+    assert result.fit["slope"] == pytest.approx(-0.8, abs=0.05)
+    assert result.fit["bootstrap_95"][0] < result.fit["slope"] < result.fit["bootstrap_95"][1]
+    assert result.fit["p"] < 1e-4 and result.passed and result.fit["zero_cells"] == 0
+
+
+def test_rate_counts_no_mistake_as_half_a_mistake():
+    errors = {8: [0.2, 0.2], 16: [0.1, 0.1], 32: [0.002, 0.0]}
+    result = create("rate", {"seeds": 2}).analyse(rate_rows(errors, test_n=500))
+    assert result.fit["zero_cells"] == 1
+    assert result.points[-1]["test.error"] == pytest.approx((0.002 + 1 / 1000) / 2)
+    assert any("1 of 6 cells made no mistake on 500 test points" in note for note in result.notes)
+
+
+def test_rate_without_an_effect_fails():
+    noise = np.random.default_rng(1).normal(size=(6, 3))
+    errors = {n: list(0.2 * np.exp(0.1 * noise[k])) for k, n in enumerate((8, 16, 32, 64, 128, 256))}
+    assert not create("rate").analyse(rate_rows(errors)).passed
+
+
+def test_kl_of_a_known_law():
+    rows = [
+        {
+            "betabar": b,
+            "seed": s,
+            "status": "completed",
+            "train.loss": 0.1,
+            "kl_head": (1 + 0.1 * s) * b**-2.0,
+            "kl_head_end": b**-2.0,
+            "kl_encoder": b**-4.0,
+            "kl_encoder_end": b**-4.0,
+            "C_head": 0.5,
+            "C_encoder": 0.1 * s,
+        }
+        for s in range(3)
+        for b in (1.0, 10.0, 100.0)
+    ]
+    result = create("kl").analyse(rows)
+    assert result.fit["slope_head"] == pytest.approx(-2) and result.fit["slope_encoder"] == pytest.approx(-4)
+    assert result.fit["half_width_95_head"] == pytest.approx(0, abs=1e-10)
+    assert result.fit["C_hat_encoder"] == pytest.approx(0.2) and result.passed
+    slow = [{**row, "kl_head": row["betabar"] ** -1.0} for row in rows]
+    assert not create("kl").analyse(slow).passed
+
+
+def transfer_rows(best) -> list[dict]:
+    """Losses with a minimum at the rate of index ``best(scaling, axis, place)``."""
+    settings = create("transfer", {"seeds": 1, "horizons": "10", "decays": "none"})
+    rates = sorted({cell["train.learning_rate"] for cell in settings.cells()})
+    sizes = {axis: sorted({c[f"model.{axis}"] for c in settings.cells() if c["axis"] == axis}) for axis in ("depth", "width")}
+    rows = []
+    for cell in settings.cells():
+        place = sizes[cell["axis"]].index(cell[f"model.{cell['axis']}"])
+        off = rates.index(cell["train.learning_rate"]) - best(cell["scaling"], cell["axis"], place)
+        rows.append({**cell, "status": "completed", "train.loss": 0.1 + off**2})
+    return rows
+
+
+def test_transfer_verdict():
+    moves = {"mean-field": 0, "standard": 2}
+    result = create("transfer").analyse(transfer_rows(lambda scaling, axis, place: 6 - moves[scaling] * place))
+    assert result.passed
+    assert set(result.fit["moves"].values()) == {0, 4}
+    assert not create("transfer").analyse(transfer_rows(lambda s, axis, place: 3 + (axis == "depth") * place)).passed
+
+
+def test_transfer_scalings_are_what_they_say():
+    """At the start f and z of the standard network are plain sums; its learning-rate factors undo the mass."""
+    experiment = create("transfer", {"train": {"rule": "sgd"}})
+    cell = next(c for c in experiment.cells() if c["scaling"] == "standard" and c["model.depth"] == 64)
+    config = experiment.config(cell)
+    depth, width = config.model.depth, config.model.width
+    assert config.model.alpha / (depth * width) == 1 and config.model.beta / config.model.head_width == 1
+    assert config.model.initial.u**2 * width == pytest.approx(1) and config.model.initial.a**2 * width == pytest.approx(1)
+    assert config.train.encoder_rate * depth * width == pytest.approx(1)
+    assert config.train.head_rate * config.model.head_width == pytest.approx(1)
+
+
+def test_phase_takes_the_mean_over_seeds():
+    def row(alpha, beta, seed, change):
+        return {
+            "model.alpha": alpha,
+            "model.beta": beta,
+            "seed": seed,
+            "status": "completed",
+            "kernel_change": change,
+            "features": change,
+            "displacement.encoder": change,
+            "train.loss": 0.1,
+            "test.error": 0.1,
+        }
+
+    changes = {(1.0, 1.0): (0.5, 0.7), (1.0, 10.0): (0.01, 0.05)}
+    rows = [row(*at, seed, change) for at, both in changes.items() for seed, change in enumerate(both)]
+    points = create("phase").analyse(rows).points
+    assert [point["regime"] for point in points] == ["feature learning", "lazy"]
+    assert points[0]["kernel_change"] == pytest.approx(0.6)
+
+
+def test_grid_names_the_best_point():
+    experiment = create("grid", TINY["grid"])
+    rows = [
+        {**cell, "status": "completed", "test.error": 0.1 * cell["model.alpha"] + cell["train.learning_rate"]}
+        for cell in experiment.cells()
+    ]
+    assert "train.learning_rate = 0.01, model.alpha = 1.0" in experiment.analyse(rows).verdict
+    rows[0] |= {"status": "diverged"}  # a point that lost a seed is not the best
+    assert "train.learning_rate = 0.1, model.alpha = 1.0" in experiment.analyse(rows).verdict
