@@ -80,6 +80,11 @@ class InitialScaleConfig(Section):
 class ModelConfig(Section):
     """The scaled ResNet."""
 
+    kind: Literal["layered", "continuous"] = Field(
+        "layered",
+        description="layers of particles, or ([L20]) depth x width particles that each have a trained place on one "
+        "depth axis",
+    )
     depth: int = Field(10, ge=1, le=1_000_000, description="layers L")
     width: int = Field(20, ge=1, le=1_000_000, description="encoder particles M of each layer")
     head_width: int = Field(20, ge=1, le=10_000_000, description="head particles K")

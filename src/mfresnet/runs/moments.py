@@ -123,8 +123,8 @@ def recorded(run: RunDirectory, job: Job, steps: Sequence[int], say: Say) -> Ite
     there = set(checkpoint.steps(run.checkpoints))
     if job.state.ensemble is None:
         raise MfresnetError(
-            f"this run carries no probes (the activation {job.config.model.activation!r} has no second derivative), "
-            "so nothing can be certified: train with a smooth activation such as tanh."
+            "this run carries no probes (they need layers, and an activation with a second derivative), so nothing can "
+            "be certified: train with model.kind layered and a smooth activation such as tanh."
         )
     for step in steps:
         if step not in there:
