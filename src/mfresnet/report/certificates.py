@@ -55,7 +55,8 @@ def certificates(run: Run) -> Section | None:
 def _table(record: Mapping[str, Any], found: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
     rows = []
     for name, one in found:
-        details = one.get("details") if isinstance(one.get("details"), Mapping) else {}
+        found_details = one.get("details")
+        details = found_details if isinstance(found_details, Mapping) else {}
         own = number(details.get("test_error_of_draws"))
         if not math.isfinite(own) and name in ("kl_ball", "theorem6", "held_out"):
             own = number(record.get("test.error"))
