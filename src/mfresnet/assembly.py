@@ -18,7 +18,7 @@ from .config import Config
 from .data import Split
 from .errors import MfresnetError
 from .flow import Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
-from .model import InitialScales, ScaledResNet, activation, scaling, trainable
+from .model import ContinuousResNet, InitialScales, ScaledResNet, activation, scaling, trainable
 
 STEPS = {"adaptive": 200, "heun": 2000, "euler": 2000}
 RATES = {"sgd": 0.5, "momentum": 0.05}
@@ -117,24 +117,29 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Scaled
             f"model.embedding_dimension = {m.embedding_dimension} has no effect without an embedding: "
             "set model.embedding fixed or trained."
         )
+    common: dict[str, Any] = {
+        "inputs": inputs,
+        "outputs": outputs,
+        "head_width": m.head_width,
+        "alpha": m.alpha,
+        "beta": m.beta,
+        "sigma": activation(m.activation),
+        "bias": m.bias,
+        "head": m.head,
+        "embedding": None if m.embedding == "none" else (m.embedding_dimension or inputs),
+        "initial": initial_scales(config),
+        "dtype": "float64" if config.train.precision == "float64" else "float32",
+    }
+    if m.kind == "continuous":
+        for name, plain in (("shared", False), ("scheme", "euler"), ("antithetic", False)):
+            if getattr(m, name) != plain:
+                raise MfresnetError(
+                    f"model.{name} = {getattr(m, name)!r} has no meaning for a continuous model, whose particles lie "
+                    "on one depth axis: leave it out, or set model.kind layered."
+                )
+        return ContinuousResNet.scattered(key, particles=m.depth * m.width, **common)
     return ScaledResNet.create(
-        key,
-        inputs=inputs,
-        outputs=outputs,
-        depth=m.depth,
-        width=m.width,
-        head_width=m.head_width,
-        alpha=m.alpha,
-        beta=m.beta,
-        sigma=activation(m.activation),
-        bias=m.bias,
-        head=m.head,
-        embedding=None if m.embedding == "none" else (m.embedding_dimension or inputs),
-        shared=m.shared,
-        scheme=m.scheme,
-        initial=initial_scales(config),
-        antithetic=m.antithetic,
-        dtype="float64" if config.train.precision == "float64" else "float32",
+        key, depth=m.depth, width=m.width, shared=m.shared, scheme=m.scheme, antithetic=m.antithetic, **common
     )
 
 
@@ -228,8 +233,10 @@ def settled(config: Config, split: Split) -> Config:
     if config.train.loss == "logistic" and split.train.task == "regression":
         raise MfresnetError("train.loss = 'logistic' needs classes, but the target is numeric: use squared.")
     config = resolved(config, len(split.train.x), len(split.test.x))
-    if config.train.rule == "gradient-flow" and activation(config.model.activation).second is None:
-        # the flow itself needs no second derivative: carry no probes, and `Recorder` says why KL is missing
+    unknown = config.model.kind == "continuous" or activation(config.model.activation).second is None
+    if config.train.rule == "gradient-flow" and unknown:
+        # the flow itself needs neither layers nor a second derivative: carry no probes, and `Recorder` says why KL is
+        # missing
         config = config.model_copy(update={"train": config.train.model_copy(update={"probes": 0, "head_probes": 0})})
     return config
 

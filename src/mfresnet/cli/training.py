@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..config import build
+from ..errors import MfresnetError
 from .parsing import (
     EXIT_DIVERGED,
     EXIT_INTERRUPTED,
     EXIT_OK,
+    Once,
     output_arguments,
     quiet_argument,
     run_argument,
@@ -25,6 +27,7 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``train``."""
     parser.add_argument("data", nargs="?", help="a data set's name or a file (the same as --data.name)")
     output_arguments(parser)
+    device_arguments(parser)
     setting_arguments(parser)
 
 
@@ -32,7 +35,27 @@ def resume_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``resume``."""
     run_argument(parser)
     executor_arguments(parser)
+    device_arguments(parser)
     quiet_argument(parser)
+
+
+def device_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where a run computes; no setting of the run itself, which is the same on any number of devices."""
+    group = parser.add_argument_group("devices")
+    group.add_argument(
+        "--devices", action=Once, type=int, metavar="N", help="devices that share the points (default 1)"
+    )
+    group.add_argument("--coordinator", action=Once, metavar="HOST:PORT", help="of process 0, for many processes")
+    group.add_argument("--processes", action=Once, type=int, metavar="P", help="how many processes there are")
+    group.add_argument("--process-id", action=Once, type=int, metavar="I", help="which one this is, from 0")
+
+
+def connected(options: argparse.Namespace) -> int | None:
+    """Join the other processes, where there are some; returns the number of devices asked for."""
+    from ..runs.devices import connect
+
+    connect(options.coordinator, options.processes, options.process_id)
+    return options.devices
 
 
 def train(options: argparse.Namespace, argv: list[str]) -> int:
@@ -41,14 +64,22 @@ def train(options: argparse.Namespace, argv: list[str]) -> int:
     from ..runs import train as run
 
     config = build(settings(options, given={"data.name": options.data}))
+    devices = connected(options)
+    if options.processes is not None and options.out is None:
+        raise MfresnetError(f"{options.processes} processes need one run directory to agree on: name it with --out.")
     out = options.out or fresh_path(Path("runs"), Path(config.data.name).stem)
     command = "mfresnet " + shlex.join(argv)
-    summary = run(config, out, command=command, overwrite=options.overwrite, quiet=options.quiet)
+    summary = run(config, out, command=command, overwrite=options.overwrite, quiet=options.quiet, devices=devices)
     return finished(out, summary, report=config.record.report)
 
 
 def finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
-    """Print what came out, write the report, and turn the status into an exit code."""
+    """Print what came out, write the report, and turn the status into an exit code; process 0 alone speaks."""
+    from ..runs.devices import is_leader
+
+    code = {"completed": EXIT_OK, "diverged": EXIT_DIVERGED, "interrupted": EXIT_INTERRUPTED}[summary["status"]]
+    if not is_leader():
+        return code
     rows = [("status", summary["status"])]
     numbers = {name: summary[name] for name in ("train.loss", "train.error", "test.error") if name in summary}
     rows += [(name, "not finite" if value is None else f"{value:.4g}") for name, value in numbers.items()]
@@ -64,7 +95,7 @@ def finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
         rows.append(("report", str(write_report(out))))
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
-    return {"completed": EXIT_OK, "diverged": EXIT_DIVERGED, "interrupted": EXIT_INTERRUPTED}[summary["status"]]
+    return code
 
 
 def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -78,7 +109,7 @@ def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if summary.get(name) is not None:
         rows.append(("lambda_min(G)", f"{summary[name]:.4g} +- {summary['gram.final.error.total']:.2g}"))
         rows.append(("regime", summary["regime.verdict"]))
-    for name in ("pac_bayes", "kl_ball", "kernel", "held_out"):
+    for name in ("pac_bayes", "pac_bayes_learned", "gibbs", "kl_ball", "theorem6", "kernel", "held_out"):
         if summary.get(f"certificate.{name}.value") is not None:
             word = " (says nothing)" if summary[f"certificate.{name}.vacuous"] else ""
             rows.append((f"bound {name}", f"{summary[f'certificate.{name}.value']:.4g}{word}"))
@@ -89,12 +120,15 @@ def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def resume(options: argparse.Namespace, argv: list[str]) -> int:
     """Continue a run or a sweep."""
-    from ..errors import MfresnetError
     from ..runs import RunDirectory
     from ..runs import resume as go_on
     from ..runs.sweeps import SweepDirectory
 
     if SweepDirectory.is_sweep(options.run):
+        for name in ("devices", "coordinator", "processes", "process_id"):
+            if getattr(options, name) is not None:
+                flag = name.replace("_", "-")
+                raise MfresnetError(f"--{flag} is of runs, and {str(options.run)!r} is a sweep: leave it out.")
         return resume_sweep(options)
     for name in ("executor", "address"):
         if getattr(options, name) is not None:
@@ -107,6 +141,6 @@ def resume(options: argparse.Namespace, argv: list[str]) -> int:
         summary = resume_images(options.run, quiet=options.quiet)
         config = build(RunDirectory.open(options.run).config["config"], ImageConfig)
         return image_finished(options.run, summary, report=config.record.report)
-    summary = go_on(options.run, quiet=options.quiet)
+    summary = go_on(options.run, quiet=options.quiet, devices=connected(options))
     config = build(RunDirectory.open(options.run).config["config"])
     return finished(options.run, summary, report=config.record.report)

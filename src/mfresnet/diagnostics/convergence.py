@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..flow import velocities
-from ..model import Particles, ScaledResNet
+from ..flow import Batch, Options, field, velocities
+from ..model import ContinuousResNet, Particles, ScaledResNet, trainable
 from .gram import Gram
 from .precision import cast, double_precision
 
@@ -50,6 +50,10 @@ def _mean_square(velocity: Particles | None) -> Any:
 
 @eqx.filter_jit
 def _rate_and_residual(model: ScaledResNet, x: Array, y: Array) -> tuple[Array, Array]:
+    if isinstance(model, ContinuousResNet):
+        batch = Batch(x, y, jnp.ones(len(x), x.dtype))
+        now = field(model, trainable(model), batch, Options()).model
+        return _mean_square(now.encoder) + jnp.sum(now.t**2) + _mean_square(now.head), model(x) - y
     moved = velocities(model, x, y)
     return _mean_square(moved.encoder) + _mean_square(moved.head), model(x) - y
 

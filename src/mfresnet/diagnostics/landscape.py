@@ -41,6 +41,7 @@ def landscape(model: ScaledResNet, x: Any, y: Any, *, probes: int = 256, seed: i
     """Most negative first variation of the squared loss over ``probes`` Gaussian places per layer."""
     with double_precision():
         network, x, y = cast(model, np.float64), jnp.asarray(x, jnp.float64), jnp.asarray(y, jnp.float64)
+        network = network.layered()
         values, head = (np.asarray(v) for v in _first_variations(network, x, y, jax.random.key(seed), probes))
     low = np.unravel_index(np.argmin(values), values.shape)
     return Landscape(
@@ -48,7 +49,7 @@ def landscape(model: ScaledResNet, x: Any, y: Any, *, probes: int = 256, seed: i
         float(values.std()),
         float(head.min()),
         float(head.std()),
-        float(low[0]) / model.depth,
+        float(model.layer_places[low[0]]),
     )
 
 
@@ -107,7 +108,7 @@ def first_order_share(model: ScaledResNet, x: Any) -> float:
     True
     """
     with double_precision():
-        f, shallow, total = _paths(cast(model, np.float64), jnp.asarray(x, jnp.float64))
+        f, shallow, total = _paths(cast(model, np.float64).layered(), jnp.asarray(x, jnp.float64))
         gap = np.asarray(f - shallow)
         rest = gap - np.asarray(total)
     scale = float(np.sum(gap**2))

@@ -5,7 +5,7 @@ gram.spectrum.*                            quantiles of each spectrum (LEVELS)
 gram.dissipation, .residual, .encoder_share    theory, sections 4 and 5
 regime.kernel_change, .alignment           theory, section 12
 kl.encoder.value / .stderr / .check / .layers, kl.head...      theory, section 7
-displacement.encoder / .head / .state      root mean squared, and the largest |z_L(t) - z_L(0)|
+displacement.encoder / .head / .state / .places      root mean squared, and the largest |z_L(t) - z_L(0)|
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..flow import Ensemble
-from ..model import InitialScales, Particles, ScaledResNet
+from ..model import ContinuousResNet, InitialScales, Particles, ScaledResNet
 from .convergence import dissipation
 from .divergence import Divergence, feature_displacement, kl_to_start, model_displacement, stacked, talagrand
 from .eigen import smallest_eigenvalue, spectrum
@@ -126,6 +126,8 @@ def law_row(model: ScaledResNet, ensemble: Ensemble | None, probe: Probe) -> dic
     row: dict[str, Any] = {"displacement.encoder": model_displacement(probe.start.encoder, model.encoder)}
     if model.head is not None:
         row["displacement.head"] = model_displacement(probe.start.head, model.head)
+    if isinstance(model, ContinuousResNet) and isinstance(probe.start, ContinuousResNet):
+        row |= place_row(model, probe.start)
     z_start, z_end = probe.last_state, last_state(model, probe.x)
     row["displacement.state"] = float(np.linalg.norm(z_end - z_start, axis=-1).max())
     if ensemble is None:
@@ -138,6 +140,19 @@ def law_row(model: ScaledResNet, ensemble: Ensemble | None, probe: Probe) -> dic
         bound = feature_displacement(z_start, z_end, float(model.alpha), encoder)
         row |= {"check.features": bound.right, "check.features_hold": bound.holds}
     return row
+
+
+def place_row(model: ContinuousResNet, start: ContinuousResNet) -> dict[str, Any]:
+    """How far the particles of a continuous network moved along depth, and the share of pairs that swapped places."""
+    then, now = (np.asarray(network.places, np.float64) for network in (start, model))
+    # of the order at the start, which of two particles is the deeper one now
+    order = now[np.argsort(then, kind="stable")]
+    swapped = sum(int(np.sum(order[i + 1 :] < order[i])) for i in range(len(order) - 1))
+    pairs = len(order) * (len(order) - 1) / 2
+    return {
+        "displacement.places": float(np.sqrt(np.mean((now - then) ** 2))),
+        "places.swapped": swapped / pairs if pairs else 0.0,
+    }
 
 
 def transport_row(model: ScaledResNet, ensemble: Ensemble | None, probe: Probe) -> dict[str, Any]:

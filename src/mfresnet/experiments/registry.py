@@ -59,6 +59,9 @@ EXPERIMENTS: dict[str, Entry] = {
         "table1_settings:Table1Settings",
         "table1:Table1",
     ),
+    "finite-size": Entry(
+        "distance to the limit against depth and width", "settings:FiniteSizeSettings", "finite_size:FiniteSize"
+    ),
     "grid": Entry("any settings against each other, on any data set", "settings:GridSettings", "grid:Grid"),
 }
 

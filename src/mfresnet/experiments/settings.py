@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, create_model
 
@@ -154,3 +154,32 @@ class GridSettings(SweepSettings):
     )
     measure: str = Field("test.error", description="the number that is compared")
     train: Adam = Field(default_factory=Adam, description="training")
+
+
+class FiniteSizeSettings(Section):
+    """``mfresnet sweep finite-size``."""
+
+    command: ClassVar[str] = "sweep finite-size"
+    preset: Literal["chizat", "embedding", "own"] = Field(
+        "chizat",
+        description="chizat ([Ch25]: no head, no bias), embedding (the same between a fixed embedding and readout, "
+        "[CCM26]), own (the network of `train`, with bias and head)",
+    )
+    depth: str = Field("1,3,10,32,100,316", description="depths L, separated by commas")
+    width: str = Field("1,3,10,32,100,316", description="widths M, separated by commas")
+    reference: int = Field(1000, ge=1, le=100_000, description="depth and width of the reference")
+    dimension: str = Field("10", description="dimensions D of the state, separated by commas")
+    inputs: int = Field(10, ge=1, le=10_000, description="input dimension d before the embedding")
+    embeddings: int = Field(5, ge=1, le=1000, description="embeddings whose references are compared (embedding)")
+    points: int = Field(10, ge=2, le=100_000, description="training points N")
+    seed: int = Field(0, ge=0, le=2**30, description="of the data and of the first network")
+    seeds: int = Field(5, ge=2, le=1000, description="networks of each size, which tell bias from sampling error")
+    draws: int = Field(3, ge=1, le=1000, description="draws of (X, Y)")
+    steps: int = Field(100, ge=1, le=1_000_000, description="gradient steps")
+    step: float = Field(1.0, gt=0, le=1e6, description="step size, in units of D (own: of N/beta^2)")
+    alpha: float = Field(1.0, gt=0, le=1e6, description="scale of the residual branch")
+    beta: float = Field(4.0, gt=0, le=1e6, description="scale of the output (own)")
+    head_width: int = Field(100, ge=1, le=1_000_000, description="head particles K (own)")
+    precision: Literal["float32", "float64"] = Field("float32", description="of training")
+    least: int = Field(10, ge=1, le=10_000, description="least depth of the fits; its square is their least L M")
+    bootstrap: int = Field(500, ge=100, le=1_000_000, description="resamples of seeds and draws, for the intervals")

@@ -132,9 +132,11 @@ def field(
 
 
 def per_mass(gradient: ScaledResNet, model: ScaledResNet, rates: tuple[float, float]) -> ScaledResNet:
-    """Gradients per unit of mass, times the learning-rate factors: L M for the encoder, K for the head."""
+    """Gradients per unit of mass, times the rates: L M for the encoder, K for the head, 1 for places."""
     layers, width = model.encoder.w.shape[:2]
     factors = {"encoder": rates[0] * scaling.encoder_mass(layers, width)}
+    if hasattr(model, "t"):  # of order 1 as it is, see `ContinuousResNet`
+        factors["t"] = rates[0]
     if model.head is not None:
         factors["head"] = rates[1] * scaling.head_mass(model.head.width)
     for part, factor in factors.items():

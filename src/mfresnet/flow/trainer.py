@@ -26,6 +26,7 @@ class Trainer(eqx.Module):
         trained: tree of booleans over the model (`mfresnet.model.trainable`).
         options: loss, recomputation and precision of the field.
         batch_size: points of a mini-batch, or None for all.
+        sharding: how the points of a mini-batch lie on many devices, or None.
 
     >>> import jax, numpy as np
     >>> from mfresnet.flow import Batch, flow
@@ -42,6 +43,7 @@ class Trainer(eqx.Module):
     trained: ScaledResNet
     options: Options = Options()
     batch_size: int | None = eqx.field(static=True, default=None)
+    sharding: jax.sharding.Sharding | None = eqx.field(static=True, default=None)
 
     def begin(
         self,
@@ -109,7 +111,8 @@ class Trainer(eqx.Module):
             lambda: state.order,
         )
         chosen = jax.lax.dynamic_slice_in_dim(order, place * self.batch_size, self.batch_size)
-        return jax.tree.map(lambda leaf: leaf[chosen], data), order
+        batch = jax.tree.map(lambda leaf: leaf[chosen], data)
+        return batch if self.sharding is None else jax.lax.with_sharding_constraint(batch, self.sharding), order
 
 
 @eqx.filter_jit

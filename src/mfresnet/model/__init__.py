@@ -2,17 +2,20 @@
 
 from . import scaling
 from .activations import ACTIVATIONS, Activation, activation
+from .continuous import ContinuousResNet, folded
 from .particles import Ghosts, Particles
 from .resnet import InitialScales, ScaledResNet, trainable
 
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "ContinuousResNet",
     "Ghosts",
     "InitialScales",
     "Particles",
     "ScaledResNet",
     "activation",
+    "folded",
     "scaling",
     "trainable",
 ]

@@ -165,6 +165,15 @@ class ScaledResNet(eqx.Module):
         """Whether every depth shares one encoder law."""
         return self.encoder.w.shape[0] == 1 and self.depth > 1
 
+    @property
+    def layer_places(self) -> Float[Array, " depth"]:
+        """Depth s = l/L at which each layer acts."""
+        return jnp.arange(self.depth) / self.depth
+
+    def layered(self) -> ScaledResNet:
+        """The network as layers of equal length: itself (see `ContinuousResNet.layered`)."""
+        return self
+
     def embed(self, x: Float[Array, "n inputs"]) -> Float[Array, "n state"]:
         """The state at s = 0."""
         return x if self.embedding is None else x @ self.embedding.T
@@ -236,4 +245,6 @@ def trainable(model: ScaledResNet, *, freeze: str = "none", embedding: bool = Fa
 
     flags = mark(flags, "encoder", freeze != "encoder")
     flags = mark(flags, "head", freeze != "head")
+    if hasattr(model, "t"):  # places of the particles of a `ContinuousResNet`
+        flags = mark(flags, "t", freeze != "encoder")
     return mark(flags, "embedding", embedding)

@@ -145,6 +145,30 @@ class RunDirectory:
         return rows
 
 
+class Follower(RunDirectory):
+    """The run directory as the processes beside the leader have it: whatever is written is the leader's business."""
+
+    def write_config(self, value: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def write_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def write_summary(self, value: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """None."""
+        return []
+
+    def truncate_metrics(self, step: int) -> list[dict[str, Any]]:
+        """None is dropped and none is left."""
+        return []
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON-lines file without its torn lines; a missing file has none."""
     try:

@@ -90,7 +90,7 @@ def portrait(start: ScaledResNet, end: ScaledResNet, split: Split) -> Arrays:
 
 def _single(model: ScaledResNet) -> ScaledResNet:
     """The model in float32, whatever it was trained in: a picture needs no more."""
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).astype(np.float32)), model)
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).astype(np.float32)), model).layered()
 
 
 def _is_class(part: Any) -> bool:

@@ -16,7 +16,7 @@ from ..diagnostics.gram import gram
 from ..diagnostics.landscape import first_order_share, landscape
 from ..diagnostics.regime import linearised, verdict
 from ..errors import MfresnetError
-from ..flow import TrainState, evaluate, mistakes, predict
+from ..flow import Batch, TrainState, evaluate, mistakes, predict
 from .files import plain
 
 LINEAR_LIMIT = 2048  # most outputs n C for which the linearised model is solved (an n C x n C eigenproblem)
@@ -29,8 +29,16 @@ class Recorder:
     what they cost is measured (``diagnostics_s``) and reported.
     """
 
-    def __init__(self, job: Job, snapshots: set[int], say: Callable[[str], None], spent: float = 0.0):
+    def __init__(
+        self,
+        job: Job,
+        snapshots: set[int],
+        say: Callable[[str], None],
+        spent: float = 0.0,
+        data: tuple[Batch, Batch] | None = None,
+    ):
         self.job = job
+        self.data = data or (job.train, job.test)  # where losses are taken: shared out, on many devices
         self.snapshots = snapshots
         self.say = say
         self.spent = spent
@@ -38,6 +46,8 @@ class Recorder:
         sigma = job.state.model.sigma
         if job.config.train.rule == "gradient-flow" and sigma.second is None:
             say(f"KL: not measured, the density of a law changes with sigma0'', which {sigma.name} does not have.")
+        elif job.config.train.rule == "gradient-flow" and job.config.model.kind == "continuous":
+            say("KL: not measured, probes belong to a layer, which a continuous model does not have.")
 
     @cached_property
     def probe(self) -> record.Probe:
@@ -59,7 +69,7 @@ class Recorder:
         row: dict[str, Any] = {"step": int(state.step), "wall_s": wall_s}
         if config.train.rule == "gradient-flow":
             row["time"] = int(state.step) * config.train.time / config.train.steps
-        for name, data in (("train", job.train), ("test", job.test)):
+        for name, data in zip(("train", "test"), self.data, strict=True):
             loss, error = evaluate(state.model, data, config.train.loss, job.split.train.task)
             row |= {f"{name}.loss": float(loss), f"{name}.error": float(error)}
         return row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,17 @@ from ..data import load
 from ..errors import MfresnetError
 from ..flow import TrainState, first_bad_step
 from . import checkpoint
-from .certifying import certify_job, entries
+from .certifying import certify_job, check_possible, entries
 from .console import Say, Stop, say_aloud, stoppable
-from .directory import RunDirectory
+from .devices import Devices
+from .directory import Follower, RunDirectory
 from .divergence import likely_cause
 from .environment import environment
 from .identity import check_data, fingerprint
+from .moments import recorded
 from .portrait import portrait
 from .recording import Recorder
+from .tuning import Watch, chosen, tune
 
 
 def train(
@@ -37,16 +40,30 @@ def train(
     overwrite: bool = False,
     quiet: bool = False,
     say: Say = say_aloud,
+    devices: int | None = None,
 ) -> dict[str, Any]:
     """Run a configuration into the directory ``out`` and return its summary.
 
+    Args:
+        devices: how many devices share the points (`Devices.of`). No setting of the run: its result is the same to
+            rounding on any number, and it may be resumed on another.
+
     Raises:
-        MfresnetError: bad settings, bad data, a directory in use or one that cannot be written.
+        MfresnetError: bad settings, bad data, a directory in use or one that cannot be written, too few devices.
     """
     with precision(config), Stop(say).installed() as stop:
+        where = Devices.of(devices)
+        refuse_on_processes(config, where)
+        quiet, say = (quiet, say) if where.leader else (True, lambda message: None)
         split = load(config.data, config.seed)
+        facts: dict[str, Any] = {}
+        if config.certify.tune:
+            check_possible(config, split.train.task)
+            config, rows = tune(config, split.train, split.transform, split.fitted_on)
+            facts["tuned"] = rows
+            say(f"tuned on the training points: {chosen(rows)}")
         job = assemble(config, split)
-        run = RunDirectory.create(out, overwrite=overwrite)
+        run = _created(out, overwrite, where)
         with stoppable(run.how_to_resume):
             run.write_config(
                 {
@@ -54,19 +71,25 @@ def train(
                     "data": data_facts(split),
                     "command": command,
                     "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                    **facts,
                     **environment(),
+                    "devices_used": where.count,
                 }
             )
             run.write_arrays("data", data_arrays(split))
             for note in split.notes:
                 say(note)
-            summary = _Driver(run, job, quiet, say, stop).drive(job.state, wall_s=0.0)
-            summary = with_certificates(run, job, summary, say)
-    return with_control(run, job.config, summary, quiet, say)
+            summary = _Driver(run, job, quiet, say, stop, where).drive(job.state, wall_s=0.0)
+            if where.leader:
+                summary = with_certificates(run, job, summary, say)
+            where.wait()
+    return with_control(run, job.config, summary, quiet, say, devices)
 
 
-def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str, Any]:
+def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud, devices: int | None = None) -> dict[str, Any]:
     """Continue a run from its newest sound checkpoint; the result equals the uninterrupted run's to the bit.
+
+    On another number of ``devices`` it equals it to rounding. Many processes must all see the directory.
 
     Raises:
         MfresnetError: no run there, no sound checkpoint left, or data and settings that are no longer the run's.
@@ -83,7 +106,7 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str
         if not config.diagnostics.control or summary.get("control.status") in ("completed", "diverged"):
             say(f"{str(path)!r} is completed already: nothing to do.")
             return summary
-        return with_control(run, config, summary, quiet, say)
+        return with_control(run, config, summary, quiet, say, devices)
     changed = [
         f"{name} {old} -> {new}"
         for name, new in environment()["versions"].items()
@@ -92,6 +115,10 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str
     if changed:
         say(f"versions differ from the run's ({', '.join(changed)}): numbers may differ in the last bits.")
     with precision(config), stoppable(run.how_to_resume), Stop(say).installed() as stop:
+        where = Devices.of(devices)
+        refuse_on_processes(config, where)
+        if not where.leader:
+            run, quiet, say = Follower(path), True, lambda message: None
         job = assemble(config, load(config.data, config.seed))
         check_data(stored, job, say)
         found = checkpoint.latest(run.checkpoints, job.state, say)
@@ -103,12 +130,43 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str
                 f"the settings in {str(path / 'config.json')!r} were changed since the run began: "
                 "put them back, or train them as a new run."
             )
-        checkpoint.discard_after(run.checkpoints, int(state.step))
-        if not run.has_arrays("data"):
+        where.wait()  # before anything is removed, all have read
+        if where.leader:
+            checkpoint.discard_after(run.checkpoints, int(state.step))
+        if where.leader and not run.has_arrays("data"):
             run.write_arrays("data", data_arrays(job.split))
-        summary = _Driver(run, job, quiet, say, stop).drive(state, wall_s=facts.get("wall_s", 0.0))
-        summary = with_certificates(run, job, summary, say)
-    return with_control(run, job.config, summary, quiet, say)
+        summary = _Driver(run, job, quiet, say, stop, where).drive(state, wall_s=facts.get("wall_s", 0.0))
+        if where.leader:
+            summary = with_certificates(run, job, summary, say)
+        where.wait()
+    return with_control(run, job.config, summary, quiet, say, devices)
+
+
+def _created(out: Path, overwrite: bool, where: Devices) -> RunDirectory:
+    """The run directory, or the leader's error in all processes: none may wait for one that has left."""
+    run, mistake = Follower(out), None
+    if where.leader:
+        try:
+            run = RunDirectory.create(out, overwrite=overwrite)
+        except MfresnetError as error:
+            mistake = error
+    if where.any(mistake is not None):
+        raise mistake or MfresnetError("process 0 could not begin the run: its message says why.")
+    return run
+
+
+def refuse_on_processes(config: Config, where: Devices) -> None:
+    """What only the first process would decide: the control run, and stopping on the certificate."""
+    if config.diagnostics.control and where.processes > 1:
+        raise MfresnetError(
+            f"diagnostics.control = true is not allowed with {where.processes} processes: train with --train.freeze "
+            "encoder as a run of its own."
+        )
+    if config.certify.patience and where.processes > 1:
+        raise MfresnetError(
+            f"certify.patience = {config.certify.patience} is not allowed with {where.processes} processes: train on "
+            "the devices of one."
+        )
 
 
 def with_certificates(run: RunDirectory, job: Job, summary: dict[str, Any], say: Say) -> dict[str, Any]:
@@ -122,13 +180,15 @@ def with_certificates(run: RunDirectory, job: Job, summary: dict[str, Any], say:
         return summary
 
 
-def with_control(run: RunDirectory, config: Config, summary: dict[str, Any], quiet: bool, say: Say) -> dict[str, Any]:
+def with_control(
+    run: RunDirectory, config: Config, summary: dict[str, Any], quiet: bool, say: Say, devices: int | None = None
+) -> dict[str, Any]:
     """Where asked for, the same run with a frozen encoder in ``control/``: does the encoder matter?"""
     if not config.diagnostics.control or summary["status"] != "completed":
         return summary
     out = run.path / "control"
     if (out / "config.json").is_file():
-        found = resume(out, quiet=quiet, say=say)
+        found = resume(out, quiet=quiet, say=say, devices=devices)
     else:
         frozen = config.model_copy(
             update={
@@ -138,7 +198,7 @@ def with_control(run: RunDirectory, config: Config, summary: dict[str, Any], qui
             }
         )
         say("control: the same run with a frozen encoder")
-        found = train(frozen, out, quiet=quiet, say=lambda message: None)
+        found = train(frozen, out, quiet=quiet, say=lambda message: None, devices=devices)
     names = ("status", "train.loss", "train.error", "test.error")
     summary = summary | {f"control.{name}": found[name] for name in names}
     run.write_summary(summary)
@@ -150,6 +210,10 @@ def spent_on_diagnostics(rows: Sequence[Mapping[str, Any]]) -> float:
     return next((row["diagnostics_s"] for row in reversed(rows) if "diagnostics_s" in row), 0.0)
 
 
+def _status(done: int, steps: int) -> str:
+    return "completed" if done == steps else "interrupted"
+
+
 @dataclass
 class _Driver:
     """Advances a job chunk by chunk and writes what happens."""
@@ -159,6 +223,7 @@ class _Driver:
     quiet: bool
     say: Say
     stop: Stop
+    where: Devices = field(default_factory=Devices)
 
     @cached_property
     def settings(self) -> str:
@@ -176,40 +241,69 @@ class _Driver:
         def wall() -> float:
             return time.perf_counter() - begun
 
-        done = int(state.step)
-        self.recorder = Recorder(job, keep, self.say, spent=spent_on_diagnostics(self.run.metrics()))
+        where, done = self.where, int(state.step)
+        data = (where.shared_out(job.train), where.shared_out(job.test))
+        trainer, key, state = where.everywhere((where.training(job.trainer), job.key, state))
+        spent = spent_on_diagnostics(self.run.metrics())
+        self.recorder = Recorder(job, keep, self.say, spent=spent, data=data)
         self.save(state, wall())
         row = self.begin(state, wall())
-        start_loss = row["train.loss"] if done == 0 else self.recorder.metrics(job.state, 0.0)["train.loss"]
+        start_loss = (
+            row["train.loss"] if done == 0 else self.recorder.metrics(where.everywhere(job.state), 0.0)["train.loss"]
+        )
         bad = None if np.isfinite(row["train.loss"]) else 0
+        watch = self.watch(done, keep)
         bar = tqdm(total=steps, initial=done, unit="step", disable=True if self.quiet else None, dynamic_ncols=True)
         with bar:
             self.show(bar, row)
-            while bad is None and done < steps and not self.stop.asked:
+            while bad is None and done < steps and not where.any(self.stop.asked) and not (watch and watch.over):
                 count = min(every, steps - done)
-                after, losses = job.trainer.advance(state, job.train, job.key, jnp.asarray(count), every)
+                number = where.everywhere(jnp.asarray(count))
+                after, losses = where.everywhere(trainer.advance(state, data[0], key, number, every))
                 ahead = self.recorder.metrics(after, wall())
                 bad = first_bad_step(np.append(np.asarray(losses)[:count], ahead["train.loss"]), start_loss)
                 if bad is not None:
                     self.save(state, wall())
                     break
-                state, row, done = after, ahead | self.recorder.measured(after), done + count
+                state, row, done = after, ahead | self.measured(after), done + count
                 self.run.append_metrics(row)
                 bar.update(count)
                 self.show(bar, row)
                 due = time.perf_counter() - saved_at >= config.record.checkpoint_seconds
+                if watch and done in keep:
+                    watch.see(where.here(state))
                 if done in keep or due or self.stop.asked or done == steps:
                     self.save(state, wall())
                     checkpoint.prune(self.run.checkpoints, keep)
                     saved_at = time.perf_counter()
+        state = where.here(state)
+        if not where.leader:
+            return self.summary(row, "diverged" if bad is not None else _status(done, steps), wall())
         if bad is not None:
             return self.diverged(state, row, done + bad, wall())
-        return self.finish(state, row, "completed" if done == steps else "interrupted", wall())
+        early = done < steps and watch is not None and watch.over
+        if watch is not None and early:
+            self.say(f"stopped at step {done}: the certificate has not improved for {watch.patience} recorded times.")
+        return self.finish(state, row, "completed" if early else _status(done, steps), wall())
+
+    def watch(self, done: int, keep: set[int]) -> Watch | None:
+        """Early stopping on the certificate, where asked for, as it stands after ``done`` steps."""
+        if not self.job.config.certify.patience:
+            return None
+        check_possible(self.job.config, self.job.split.train.task)
+        found = Watch(self.job)
+        for moment in recorded(self.run, self.job, sorted(step for step in keep if 0 < step <= done), self.say):
+            found.see(moment.state)
+        return found
+
+    def measured(self, state: TrainState) -> dict[str, Any]:
+        """The diagnostics that are due, taken by one process on one device."""
+        return self.recorder.measured(self.where.here(state)) if self.where.leader else {}
 
     def save(self, state: TrainState, wall_s: float) -> None:
         """Write a checkpoint, unless this step has one."""
         step = int(state.step)
-        if step not in checkpoint.steps(self.run.checkpoints):
+        if self.where.leader and step not in checkpoint.steps(self.run.checkpoints):
             checkpoint.save(self.run.checkpoints, step, state, {"wall_s": wall_s, "config": self.settings})
 
     def begin(self, state: TrainState, wall_s: float) -> dict[str, Any]:
@@ -218,9 +312,13 @@ class _Driver:
         rows = self.run.truncate_metrics(step)
         if not rows or rows[-1]["step"] < step:
             row = self.recorder.metrics(state, wall_s)
-            row |= self.recorder.measured(state) if np.isfinite(row["train.loss"]) else {}
+            row |= self.measured(state) if np.isfinite(row["train.loss"]) else {}
             self.run.append_metrics(row)
             rows.append(row)
+        elif self.where.processes > 1:  # the others have no rows and take the losses now, which needs all
+            self.recorder.metrics(state, wall_s)
+        if not self.where.leader:
+            return rows[-1]
         if lost := -(-step // every) + 1 - len(rows):
             self.say(f"metrics.jsonl has lost {lost} rows: its curves will have a gap, training does not depend on it.")
         # read back, a number that is not finite is null

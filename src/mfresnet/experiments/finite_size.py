@@ -1,0 +1,188 @@
+"""How far a finite network is from its limit, against depth and width ([D21], [Ch25], [CCM26]; theory, section 9)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import groupby
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..errors import MfresnetError
+from ..model import Particles
+from .experiment import Cell, Experiment, Pulse, Result, Row
+from .finite_size_network import Networks, Scales, train
+from .finite_size_problem import Problem, problem, start
+from .settings import FiniteSizeSettings, numbers
+
+NETWORKS = 16  # most networks of one program
+
+
+class FiniteSize(Experiment):
+    """Root-mean-square distance of the state after training to that of a much larger reference network.
+
+        error(L, M) ~ c1 / L + c2 sqrt(D) / sqrt(L M)          (bias of Euler's method + sampling error)
+
+    Networks of one size that differ in their starts only tell the two apart: differences between them hold sampling
+    error alone, their products with the reference bias alone (`finite_size_analysis`). A cell is one network.
+    """
+
+    name = "finite-size"
+    question = "How fast does a finite network approach its limit in depth and width?"
+    settings: FiniteSizeSettings
+
+    def __init__(self, settings: FiniteSizeSettings):
+        super().__init__(settings)
+        self.depths = numbers("depth", settings.depth, int, least=1)
+        self.widths = numbers("width", settings.width, int, least=1)
+        self.dimensions = numbers("dimension", settings.dimension, int, least=1)
+        largest = max(*self.depths, *self.widths)
+        if settings.reference <= largest:
+            raise MfresnetError(
+                f"reference = {settings.reference} is not larger than the largest network ({largest}): "
+                f"give a value above {largest}, three times it or more."
+            )
+        # stand-ins of width 1 and 3 cost little more than their own programs would, and compile once
+        self.buckets = _half_decades(max(self.widths))
+        # memory is laid out for the deepest network; the loop over layers ends where each network does
+        self.longest = max(self.depths)
+
+    def cells(self) -> list[dict[str, Any]]:
+        s, cells = self.settings, []
+        for draw in range(s.draws):
+            for dimension in self.dimensions:
+                common = {"draw": draw, "dimension": dimension}
+                references = s.embeddings if s.preset == "embedding" else 1
+                cells += [
+                    common | {"kind": "reference", "depth": s.reference, "width": s.reference, "seed": s.seed + e}
+                    for e in range(references)
+                ]
+                cells += [
+                    common | {"kind": "network", "depth": depth, "width": width, "seed": s.seed + seed}
+                    for depth in self.depths
+                    for width in self.widths
+                    for seed in range(s.seeds)
+                ]
+        return cells
+
+    def batches(self, cells: Sequence[Cell]) -> list[list[int]]:
+        """References one by one, the rest by draw and dimension."""
+        found: dict[tuple, list[int]] = {}
+        for place, cell in enumerate(cells):
+            shared = (cell["draw"], cell["dimension"], cell["kind"])
+            found.setdefault((*shared, place if cell["kind"] == "reference" else -1), []).append(place)
+        return list(found.values())
+
+    def run(self, cells: Sequence[Cell], pulse: Pulse = lambda share: None) -> list[dict[str, Any]]:
+        """Train the networks, groups of them side by side on the machine's cores."""
+        groups = sorted(self._groups(cells), key=lambda group: -sum(_work(cells[place]) for place in group))
+        rows: list[dict[str, Any]] = [{} for _ in cells]
+        whole, done = sum(_work(cell) for cell in cells), 0
+        # the loops of one network keep one core busy
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            waiting = {pool.submit(self._train, [cells[place] for place in group]): group for group in groups}
+            try:
+                for ready in as_completed(waiting):
+                    for place, row in zip(waiting[ready], ready.result(), strict=True):
+                        rows[place] = row
+                        done += _work(cells[place])
+                    pulse(done / whole)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return rows
+
+    def _groups(self, cells: Sequence[Cell]) -> Iterable[list[int]]:
+        """Places of the cells that one call trains: same problem, depth and bucket of widths."""
+
+        def shared(place: int) -> tuple:
+            cell = cells[place]
+            return (cell["draw"], cell["dimension"], cell["depth"], self._padded(cell), self._embedding(cell))
+
+        for _, group in groupby(sorted(range(len(cells)), key=shared), shared):
+            places = list(group)
+            yield from (places[first : first + NETWORKS] for first in range(0, len(places), NETWORKS))
+
+    def _padded(self, cell: Cell) -> int:
+        if cell["kind"] == "reference":
+            return cell["width"]
+        return next(bucket for bucket in self.buckets if bucket >= cell["width"])
+
+    def _embedding(self, cell: Cell) -> int:
+        """Which embedding: that of the references varies with the seed, that of the other networks is the first."""
+        return cell["seed"] - self.settings.seed if cell["kind"] == "reference" else 0
+
+    def problem(self, cell: Cell) -> Problem:
+        """Data, readout and scales of a cell."""
+        return problem(self.settings, cell["draw"], cell["dimension"], self._embedding(cell))
+
+    def start(self, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
+        """The particles (w, out) of a cell's network."""
+        key = (cell["seed"], cell["draw"], cell["dimension"])
+        return start(self.problem(cell), key, (cell["depth"], cell["width"]))
+
+    def _train(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+        with jax.enable_x64(self.settings.precision == "float64"):  # belongs to the thread
+            task, dtype = self.problem(cells[0]), np.dtype(self.settings.precision)
+            depth, count = cells[0]["depth"], len(cells)
+            shape = (depth if cells[0]["kind"] == "reference" else self.longest, count)
+            width = self._padded(cells[0])
+            w = np.zeros((*shape, task.inputs, width), dtype)
+            out = np.zeros((*shape, task.z.shape[1], width), dtype)
+            for place, cell in enumerate(cells):
+                inner, outer = self.start(cell)
+                w[:depth, place, :, : cell["width"]] = inner
+                out[:depth, place, :, : cell["width"]] = outer
+            z, f, loss = train(
+                Networks(jnp.asarray(w), jnp.asarray(out), _head(task, count, dtype)),
+                jnp.asarray(task.z, dtype),
+                jnp.asarray(task.y, dtype),
+                jnp.asarray(depth),
+                jnp.asarray([cell["width"] for cell in cells], dtype),
+                jnp.asarray(self.settings.steps),
+                Scales(**{name: jnp.asarray(value, dtype) for name, value in task.scales.items()}),
+                readout=task.readout,
+                bias=task.bias,
+            )
+            # what is compared: the state, or with a trained head the prediction, whose scale is the output's
+            seen = np.asarray(f if task.readout == "particles" else z, np.float64)
+            losses = np.asarray(loss, np.float64)
+        return [
+            {
+                "status": "completed" if np.isfinite(value).all() else "diverged",
+                "loss": float(last),
+                "state": value.ravel().tolist() if np.isfinite(value).all() else None,
+            }
+            for value, last in zip(seen, losses, strict=True)
+        ]
+
+    def analyse(self, rows: Sequence[Row]) -> Result:
+        from .finite_size_analysis import analyse
+
+        return analyse(self.settings, rows)
+
+
+def _work(cell: Cell) -> int:
+    return cell["depth"] * max(cell["width"], 10)
+
+
+def _half_decades(largest: int) -> list[int]:
+    """10, 32, 100, 316, ...: the widths that networks are padded to.
+
+    >>> _half_decades(300)
+    [10, 32, 100, 316]
+    """
+    found = [10]
+    while found[-1] < largest:
+        found.append(round(10 ** (1 + len(found) / 2)))
+    return found
+
+
+def _head(task: Problem, count: int, dtype: np.dtype) -> Any:
+    if task.readout != "particles":
+        return None if task.head is None else jnp.asarray(task.head, dtype)
+    return Particles(*(jnp.asarray(np.broadcast_to(part, (count, *part.shape)), dtype) for part in task.head))

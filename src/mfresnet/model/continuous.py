@@ -1,0 +1,133 @@
+"""Depth as a coordinate of each particle: the continuous model of [L20] (theory, section 10).
+
+    z_{j+1} = z_j + alpha (t_{j+1} - t_j) u_j sigma0(w_j . z_j + b_j),      0 <= t_0 <= ... <= t_{N-1} <= t_N = 1
+
+N particles (theta_j, t_j) lie on one depth axis; each acts from its own place to the next one's, the last to 1, and
+before t_0 nothing moves. At t_j = j/N this is the layered network with L = N and M = 1, whose step alpha/(L M) is
+alpha/N; a layered network of L M particles has as many of them, alpha times the same mean over particles and depth.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from ..errors import MfresnetError
+from . import depth as depth_module
+from .particles import Ghosts
+from .resnet import ScaledResNet
+
+
+def folded(t: Array) -> Array:
+    """Places reflected into [0, 1]: a triangle wave of period 2, with slope 1 at 0.
+
+    A particle that moves freely on the line is, folded, one that is reflected at 0 and at 1; its velocity, and what
+    an optimiser remembers of it, change sign with the slope of the fold.
+
+    >>> folded(jnp.array([-0.25, 0.25, 1.25, 2.25])).tolist()
+    [0.25, 0.25, 0.75, 0.25]
+    """
+    t = jnp.mod(t, 2)
+    return jnp.where(t <= 1, t, 2 - t)
+
+
+class ContinuousResNet(ScaledResNet):
+    """The network of [L20] with the head of [C24], trained in (theta, t) (module docstring; theory, section 10).
+
+    Particles have no order of their own: they are sorted by their place whenever the network is evaluated, so that
+    they swap places while training, and a permutation of them changes nothing. The fields are those of `ScaledResNet`
+    with an encoder of shape (N, 1, .), and:
+
+    Args:
+        t: places, shape (N,), on the unfolded line (see `folded`).
+
+    The velocity of theta is -N dLoss/dtheta, as for L M = N. That of t is -dLoss/dt, without N: neighbours on the axis
+    differ by order 1, and with them dLoss/dt_j = alpha p . (F_{j-1} - F_j), which therefore is of order 1 itself.
+
+    >>> model = ContinuousResNet.scattered(jax.random.key(0), particles=12, inputs=2, head_width=5)
+    >>> model(jnp.ones((7, 2))).shape, model.places.shape
+    ((7, 1), (12,))
+    """
+
+    t: Float[Array, " particles"] = eqx.field(kw_only=True)
+
+    @classmethod
+    def scattered(cls, key: Array, *, particles: int, spread: bool = False, **options: Any) -> ContinuousResNet:
+        """A network at its start: Gaussian theta, and places j/N (with ``spread``: independent and uniform).
+
+        Args:
+            options: of `ScaledResNet.create`, without depth, width, shared, scheme and antithetic.
+
+        Raises:
+            MfresnetError: sizes below 1, or what a continuous network does not have.
+        """
+        for name in ("depth", "width", "shared", "scheme", "antithetic"):
+            if name in options:
+                raise MfresnetError(f"{name} = {options[name]!r} is not allowed: a continuous network has particles.")
+        if particles < 1:
+            raise MfresnetError(f"particles = {particles} is not allowed: give a value >= 1.")
+        k_model, k_places = jax.random.split(key)
+        plain = ScaledResNet.create(k_model, depth=particles, width=1, **options)
+        t = jnp.arange(particles, dtype=plain.dtype) / particles
+        return cls.of(plain, jax.random.uniform(k_places, (particles,), plain.dtype) if spread else t)
+
+    @classmethod
+    def of(cls, plain: ScaledResNet, t: Float[Array, " particles"]) -> ContinuousResNet:
+        """The layers of a network of width 1 at places t.
+
+        Raises:
+            MfresnetError: a network of another width, or another number of places.
+        """
+        if plain.encoder.w.shape[:2] != (len(t), 1):
+            raise MfresnetError(
+                f"{len(t)} places need {len(t)} layers of width 1, but the encoder has {plain.encoder.w.shape[0]} "
+                f"layers of width {plain.encoder.width}."
+            )
+        return cls(
+            plain.encoder, plain.head, plain.embedding, plain.alpha, plain.beta, plain.sigma, plain.depth, "continuous",
+            t=t,
+        )  # fmt: skip
+
+    @property
+    def places(self) -> Float[Array, " particles"]:
+        """Where the particles are, in [0, 1], in their own order."""
+        return folded(self.t)
+
+    @property
+    def layer_places(self) -> Float[Array, " depth"]:
+        """The places in rising order."""
+        return jnp.sort(self.places)
+
+    def layered(self) -> ScaledResNet:
+        """The Euler network of width 1 with the same states: in order of place, with u_j N (t_{j+1} - t_j) for u_j."""
+        places = self.places
+        order = jnp.argsort(places)
+        places, sorted_ = places[order], jax.tree.map(lambda leaf: leaf[order], self.encoder)
+        share = self.depth * jnp.diff(places, append=jnp.ones((1,), places.dtype))
+        encoder = eqx.tree_at(lambda e: e.out, sorted_, share[:, None, None] * sorted_.out)
+        return ScaledResNet(encoder, self.head, self.embedding, self.alpha, self.beta, self.sigma, self.depth)
+
+    def sweep(
+        self,
+        x: Float[Array, "n inputs"],
+        ghosts: Ghosts | None = None,
+        *,
+        recompute: bool = False,
+        keep: bool = False,
+    ) -> tuple[Float[Array, "n state"], Float[Array, "depth n state"] | None]:
+        """The state at s = 1, and with ``keep`` those at the places of the particles, in rising order."""
+        if ghosts is not None:
+            raise MfresnetError("probes belong to a layer, which a continuous network does not have: train without.")
+        return self.layered().sweep(x, recompute=recompute, keep=keep)
+
+    def limit_state(self, x: Float[Array, "n inputs"], tolerance: float = 1e-8) -> Float[Array, "n state"]:
+        """The depth ODE of the law that stays as it is from each place to the next."""
+        plain = self.layered()
+        return depth_module.solve(
+            plain.encoder, plain.embed(x), depth=plain.depth, sigma=plain.sigma, alpha=plain.alpha, tolerance=tolerance
+        )

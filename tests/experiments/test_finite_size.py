@@ -1,0 +1,136 @@
+"""The finite-size experiment: its networks against naive loops and the trainer, its estimators against known errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mfresnet.experiments import create
+from mfresnet.experiments.finite_size_analysis import Errors, analyse, collect, fit
+from mfresnet.experiments.finite_size_network import train
+from mfresnet.flow import Trainer, batch_of, flow
+from mfresnet.model import Particles, ScaledResNet, activation, trainable
+
+TINY = {
+    "depth": "1,3", "width": "1,4", "reference": 6, "draws": 1, "seeds": 2, "points": 4, "dimension": "3",
+    "inputs": 3, "precision": "float64", "embeddings": 1, "head_width": 5,
+}  # fmt: skip
+
+
+def naive(task, w, out, steps):
+    """Theory, section 9, particle by particle and point by point; the gradient of |f - y|^2/(2 N C)."""
+    w, out = np.array(w, float), np.array(out, float)
+    (depth, state, width), n = w.shape, len(task.z)
+    rate, gain = task.scales["rate"], task.scales["gain"]
+    for step in range(steps + 1):
+        z = [[np.array(v) for v in task.z]]
+        for layer in range(depth):
+            z.append([v.copy() for v in z[-1]])
+            for i in range(n):
+                for m in range(width):
+                    z[-1][i] += out[layer, :, m] * np.tanh(gain * w[layer, :, m] @ z[layer][i]) / (depth * width)
+        last = np.array(z[-1])
+        if step == steps:
+            return last
+        if task.readout == "linear":
+            f = last @ task.head / state
+            p = [task.head @ v / (state * task.y.size) for v in f - task.y]
+        else:
+            p = list((last - task.y) / task.y.size)
+        for layer in reversed(range(depth)):
+            new_w, new_out, before = w[layer].copy(), out[layer].copy(), [v.copy() for v in p]
+            for i in range(n):
+                for m in range(width):
+                    s = np.tanh(gain * w[layer, :, m] @ z[layer][i])
+                    slope = gain * (out[layer, :, m] @ p[i]) * (1 - s**2)
+                    new_out[:, m] -= rate * s * p[i]
+                    new_w[:, m] -= rate * slope * z[layer][i]
+                    before[i] += slope * w[layer, :, m] / (depth * width)
+            w[layer], out[layer], p = new_w, new_out, before
+    raise AssertionError
+
+
+@pytest.mark.parametrize("preset", ["chizat", "embedding"])
+def test_states_after_gradient_steps_are_those_of_the_naive_loops(preset):
+    experiment = create("finite-size", TINY | {"preset": preset, "steps": 5})  # odd: the last pair is half
+    cells = experiment.cells()
+    rows = experiment.run(cells)
+    for cell, row in zip(cells[::2], rows[::2], strict=True):
+        expected = naive(experiment.problem(cell), *experiment.start(cell), 5)
+        np.testing.assert_allclose(row["state"], expected.ravel(), rtol=1e-10, atol=1e-10)
+
+
+def test_the_own_preset_follows_the_gradient_flow_of_the_trainer(x64):
+    """Prediction after Euler steps of `flow` on the same `ScaledResNet`."""
+    experiment = create("finite-size", TINY | {"preset": "own", "steps": 3, "alpha": 2.0, "step": 0.1})
+    cell = {"draw": 0, "dimension": 3, "kind": "network", "depth": 3, "width": 4, "seed": 1}
+    task, (w, out) = experiment.problem(cell), experiment.start(cell)
+    w, out = np.float64(w).transpose(0, 2, 1), np.float64(out).transpose(0, 2, 1)
+    encoder = Particles(*(jnp.asarray(v) for v in (out, w[..., :-1], w[..., -1])))
+    head = Particles(*(jnp.asarray(v) for v in task.head))
+    model = ScaledResNet(encoder, head, None, jnp.asarray(2.0), jnp.asarray(4.0), activation("tanh"), 3)
+    trainer = Trainer(flow("euler", task.scales["head_rate"]), trainable(model))
+    data = batch_of(task.z, task.y, "float64")
+    state, _ = trainer.advance(trainer.begin(model, jax.random.key(0), 4), data, jax.random.key(0), 3, 3)
+    row = experiment.run([cell])[0]
+    np.testing.assert_allclose(row["state"], np.ravel(state.model(data.x)), rtol=1e-10)
+
+
+def test_a_network_does_not_depend_on_what_runs_beside_it_and_one_program_serves_all_sizes():
+    experiment = create("finite-size", TINY | {"depth": "1,2,3", "precision": "float32"})
+    cells = experiment.cells()
+    before = train._cache_size()
+    together = experiment.run(cells)
+    assert train._cache_size() - before == 2  # the reference's and that of all widths up to 10
+    alone = experiment.run(cells[3:4])[0]
+    # another number of networks is another program, whose sums may be ordered otherwise
+    np.testing.assert_allclose(alone["state"], together[3]["state"], rtol=1e-5, atol=1e-6)
+
+
+def planted(c1=0.3, c2=0.2, seeds=5, entries=100):
+    """Errors with known bias c1/L and sampling error c2 sqrt(D)/sqrt(L M), D = 4, against an exact reference."""
+    rng, direction = np.random.default_rng(0), np.random.default_rng(1).normal(size=entries)
+    direction *= np.sqrt(entries) / np.linalg.norm(direction)
+    sizes = [(depth, width) for depth in (10, 32, 100) for width in (10, 100, 1000)]
+    products = []
+    for depth, width in sizes:
+        noise = rng.normal(size=(seeds, entries)) * c2 * np.sqrt(4 / (depth * width))
+        e = c1 * (1 / depth - 1e-8) * direction + noise
+        products.append(e @ e.T / entries)
+    depth, width = np.array(sizes, float).T
+    return Errors(depth, width, np.array(products))
+
+
+def test_planted_bias_and_sampling_error_are_found_apart():
+    errors = planted()
+    found = fit([((0, 4), errors, errors.parts())], 10**8, 10)
+    # 9 sizes of 5 seeds with 100 entries: the sampling variance is known to about 7 % each
+    assert found["bias.L"] == pytest.approx(1, abs=0.05)
+    assert found["sampling.L"] == pytest.approx(0.5, abs=0.05)
+    assert found["sampling.M"] == pytest.approx(0.5, abs=0.03)
+    total, sampling, bias = errors.parts()
+    np.testing.assert_allclose(total, sampling + bias, rtol=1e-12)
+    # counting a seed twice leaves the estimates unbiased: no pair of a seed with itself
+    doubled = errors.parts(np.array([[2, 2, 1, 0, 0]] * 9))
+    np.testing.assert_allclose(doubled[1], sampling, rtol=0.5)
+
+
+def test_analysis_of_a_small_experiment_and_of_cells_that_diverged():
+    experiment = create("finite-size", TINY | {"depth": "1,2,4", "least": 1, "bootstrap": 100, "steps": 2})
+    cells = experiment.cells()
+    rows = [cell | row for cell, row in zip(cells, experiment.run(cells), strict=True)]
+    result = experiment.analyse(rows)
+    assert {"bias.L", "sampling.L", "sampling.M", "c1", "c2"} <= result.fit.keys()
+    low, high = result.fit["sampling.M"]["interval_95"]
+    assert low <= result.fit["sampling.M"]["value"] <= high
+    rows[4] |= {"status": "diverged", "state": None}
+    assert any("1 of 13 cells diverged" in note for note in experiment.analyse(rows).notes)
+    assert analyse(experiment.settings, rows[1:]).passed is None  # without its reference a draw says nothing
+    assert collect(rows[1:4]) == {}
+
+
+def test_settings_that_make_no_sense():
+    with pytest.raises(ValueError, match=r"reference = 4 is not larger than the largest network \(4\)"):
+        create("finite-size", TINY | {"reference": 4})
+    with pytest.raises(ValueError, match="empty grid"):
+        create("finite-size", TINY | {"depth": ""})
