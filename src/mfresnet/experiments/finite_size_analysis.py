@@ -225,7 +225,8 @@ def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
     if settings.preset == "embedding":
         kernels = embedding_error(good, settings)
         law = power_law(list(kernels), list(kernels.values()))
-        values["embedding.D"] = {"value": -law.slope, "interval_95": law.interval(), "theory": 0.5}
+        low, high = law.interval()
+        values["embedding.D"] = {"value": -law.slope, "interval_95": (float(-high), float(-low)), "theory": 0.5}
         values["embedding.kernel"] = kernels
         notes.append("embedding.D: exponent of D in the kernel's spread over embeddings, with Student's interval.")
     agreed = "agrees" if passed else "does not agree"
