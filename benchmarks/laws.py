@@ -1,6 +1,6 @@
 """Theorem 5 of [C24] measured: ``mfresnet sweep kl`` at its default size, its result kept with the machine's facts.
 
-    python benchmarks/laws.py [--quick]
+python benchmarks/laws.py [--quick]
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The default rate sweep, compilation included, beside the same 30 trainings in eager PyTorch.
 
-Both train the network of [C24]'s rate experiment (two spirals, d = 2, L = 10, M = K = 20, tanh, Adam 0.01, full batch,
-alpha = 10, beta = 20, 1000 steps) for n = 8 .. 4096 and 3 seeds on the same data, and take the test error on 1024 points.
+Both train the network of [C24]'s rate experiment (two spirals, d = 2, L = 10, M = K = 20, tanh, Adam 0.01, full
+batch, alpha = 10, beta = 20, 1000 steps) for n = 8 .. 4096 and 3 seeds on the same data, and take the test error on
+1024 points.
 mfresnet's time is that of the command itself in a fresh process: imports, data, compilation, training, files and
 report. PyTorch's is that of the loop alone, its import and data left out.
 

@@ -20,7 +20,7 @@ FILES = sorted(path for path in SOURCE.rglob("*.py"))
 
 # A module imports its own layer and those before it.
 LAYERS = (
-    ("errors", "config"),
+    ("errors", "config", "image_config"),
     ("data",),
     ("model",),
     ("flow",),
@@ -113,6 +113,7 @@ def loaded_after(code: str) -> set[str]:
         "from mfresnet import Config, MfresnetError",
         "from mfresnet.cli import main\nmain(['--help'])",
         "from mfresnet.cli import main\nmain(['--version'])",
+        "from mfresnet.cli import main\ntry: main(['sweep', 'rate', '--help'])\nexcept SystemExit: pass",
         "import mfresnet.data, mfresnet.report",
     ],
 )

@@ -46,6 +46,13 @@ class DataConfig(Section):
         description="how inputs reach the unit ball: sphere x/|x|, lift (x,1)/|(x,1)|, max x/max|x| (each after "
         "standardising real data), none; auto is the data set's own",
     )
+    map_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the training points that fix the transform's means, deviations and largest norm; "
+        "below 1, certificates are on the others",
+    )
     noise: float | None = Field(
         None, ge=0, le=1e6, description="noise of the generated inputs (default: the data set's own)"
     )
@@ -182,6 +189,7 @@ class DiagnosticsConfig(Section):
     control: bool = Field(False, description="also train with a frozen encoder: does the encoder matter?")
 
 
+TUNED = r"^$|^ *[a-z._-]+=[0-9.e+,-]+( +[a-z._-]+=[0-9.e+,-]+)* *$"
 NUMBERS = r"^[1-9][0-9]{0,6}(,[1-9][0-9]{0,6})*$"
 
 
@@ -209,6 +217,15 @@ class CertifyConfig(Section):
     prior_steps: int = Field(50, ge=1, le=100_000, description="Euler steps of the training of that prior")
     settings: int = Field(
         1, ge=1, le=10**9, description="configurations tried on these training points, this one included"
+    )
+    tune: str = Field(
+        "",
+        pattern=TUNED,
+        json_schema_extra={"allowed": "settings with their values, such as 'model.alpha=1,2,4 model.beta=4,8'"},
+        description="settings chosen by the certificate on the training points before the run, each tried one counted",
+    )
+    patience: int = Field(
+        0, ge=0, le=1000, description="stop after this many recorded times without a better certificate (0: never)"
     )
 
 

@@ -197,7 +197,9 @@ def transfer_rows(best) -> list[dict]:
     """Losses with a minimum at the rate of index ``best(scaling, axis, place)``."""
     settings = create("transfer", {"seeds": 1, "horizons": "10", "decays": "none"})
     rates = sorted({cell["train.learning_rate"] for cell in settings.cells()})
-    sizes = {axis: sorted({c[f"model.{axis}"] for c in settings.cells() if c["axis"] == axis}) for axis in ("depth", "width")}
+    sizes = {
+        axis: sorted({c[f"model.{axis}"] for c in settings.cells() if c["axis"] == axis}) for axis in ("depth", "width")
+    }
     rows = []
     for cell in settings.cells():
         place = sizes[cell["axis"]].index(cell[f"model.{cell['axis']}"])
@@ -221,7 +223,9 @@ def test_transfer_scalings_are_what_they_say():
     config = experiment.config(cell)
     depth, width = config.model.depth, config.model.width
     assert config.model.alpha / (depth * width) == 1 and config.model.beta / config.model.head_width == 1
-    assert config.model.initial.u**2 * width == pytest.approx(1) and config.model.initial.a**2 * width == pytest.approx(1)
+    assert config.model.initial.u**2 * width == pytest.approx(1) and config.model.initial.a**2 * width == pytest.approx(
+        1
+    )
     assert config.train.encoder_rate * depth * width == pytest.approx(1)
     assert config.train.head_rate * config.model.head_width == pytest.approx(1)
 

@@ -121,7 +121,10 @@ def test_buckets_are_the_cheapest_partition(seed):
         return sum(2.0 + len(r) * r[-1] * price for r in [*runs, run])
 
     limits = buckets(sizes, price, 2.0)
-    ours = sum(2.0 + price * limit * sum(low < s <= limit for s in sizes) for low, limit in zip([0, *limits], limits, strict=False))
+    ours = sum(
+        2.0 + price * limit * sum(low < s <= limit for s in sizes)
+        for low, limit in zip([0, *limits], limits, strict=False)
+    )
     assert ours == pytest.approx(min(cost(cuts) for cuts in range(2**5)))
 
 

@@ -1,5 +1,6 @@
 """Certificates of runs: what is written, what it agrees with, and what is refused."""
 
+import inspect
 import json
 from dataclasses import replace
 
@@ -15,13 +16,14 @@ from mfresnet.config import Config, build
 from mfresnet.data import load
 from mfresnet.errors import MfresnetError
 from mfresnet.report import write_report
-from mfresnet.runs import RunDirectory, certify, checkpoint, read_certificates, train
+from mfresnet.runs import RunDirectory, certify, checkpoint, read_certificates, resume, train
 from mfresnet.runs.certifying import NAME, certify_job, check_possible
-from mfresnet.runs.moments import Draws, Grid, moment_of
+from mfresnet.runs.moments import Draws, Grid, moment_of, recorded
+from mfresnet.runs.tuning import tune
 
-BOUNDS = ("pac_bayes", "kl_ball", "kernel", "held_out")
+BOUNDS = ("pac_bayes", "gibbs", "kl_ball", "theorem6", "kernel", "held_out")
 TREE = {
-    "data": {"name": "circles", "n": 48, "n_test": 32},
+    "data": {"name": "circles", "n": 48, "n_test": 32, "transform": "none"},
     "model": {"depth": 3, "width": 6, "head_width": 10, "alpha": 1.0, "beta": 2.0},
     "train": {"steps": 6, "time": 20, "probes": 6, "head_probes": 24, "solver": "euler"},
     "record": {"metrics_every": 2, "report": False, "snapshots": 3},
@@ -114,7 +116,7 @@ def test_test_data_choose_nothing(run, job, tmp_path):
     copy = RunDirectory(tmp_path)
     (tmp_path / "checkpoints").symlink_to(run / "checkpoints")
     again = certify_job(copy, swapped, say=lambda message: None)
-    for name in BOUNDS[:3]:
+    for name in BOUNDS[:-1]:
         assert again[name].value == found[name].value
     assert again["held_out"].value != found["held_out"].value
 
@@ -189,6 +191,8 @@ def test_bounds_outside_their_hypotheses_are_refused_and_the_others_stand(tmp_pa
     """Three classes and an unbounded activation: no KL ball, no kernel bound."""
     changes = {
         "data__name": "wine",
+        "data__transform": "sphere",
+        "data__map_share": 0.5,
         "data__n": 60,
         "data__n_test": 30,
         "model__activation": "softplus",
@@ -196,8 +200,10 @@ def test_bounds_outside_their_hypotheses_are_refused_and_the_others_stand(tmp_pa
     }
     train(with_changes(**changes), tmp_path / "run", quiet=True, say=lambda message: None)
     found, refused = read_certificates(tmp_path / "run")
-    assert set(found) == {"pac_bayes", "held_out"}
-    assert set(refused) == {"kl_ball", "kernel"}
+    assert set(found) == {"pac_bayes", "gibbs", "held_out"}
+    assert set(refused) == {"kl_ball", "theorem6", "kernel"}
+    # half of the points fixed the scaling of the inputs and are left out
+    assert found["pac_bayes"].details["n"] == 30 and found["pac_bayes"].standing == "proved"
     assert found["pac_bayes"].vacuous == (not found["pac_bayes"].value < 2 / 3)
 
 
@@ -228,3 +234,81 @@ def test_damaged_files_are_refused_and_the_report_goes_on(run, content):
         assert write_report(run).is_file()
     finally:
         (run / NAME).write_text(whole)
+
+
+def test_the_mean_over_q_pays_for_the_whole_grid_and_counts_disjoint_draws(run):
+    record = json.loads((run / NAME).read_text())
+    found, _ = read_certificates(run)
+    details = found["gibbs"].details
+    assert details["points"] == record["points"]["size"] and details["grid"] == 4
+    # 24 head probes hold 6 heads of 4 particles or 1 of 16; 6 probes a layer hold 3 of 6 residual ones or 6 of 3
+    assert details["disjoint_draws"] in (1, 3, 6)
+    assert found["gibbs"].standing == "estimated"
+    assert details["step"] == found["pac_bayes"].details["step"]
+
+
+def test_theorem_6_has_its_three_terms(run):
+    one = read_certificates(run)[0]["theorem6"]
+    assert one.value == pytest.approx(sum(one.terms.values()))
+    assert one.terms["C/sqrt(n)"] == pytest.approx(one.details["C"] / 48**0.5)
+    # half of delta is for the bound, the rest for the two KLs
+    assert one.terms["6 sqrt(log(2/delta)/(2n))"] == pytest.approx(6 * (np.log(2 / 0.025) / 96) ** 0.5)
+
+
+TUNE = {"certify__tune": "model.alpha=0.5,1 model.beta=2", "certify__prior_share": 0.0}
+
+
+def test_tuning_runs_the_best_setting_and_pays_for_all(tmp_path):
+    said = []
+    train(with_changes(**TUNE), tmp_path / "run", quiet=True, say=said.append)
+    stored = RunDirectory.open(tmp_path / "run").config
+    rows = stored["tuned"]
+    assert [(row["model.alpha"], row["model.beta"]) for row in rows] == [(0.5, 2), (1, 2)]
+    best = min(rows, key=lambda row: row["certificate"])
+    assert stored["config"]["model"]["alpha"] == best["model.alpha"]
+    assert stored["config"]["certify"]["settings"] == 2 and stored["config"]["certify"]["tune"] == ""
+    assert any("tuned on the training points" in line for line in said)
+    found, _ = read_certificates(tmp_path / "run")
+    assert found["pac_bayes"].details["grid"] == 3 * 2 * 2 * 2
+    # the run repeats what tuning trained, and certifies it with all its draws
+    few = Draws.of(job_of(stored), Grid.of(build(stored["config"]), 3))
+    moments = recorded(RunDirectory.open(tmp_path / "run"), job_of(stored), few.grid.steps, said.append)
+    values = [few.best(moment, job_of(stored).train, 0.05)[0] for moment in moments]
+    assert min(values) == pytest.approx(best["certificate"], rel=1e-6)
+
+
+def job_of(stored):
+    config = build(stored["config"])
+    return assemble(config, load(config.data, config.seed))
+
+
+def test_tuning_is_given_training_points_only():
+    """There is no way in for test points, and other test points change nothing."""
+    assert list(inspect.signature(tune).parameters) == ["config", "train", "transform", "fitted_on"]
+
+
+def test_a_trained_prior_is_tuned_by_its_own_certificate():
+    config = with_changes(certify__tune="model.beta=1,2", train__steps=2)
+    split = load(config.data, config.seed)
+    chosen, rows = tune(config, split.train, split.transform, split.fitted_on)
+    assert chosen.certify.settings == 2 and len({row["certificate"] for row in rows}) == 2
+
+
+@pytest.mark.parametrize("text", ["model.depth=1,2", "model.alpha=1 model.alpha=2", "model.beta", "model.beta=1,,2"])
+def test_what_cannot_be_tuned_is_one_sentence(text, tmp_path):
+    with pytest.raises(MfresnetError, match=r"certify\.tune"):
+        train(with_changes(certify__tune=text), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_stops_when_the_certificate_no_longer_improves(tmp_path):
+    """Of pure noise nothing is learnt and movement costs; a resumed run stops at the same place."""
+    changes = {"data__label_noise": 0.5, "certify__patience": 1, "certify__prior_share": 0.0, "train__steps": 8}
+    said = []
+    summary = train(with_changes(**changes), tmp_path / "run", quiet=True, say=said.append)
+    assert summary["status"] == "completed" and summary["step"] < 8
+    assert any("has not improved" in line for line in said)
+    certificate = read_certificates(tmp_path / "run")[0]["pac_bayes"]
+    assert certificate.details["grid"] == len(json.loads((tmp_path / "run" / NAME).read_text())["points"]["steps"]) * 4
+    (tmp_path / "run" / "summary.json").unlink()
+    assert resume(tmp_path / "run", quiet=True, say=said.append)["step"] == summary["step"]

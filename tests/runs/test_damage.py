@@ -19,8 +19,8 @@ from tqdm import tqdm
 from mfresnet.cli import main
 from mfresnet.config import build
 from mfresnet.errors import MfresnetError
-from mfresnet.runs import RunDirectory, checkpoint
 from mfresnet.flow import first_bad_step
+from mfresnet.runs import RunDirectory, checkpoint
 
 ADAM = {"train__rule": "adam", "train__batch_size": 8}
 

@@ -60,5 +60,8 @@ def same(first: Path, second: Path) -> None:
     assert cells(first) == cells(second)
     for name in ("result.json", "cells.csv"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
-    counts = [{k: v for k, v in json.loads((s / "summary.json").read_text()).items() if k != "seconds"} for s in (first, second)]
+    counts = [
+        {k: v for k, v in json.loads((s / "summary.json").read_text()).items() if k != "seconds"}
+        for s in (first, second)
+    ]
     assert counts[0] == counts[1]

@@ -46,7 +46,9 @@ def wait_for(process, sweep: Path, count: int) -> None:
 def test_what_a_sweep_leaves(whole, commands):
     assert len(cells(whole)) == CELLS
     config, result = (json.loads((whole / f"{name}.json").read_text()) for name in ("config", "result"))
-    assert config["experiment"] == "grid" and config["versions"]["jax"] and config["command"].startswith("mfresnet sweep")
+    assert (
+        config["experiment"] == "grid" and config["versions"]["jax"] and config["command"].startswith("mfresnet sweep")
+    )
     assert len(config["batches"]) == 3 and config["settings"]["model"]["width"] == 3
     assert result["verdict"] and result["points"] and result["figures"]
     table, same_table = pl.read_csv(whole / "cells.csv"), pl.read_parquet(whole / "cells.parquet")
@@ -103,7 +105,9 @@ def test_only_what_is_missing_is_run(whole, tmp_path, monkeypatch):
     from mfresnet.experiments.grid import Grid
 
     sweep = tmp_path / "sweep"
-    subprocess.run([sys.executable, "-c", "import shutil, sys; shutil.copytree(*sys.argv[1:])", whole, sweep], check=True)
+    subprocess.run(
+        [sys.executable, "-c", "import shutil, sys; shutil.copytree(*sys.argv[1:])", whole, sweep], check=True
+    )
     directory, ran = SweepDirectory.open(sweep), []
     batch = directory.config["batches"][1]
     directory.cell_file(batch[0]).unlink()
@@ -151,7 +155,10 @@ def test_locks_of_the_dead_and_of_other_machines(tmp_path):
             assert json.loads(lock.read_text())["pid"] == os.getpid()
         assert not lock.exists()
     lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "began": 0.0}))
-    with pytest.raises(MfresnetError, match="on 'elsewhere': wait for it, or remove .* if that process is gone"), locked(tmp_path):
+    with (
+        pytest.raises(MfresnetError, match=r"on .elsewhere.: wait for it, or remove .* if that process is gone"),
+        locked(tmp_path),
+    ):
         raise AssertionError
     assert lock.exists()
 

@@ -32,7 +32,7 @@ from .subnetwork import (
     vote,
 )
 from .supremum import Supremum, head_rademacher, head_supremum
-from .theorem6 import constant_from_gaps, constant_from_radii, theorem6_form
+from .theorem6 import constant_from_gaps, constant_from_radii, theorem6_certificate, theorem6_form
 
 __all__ = [
     "Certificate",
@@ -82,6 +82,7 @@ __all__ = [
     "rademacher_bound",
     "ramp_loss",
     "sample_subnetwork",
+    "theorem6_certificate",
     "theorem6_form",
     "vote",
 ]

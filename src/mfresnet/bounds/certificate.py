@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import fsum, inf, isfinite, nan
 from typing import Any, Literal, get_args
 
@@ -89,6 +89,13 @@ class Certificate:
         """
         found = {h.status for h in self.hypotheses}
         return next((status for status in ("violated", "estimated") if status in found), "proved")
+
+    def resting_on(self, *more: Hypothesis, chance: float = 0.5) -> Certificate:
+        """The same bound with further hypotheses, and the reading that follows from all."""
+        hypotheses = (*self.hypotheses, *more)
+        largest = max(self.terms, key=lambda name: self.terms[name])
+        reading = plain_reading(self.value, 1 - self.confidence, self.certifies, chance, hypotheses, largest)
+        return replace(self, hypotheses=hypotheses, reading=reading)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; numbers that JSON lacks become the strings "inf", "-inf" and "nan"."""

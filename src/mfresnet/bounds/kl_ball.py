@@ -135,23 +135,12 @@ def kl_ball_certificate(
     >>> round(c.value, 3), c.vacuous, c.standing
     (0.02, False, 'estimated')
     """
-    checked_activation(sigma)
-    _positive(alpha=alpha, beta=beta)
-    margins = checked_values(margins, "margins")
-    if margins.ndim != 1:
-        raise MfresnetError(
-            f"margins has shape {margins.shape}, but the KL-ball bound is for two classes with one output: "
-            "use the PAC-Bayes certificate for several."
-        )
-    if not standard_start:
-        raise MfresnetError(
-            "the KL-ball bound needs standard Gaussian initial laws (all initial scales 1): "
-            "set them to 1, or use the PAC-Bayes certificate."
-        )
-    n, delta = checked_points(len(margins)), checked_delta(delta)
+    margins, n, delta = checked_ball(
+        margins, alpha=alpha, beta=beta, sigma=sigma, delta=delta, standard_start=standard_start
+    )
     settings = checked_count(settings, name="settings")
     radii = tuple(sorted(float(r) for r in radii))
-    r_head, r_encoder = _rounded_up(head_kl, radii, "head"), _rounded_up(encoder_kl, radii, "encoder")
+    r_head, r_encoder = rounded_up(head_kl, radii, "head"), rounded_up(encoder_kl, radii, "encoder")
     gammas = [beta * checked_margin for checked_margin in relative_margins]
     grid = len(radii) ** 2 * len(gammas) * settings
     confidence = confidence_term(n, delta / grid, form)
@@ -197,7 +186,33 @@ def kl_ball_certificate(
     )
 
 
-def _rounded_up(kl: float, radii: tuple[float, ...], part: str) -> float:
+def checked_ball(
+    margins: Any, *, alpha: float, beta: float, sigma: Activation, delta: float, standard_start: bool
+) -> tuple[np.ndarray, int, float]:
+    """(margins, n, delta) where the hypotheses of the KL ball hold, or a sentence that says which one does not.
+
+    >>> from mfresnet.model import activation
+    >>> options = {"alpha": 1.0, "beta": 1.0, "delta": 0.05, "standard_start": True}
+    >>> checked_ball(np.ones(9), sigma=activation("tanh"), **options)[1]
+    9
+    """
+    checked_activation(sigma)
+    _positive(alpha=alpha, beta=beta)
+    margins = checked_values(margins, "margins")
+    if margins.ndim != 1:
+        raise MfresnetError(
+            f"margins has shape {margins.shape}, but the KL-ball bound is for two classes with one output: "
+            "use the PAC-Bayes certificate for several."
+        )
+    if not standard_start:
+        raise MfresnetError(
+            "the KL-ball bound needs standard Gaussian initial laws (all initial scales 1): "
+            "set them to 1, or use the PAC-Bayes certificate."
+        )
+    return margins, checked_points(len(margins)), checked_delta(delta)
+
+
+def rounded_up(kl: float, radii: tuple[float, ...], part: str) -> float:
     """The smallest radius of the grid that holds the KL."""
     if not np.isfinite(kl):
         raise MfresnetError(f"the KL of the {part} is {kl}: give the upper limit of a finite estimate.")

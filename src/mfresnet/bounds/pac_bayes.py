@@ -136,6 +136,7 @@ def gibbs_certificate(
     delta: float = 0.05,
     *,
     priors: int | None = None,
+    tried: int | None = None,
     prior: str = DATA_FREE,
     method: str = "nonnegative",
     train_method: str = "kl",
@@ -152,6 +153,8 @@ def gibbs_certificate(
         points: all grid points that were tried, not only the best.
         n: points of the bound; with a data-dependent prior only those the prior did not see.
         priors: number of priors; None counts the distinct (k', N', setting).
+        tried: number of grid points that the given ones were chosen from; None counts ``points``. The confidence limits
+            of train error and KL hold for all of them, also those never computed.
         prior: what P is, in words.
         exact_density: whether the flow's log-density is exact (Euler steps) or a solver's, to its tolerance.
 
@@ -164,13 +167,14 @@ def gibbs_certificate(
     """
     points, n, delta = _checked_points(points), checked_points(n), checked_delta(delta)
     priors = _checked_grid(priors, len({(p.heads, p.residuals, p.setting) for p in points}), "priors")
+    tried = _checked_grid(tried, len(points), "tried")
     for_bound, for_train, for_kl = (share * delta for share in SHARES)
     found: list[tuple[float, GibbsPoint, tuple]] = []
     measured: dict[tuple[int, int], tuple[KLEstimate, KLEstimate | None]] = {}
     for p in points:
         key = (id(p.head_log_ratios), id(p.encoder_log_ratios))
         if key not in measured:  # the same probes serve every k' and N'
-            each = for_kl / (2 * len(points))
+            each = for_kl / (2 * tried)
             encoder = kl_estimate(p.encoder_log_ratios, each, method=method)
             head = None if p.head_log_ratios is None else kl_estimate(p.head_log_ratios, each, method=method)
             measured[key] = (encoder, head)
@@ -178,7 +182,7 @@ def gibbs_certificate(
         heads = p.heads if head is not None else 0
         kl = p.residuals * max(encoder.value, 0.0) + (heads * max(head.value, 0.0) if head else 0.0)
         upper = p.residuals * encoder.upper + (heads * head.upper if head else 0.0)
-        train = mean_upper(p.errors, for_train / len(points), independent=p.independent, method=train_method)
+        train = mean_upper(p.errors, for_train / tried, independent=p.independent, method=train_method)
         value = float(pac_bayes_bound(train, upper, n, for_bound, priors))
         found.append((value, p, (train, kl, upper, encoder, head)))
     value, p, (train, kl, upper, encoder, head) = min(found, key=lambda item: item[0])
@@ -211,9 +215,9 @@ def gibbs_certificate(
         "complexity": complex_ - alone,
         "error of the KL": value - complex_,
     }
-    details = _details(p, n, kl, priors) | {"kl_upper": upper, "points": len(points), "prior": prior}
+    details = _details(p, n, kl, priors) | {"kl_upper": upper, "points": tried, "prior": prior}
     certifies = "a sub-network drawn at random from the trained laws (mean over draws)"
-    return build("pac_bayes", terms, delta, hypotheses, certifies, chance=chance, details=details)
+    return build("gibbs", terms, delta, hypotheses, certifies, chance=chance, details=details)
 
 
 def drawn_certificate(

@@ -83,6 +83,7 @@ def pull_back(
         before, _, _ = jax.lax.while_loop(going, refine, (here, jnp.full((), jnp.inf, dtype), jnp.zeros((), int)))
         now = field(model, trained, data, options, before, "hessian")
         image = jax.tree.map(lambda b, v: b + h * v, before, now.probes)
+        assert now.curvature is not None
         head = now.curvature.head
         step = LogRatio(log_determinants(now.curvature.encoder, h), None if head is None else log_determinants(head, h))
         worst = jnp.maximum(worst, largest_distance(image, here))

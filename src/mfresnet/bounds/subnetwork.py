@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import ceil, floor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -121,7 +121,7 @@ def draw(
     >>> found.layer.tolist(), len(set(found.head.tolist()))
     ([0, 0, 1, 1, 2, 2, 3, 3], 2)
     """
-    options = {"layers": layers, "probes": probes, "head_probes": head_probes}
+    options: dict[str, Any] = {"layers": layers, "probes": probes, "head_probes": head_probes}
     return jax.tree.map(lambda leaf: leaf[0], draws(key, 1, **options, residuals=residuals, heads=heads, depths=depths))
 
 
@@ -136,6 +136,7 @@ def draws(
     heads: int,
     most_residuals: int | None = None,
     most_heads: int | None = None,
+    most_draws: int | None = None,
     depths: str = "stratified",
     disjoint: bool = False,
 ) -> Draw:
@@ -143,6 +144,7 @@ def draws(
 
     Args:
         most_residuals, most_heads: sizes to pad to, so that one compiled program serves a grid of N' and k'.
+        most_draws: number of draws to compile for, of which the first ``count`` are returned.
         disjoint: no two draws share a probe: the draws are then independent (one round of `GibbsPoint.independent`).
     """
     blocks = checked_count(count, name="count") if disjoint else 1
@@ -160,7 +162,10 @@ def draws(
     _check_pool(heads * blocks, head_probes, f"{heads} head particles in {blocks} disjoint draws")
     numbers = [jnp.asarray(v, jnp.int32) for v in (residuals, heads, needed)]
     sizes = (layers, probes, head_probes, most_residuals, most_heads)
-    return _draws(key, count, *numbers, sizes, depths, disjoint)
+    found = _draws(key, max(count, most_draws or count), *numbers, sizes, depths, disjoint)
+    if most_draws is None:
+        return found
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], found)  # not JAX's, which compiles for every length
 
 
 @partial(jax.jit, static_argnums=(1, 5, 6, 7))
@@ -227,7 +232,7 @@ def sample_subnetwork(
     return assemble(draw(key, **pool(probes), residuals=residuals, heads=heads, depths=depths), probes, model)
 
 
-def pool(probes: Probes) -> dict[str, int]:
+def pool(probes: Probes) -> dict[str, Any]:
     """The sizes `draw` asks for."""
     layers, count = probes.encoder.w.shape[:2]
     return {"layers": layers, "probes": count, "head_probes": 0 if probes.head is None else probes.head.width}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import MfresnetError, unknown_name
-from . import finished, sweep, training
+from . import finished, image, sweep, training
 from .parsing import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Parser, run_argument
 
 
@@ -74,8 +74,10 @@ def _run(argv: list[str]) -> int:
 
 def _innermost(parser: Parser, options: argparse.Namespace) -> Parser:
     """The parser of ``mfresnet COMMAND NAME``, where the command has such names."""
-    inner = next((action for action in parser._actions if isinstance(action.choices, dict)), None)
-    return parser if inner is None else inner.choices[getattr(options, inner.dest)]
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            return action.choices[getattr(options, action.dest)]
+    return parser
 
 
 def _unknown_argument(argument: str, parser: Parser) -> MfresnetError:
@@ -91,6 +93,7 @@ def _nothing(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS: dict[str, tuple[str, Any, Any]] = {
     "train": ("train a mean-field ResNet into a run directory", training.train_arguments, training.train),
+    "image": ("train image networks under one or several block rules", image.image_arguments, image.image),
     "sweep": ("run an experiment over many trainings, with a fit and a verdict", sweep.sweep_arguments, sweep.sweep),
     "resume": ("continue an interrupted run or sweep, to the bit", training.resume_arguments, training.resume),
     "measure": (

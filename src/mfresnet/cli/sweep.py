@@ -34,7 +34,9 @@ def sweep_arguments(parser: argparse.ArgumentParser) -> None:
 def executor_arguments(parser: argparse.ArgumentParser) -> None:
     """Where the cells run."""
     parser.add_argument("--executor", action=Once, metavar="NAME", help="local (default) or ray")
-    parser.add_argument("--address", action=Once, metavar="HOST:PORT", help="of a Ray cluster (default: start one here)")
+    parser.add_argument(
+        "--address", action=Once, metavar="HOST:PORT", help="of a Ray cluster (default: start one here)"
+    )
 
 
 def sweep(options: argparse.Namespace, argv: list[str]) -> int:
@@ -62,9 +64,7 @@ def resume_sweep(options: argparse.Namespace) -> int:
     """Continue a sweep."""
     from ..runs.sweeps import resume_sweep as go_on
 
-    summary = go_on(
-        options.run, executor=options.executor or "local", address=options.address, quiet=options.quiet
-    )
+    summary = go_on(options.run, executor=options.executor or "local", address=options.address, quiet=options.quiet)
     return swept(options.run, summary)
 
 

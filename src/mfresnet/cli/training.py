@@ -109,7 +109,7 @@ def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if summary.get(name) is not None:
         rows.append(("lambda_min(G)", f"{summary[name]:.4g} +- {summary['gram.final.error.total']:.2g}"))
         rows.append(("regime", summary["regime.verdict"]))
-    for name in ("pac_bayes", "kl_ball", "kernel", "held_out"):
+    for name in ("pac_bayes", "pac_bayes_learned", "gibbs", "kl_ball", "theorem6", "kernel", "held_out"):
         if summary.get(f"certificate.{name}.value") is not None:
             word = " (says nothing)" if summary[f"certificate.{name}.vacuous"] else ""
             rows.append((f"bound {name}", f"{summary[f'certificate.{name}.value']:.4g}{word}"))
@@ -134,6 +134,13 @@ def resume(options: argparse.Namespace, argv: list[str]) -> int:
         if getattr(options, name) is not None:
             raise MfresnetError(f"--{name} is of sweeps, and {str(options.run)!r} is none: leave it out.")
 
+    if RunDirectory.open(options.run).config.get("kind") == "image":
+        from ..runs import resume_images
+        from .image import ImageConfig, image_finished
+
+        summary = resume_images(options.run, quiet=options.quiet)
+        config = build(RunDirectory.open(options.run).config["config"], ImageConfig)
+        return image_finished(options.run, summary, report=config.record.report)
     summary = go_on(options.run, quiet=options.quiet, devices=connected(options))
     config = build(RunDirectory.open(options.run).config["config"])
     return finished(options.run, summary, report=config.record.report)

@@ -66,6 +66,7 @@ class Split:
         train: the training set.
         test: the test set, brought through the transform fitted on the training set.
         transform: what was done to inputs and targets; ``transform.apply`` does it to new raw inputs.
+        fitted_on: training rows whose inputs fixed the transform, or None where it reads no data.
         notes: one sentence for each finding: how a file was read, flipped labels, Assumption 1 of [C24].
 
     >>> from mfresnet.config import DataConfig
@@ -78,3 +79,4 @@ class Split:
     test: Dataset
     transform: Transform
     notes: tuple[str, ...] = ()
+    fitted_on: np.ndarray | None = None

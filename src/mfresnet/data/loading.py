@@ -30,7 +30,7 @@ GENERATED = {
 ON_SPHERE = ("sphere-teacher", "random-labels")
 NAMES = (*GENERATED, *BUNDLED)
 # Each use of randomness has a stream of its own, so that no setting of one changes another.
-SPLIT, TRAIN, TEST, FLIP_TRAIN, FLIP_TEST = range(5)
+SPLIT, TRAIN, TEST, FLIP_TRAIN, FLIP_TEST, MAP = range(6)
 
 
 def describe_datasets() -> list[tuple[str, str]]:
@@ -98,6 +98,12 @@ def _stream(seed: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, 0, purpose])
 
 
+def _mapped(config: DataConfig, n: int, seed: int) -> np.ndarray:
+    """Training rows that fix the transform, in order."""
+    count = max(1, round(config.map_share * n))
+    return np.sort(_stream(seed, MAP).permutation(n)[:count])
+
+
 def _generated(config: DataConfig, seed: int) -> Split:
     n, n_test = config.n or 512, config.n_test or 1024
     d = config.dimension if config.name in ON_SPHERE else 2
@@ -120,19 +126,21 @@ def _generated(config: DataConfig, seed: int) -> Split:
     kind = config.transform
     if kind == "auto":
         kind = "none" if config.name in ON_SPHERE else "max"
-    transform = Transform.fit(kind, train[0])
+    fitted_on = _mapped(config, n, seed)
+    transform = Transform.fit(kind, train[0][fitted_on])
     classes = () if task == "regression" else ("-1", "+1")
     names = tuple(f"x{j}" for j in range(d))
-    return _finished(config, seed, train, test, task, transform, classes, names, ())
+    return _finished(config, seed, train, test, task, transform, fitted_on, classes, names, ())
 
 
 def _tabular(config: DataConfig, table: Table, seed: int) -> Split:
     train, test = split_rows(table, config.n, config.n_test, _stream(seed, SPLIT))
     kind = "sphere" if config.transform == "auto" else config.transform
     regression = table.task == "regression"
+    fitted_on = _mapped(config, len(train), seed)
     transform = Transform.fit(
         kind,
-        table.x[train],
+        table.x[train[fitted_on]],
         standardise=kind != "none",
         regression_target=table.target[train] if regression else None,
     )
@@ -155,7 +163,9 @@ def _tabular(config: DataConfig, table: Table, seed: int) -> Split:
             notes.append(f"{outside} of {len(test)} test targets lie outside [-1, 1], the range of the training part.")
     if repeated := _repeated(table.x[train], table.x[test]):
         notes.append(f"{repeated} of {len(test)} test rows equal a training row, which flatters the test error.")
-    return _finished(config, seed, trains, tests, task, transform, table.classes, table.feature_names, notes, table)
+    return _finished(
+        config, seed, trains, tests, task, transform, fitted_on, table.classes, table.feature_names, notes, table
+    )
 
 
 def _repeated(train: np.ndarray, test: np.ndarray) -> int:
@@ -170,6 +180,7 @@ def _finished(
     test: tuple[np.ndarray, np.ndarray],
     task: Task,
     transform: Transform,
+    fitted_on: np.ndarray,
     classes: tuple[str, ...],
     feature_names: tuple[str, ...],
     notes: Any,
@@ -200,4 +211,5 @@ def _finished(
         Dataset(name, x_test, targets[1], task, classes, feature_names),
         transform,
         tuple(notes),
+        fitted_on if transform.reads_data else None,
     )

@@ -87,6 +87,15 @@ class Transform:
                 raise MfresnetError("transform max: every training row is zero, there is no norm to divide by.")
         return cls(kind, x.shape[1], mean, std, scale, center, half)
 
+    @property
+    def reads_data(self) -> bool:
+        """Whether the map of the inputs was fitted on rows.
+
+        >>> Transform("lift", 1).reads_data
+        False
+        """
+        return self.mean is not None or self.kind == "max"
+
     def apply(self, x: np.ndarray, rows: str = "row") -> np.ndarray:
         """The transform of raw inputs (n, d); float64, shape (n, d), or (n, d + 1) for "lift".
 

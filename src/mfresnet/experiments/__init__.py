@@ -5,8 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from .experiment import Experiment, Plot, Result, Stopped
-from .registry import EXPERIMENTS, Entry, create, entry
+from .experiment import Experiment as Experiment
+from .experiment import Plot as Plot
+from .experiment import Result as Result
+from .experiment import Stopped as Stopped
+from .registry import EXPERIMENTS as EXPERIMENTS
+from .registry import Entry as Entry
+from .registry import create as create
+from .registry import entry as entry
 
 # What needs JAX or SciPy is loaded on first use, so that `mfresnet sweep NAME --help` stays quick.
 _HOMES = {
@@ -20,9 +26,7 @@ _HOMES = {
     "train_together": "vectorised",
 }
 
-__all__ = sorted(
-    ["EXPERIMENTS", "Entry", "Experiment", "Plot", "Result", "Stopped", "create", "entry", *_HOMES]
-)
+__all__ = sorted(["EXPERIMENTS", "Entry", "Experiment", "Plot", "Result", "Stopped", "create", "entry", *_HOMES])
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..assembly import activation_bytes, memory_estimate
-from ..config import CertifyConfig, Config, DataConfig, DiagnosticsConfig, RecordConfig
+from ..config import Config
 from ..data import Split
 
 BATCH_BYTES = 2**30  # of one batch; a constant, so that the same sweep has the same batches on every machine
@@ -41,21 +41,19 @@ class Program:
     def of(cls, config: Config, split: Split) -> Program:
         """The program of a settled configuration (`mfresnet.assembly.settled`)."""
         train, model = config.train, config.model
-        template = Config(
-            seed=0,
-            data=DataConfig(),
-            model=model.model_copy(update={"alpha": 1.0, "beta": 1.0}),
-            train=train.model_copy(
-                update={
-                    "learning_rate": None if train.rule == "gradient-flow" else 1.0,
-                    "time": 1.0,
-                    "time_unit": "plain",
-                    "tolerance": 1e-3,
-                }
-            ),
-            record=RecordConfig(),
-            diagnostics=DiagnosticsConfig(),
-            certify=CertifyConfig(),
+        # every other section stays at its defaults
+        template = Config.model_validate({}).model_copy(
+            update={
+                "model": model.model_copy(update={"alpha": 1.0, "beta": 1.0}),
+                "train": train.model_copy(
+                    update={
+                        "learning_rate": None if train.rule == "gradient-flow" else 1.0,
+                        "time": 1.0,
+                        "time_unit": "plain",
+                        "tolerance": 1e-3,
+                    }
+                ),
+            }
         )
         n, inputs = split.train.x.shape
         exact = None if train.batch_size is None else n

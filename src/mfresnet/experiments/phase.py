@@ -53,7 +53,9 @@ class Phase(TrainingExperiment):
         start, end = outcome.start, outcome.end
         found = regime(gram(start, x, hold="total").total, gram(end, x, hold="total").total, y)
         moved = np.linalg.norm(last_state(end, x) - last_state(start, x), axis=-1)
-        head = {} if end.head is None else {"displacement.head": model_displacement(start.head, end.head)}
+        head = {}
+        if start.head is not None and end.head is not None:
+            head = {"displacement.head": model_displacement(start.head, end.head)}
         return {
             "kernel_change": found.kernel_change,
             "alignment": found.alignment,
@@ -107,7 +109,9 @@ def _map(title: str, alphas, betas, points, name: str) -> Plot:
     table = np.array([[values[alpha, beta][name] for beta in betas] for alpha in alphas], float)
     with np.errstate(divide="ignore"):
         shade = np.where(table > 0, np.log10(table), np.nan)
-    words = [[f"{values[alpha, beta][name]:.3g} ({values[alpha, beta]['regime']})" for beta in betas] for alpha in alphas]
+    words = [
+        [f"{values[alpha, beta][name]:.3g} ({values[alpha, beta]['regime']})" for beta in betas] for alpha in alphas
+    ]
     data = {
         "type": "heatmap",
         "x": [f"{beta:g}" for beta in betas],

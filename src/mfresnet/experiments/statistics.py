@@ -31,7 +31,7 @@ class PowerLaw:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's interval of the slope."""
-        half = stats.t.ppf(0.5 + level / 2, max(self.points - 2, 1)) * self.stderr
+        half = float(stats.t.ppf(0.5 + level / 2, max(self.points - 2, 1))) * self.stderr
         return self.slope - half, self.slope + half
 
 

@@ -34,10 +34,10 @@ AXES = ("depth", "width")
 class Transfer(TrainingExperiment):
     """Training loss at the end over a grid of learning rates, for each size, horizon, decay and scaling.
 
-    Depth runs at the width ``model.width`` and width (M and K together) at the depth ``model.depth``. The best rate of a
-    size is where the mean over seeds of the logarithm of the training loss is least; a rate at which any seed diverged is
-    out. Passed: under the mean-field scaling, for each horizon and decay, the best rates of all depths, and those of all
-    widths, lie within one step of the grid.
+    Depth runs at the width ``model.width`` and width (M and K together) at the depth ``model.depth``. The best rate of
+    a size is where the mean over seeds of the logarithm of the training loss is least; a rate at which any seed
+    diverged is out. Passed: under the mean-field scaling, for each horizon and decay, the best rates of all depths, and
+    those of all widths, lie within one step of the grid.
     """
 
     name = "transfer"
@@ -125,9 +125,13 @@ class Transfer(TrainingExperiment):
         return Result(
             verdict="the best learning rate moves over depth and width under " + "; ".join(said),
             passed=passed,
-            fit={"moves": {f"{m['scaling']}, {m['decay']}, {m['horizon']}, {m['axis']}": m["steps_moved"] for m in moves}},
+            fit={
+                "moves": {f"{m['scaling']}, {m['decay']}, {m['horizon']}, {m['axis']}": m["steps_moved"] for m in moves}
+            },
             points=points,
-            figures=[_figure(rates, curves, scaling, axis) for scaling in dict.fromkeys(w[0] for w in ways) for axis in AXES],
+            figures=[
+                _figure(rates, curves, scaling, axis) for scaling in dict.fromkeys(w[0] for w in ways) for axis in AXES
+            ],
             notes=[*notes, *diverged(rows)],
         )
 

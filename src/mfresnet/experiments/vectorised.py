@@ -174,7 +174,14 @@ def _begin(program: Program, trainings: Sequence[Training]) -> tuple[Trainer, Tr
     models = [training.config.model for training in trainings]
     # one cell at a time: the random numbers are compiled once, whatever the number of cells and points
     starts = [
-        _start(program, rule, common.trained, jnp.asarray(training.config.seed), jnp.asarray(m.alpha, dtype), jnp.asarray(m.beta, dtype))
+        _start(
+            program,
+            rule,
+            common.trained,
+            jnp.asarray(training.config.seed),
+            jnp.asarray(m.alpha, dtype),
+            jnp.asarray(m.beta, dtype),
+        )
         for training, m, rule in zip(trainings, models, rules, strict=True)
     ]
     states, random = _stacked([state for state, _ in starts]), jnp.stack([key for _, key in starts])
@@ -218,9 +225,7 @@ def _scores(model: ScaledResNet, training: Training, padded: int) -> dict[str, f
     return found
 
 
-def _halted(
-    trainers: Trainer, states: TrainState, start: ScaledResNet, bad: np.ndarray
-) -> tuple[Trainer, TrainState]:
+def _halted(trainers: Trainer, states: TrainState, start: ScaledResNet, bad: np.ndarray) -> tuple[Trainer, TrainState]:
     """Cells that diverged stand still at their start: the others wait for no solver that chases NaN."""
 
     def where(values: Any, instead: Any) -> Any:

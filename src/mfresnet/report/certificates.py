@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from .reading import Run, number
 NAMES = {
     "pac_bayes": "PAC-Bayes, prior without data",
     "pac_bayes_learned": "PAC-Bayes, prior from a part of the data",
+    "gibbs": "PAC-Bayes, mean over Q",
     "kl_ball": "KL ball (Rademacher)",
+    "theorem6": "Theorem 6, constant measured",
     "kernel": "kernel at the start",
     "held_out": "held-out points (uses test data)",
 }
@@ -54,7 +57,7 @@ def _table(record: Mapping[str, Any], found: Sequence[tuple[str, Mapping[str, An
     for name, one in found:
         details = one.get("details") if isinstance(one.get("details"), Mapping) else {}
         own = number(details.get("test_error_of_draws"))
-        if not math.isfinite(own) and name in ("kl_ball", "held_out"):
+        if not math.isfinite(own) and name in ("kl_ball", "theorem6", "held_out"):
             own = number(record.get("test.error"))
         rows.append(
             (
@@ -79,7 +82,7 @@ def _share(value: float) -> str:
 
 
 def _waterfall(title: str, one: Mapping[str, Any]) -> Figure:
-    names = [plain(name) for name, _ in one["terms"]]
+    names = ["<br>".join(wrap(plain(name), 14)) for name, _ in one["terms"]]
     values = [100 * number(value) for _, value in one["terms"]]
     data = [
         {
@@ -99,7 +102,11 @@ def _waterfall(title: str, one: Mapping[str, Any]) -> Figure:
         }
     ]
     top = max(np.cumsum(values).max(), 1e-9)
-    layout = {"xaxis": axis("", type="category"), "yaxis": axis("error, %", range=[0, 1.15 * top])}
+    layout = {
+        "margin": {"b": 72},
+        "xaxis": axis("", type="category", tickangle=0),
+        "yaxis": axis("error, %", range=[0, 1.15 * top]),
+    }
     return Figure(f"Terms: {title}", data, layout)
 
 

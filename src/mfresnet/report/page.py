@@ -17,6 +17,7 @@ from ..errors import MfresnetError
 from .certificates import certificates
 from .depth import depth
 from .headline import headline
+from .images import IMAGE_SECTIONS, image_headline, is_images
 from .kernel import kernel
 from .laws import laws
 from .particles import particles
@@ -75,9 +76,9 @@ def write_report(run: str | Path) -> Path:
 def render(run: Run) -> str:
     """The page of a run as text."""
     sections: list[Section] = []
-    problems = list(run.problems)
-    swept = run.kind == "sweep"
-    for section in SWEEP_SECTIONS if swept else SECTIONS:
+    problems = [problem for problem in run.problems if not (is_images(run) and "portrait" in problem)]
+    swept, images = run.kind == "sweep", is_images(run)
+    for section in SWEEP_SECTIONS if swept else IMAGE_SECTIONS if images else SECTIONS:
         try:
             found = section(run)
         except Exception as error:  # a strange array in one section must not cost the reader the others
@@ -89,7 +90,7 @@ def render(run: Run) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("page.html")).render(
         run=run,
-        headline=sweep_headline(run) if swept else headline(run),
+        headline=sweep_headline(run) if swept else image_headline(run) if images else headline(run),
         sections=sections,
         problems=problems,
         style=Markup(_asset("page.css")),

@@ -114,7 +114,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """"sweep" for the directory of a sweep, else "run"."""
+        """ "sweep" for the directory of a sweep, else "run"."""
         return "sweep" if self.record.get("experiment") else "run"
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -87,7 +87,7 @@ def settings(run: Run) -> Section | None:
     return Section("Settings", "What differs from the defaults." if changed else "All defaults.", parts)
 
 
-def _table(rows: list[Mapping[str, Any]]) -> Table:
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     head = list(dict.fromkeys(name for row in rows for name in row))
     return Table(head, [[shown(_short(row.get(name))) for name in head] for row in rows[:MOST_ROWS]])
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config import Config, leaves
+from ..image_config import ImageConfig
 from .parts import Code, Facts, Fold, Notes, Section, Table
 from .reading import Run, flat
 
@@ -15,8 +16,9 @@ def configuration(run: Run) -> Section | None:
     values = dict(flat(run.part("config")))
     if not values:
         return None
-    defaults = dict(flat(Config.model_validate({}).model_dump()))
-    meaning = {name: field.description or "" for name, field in leaves()}
+    kind = ImageConfig if run.record.get("kind") == "image" else Config
+    defaults = dict(flat(kind.model_validate({}).model_dump()))
+    meaning = {name: field.description or "" for name, field in leaves(kind)}
     changed = [
         (name, shown(value), shown(defaults.get(name)), meaning.get(name, ""))
         for name, value in values.items()
@@ -36,7 +38,7 @@ def data(run: Run) -> Section | None:
     if not found:
         return None
     names = {"name": "data set", "n": "training points", "n_test": "held-out points", "task": "task"}
-    names |= {"inputs": "inputs", "outputs": "outputs", "classes": "classes", "transform": "transform"}
+    names |= {"size": "size", "inputs": "inputs", "outputs": "outputs", "classes": "classes", "transform": "transform"}
     facts = [(word, shown(found[key])) for key, word in names.items() if found.get(key) not in (None, [], "")]
     parts: list[Any] = [Facts(facts)]
     notes = found.get("notes")

@@ -2,7 +2,18 @@
 
 from .certifying import certify, read_certificates
 from .directory import RunDirectory, fresh_path
+from .image_training import resume_images, train_images
 from .measuring import measure
 from .training import resume, train
 
-__all__ = ["RunDirectory", "certify", "fresh_path", "measure", "read_certificates", "resume", "train"]
+__all__ = [
+    "RunDirectory",
+    "certify",
+    "fresh_path",
+    "measure",
+    "read_certificates",
+    "resume",
+    "resume_images",
+    "train",
+    "train_images",
+]

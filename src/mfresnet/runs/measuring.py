@@ -29,6 +29,7 @@ def measure(path: Path, *, points: int | None = None, say: Say = say_aloud) -> l
         MfresnetError: no run there, or no sound checkpoint.
     """
     run = RunDirectory.open(path)
+    run.refuse_images("measure")
     config = build(run.config["config"])
     if points is not None:
         wanted = config.diagnostics.model_copy(update={"gram_points": points})

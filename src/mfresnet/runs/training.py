@@ -19,15 +19,17 @@ from ..data import load
 from ..errors import MfresnetError
 from ..flow import TrainState, first_bad_step
 from . import checkpoint
-from .certifying import certify_job, entries
+from .certifying import certify_job, check_possible, entries
 from .console import Say, Stop, say_aloud, stoppable
 from .devices import Devices
 from .directory import Follower, RunDirectory
 from .divergence import likely_cause
 from .environment import environment
 from .identity import check_data, fingerprint
+from .moments import recorded
 from .portrait import portrait
 from .recording import Recorder
+from .tuning import Watch, chosen, tune
 
 
 def train(
@@ -51,9 +53,15 @@ def train(
     """
     with precision(config), Stop(say).installed() as stop:
         where = Devices.of(devices)
-        refuse_control(config, where)
+        refuse_on_processes(config, where)
         quiet, say = (quiet, say) if where.leader else (True, lambda message: None)
         split = load(config.data, config.seed)
+        facts: dict[str, Any] = {}
+        if config.certify.tune:
+            check_possible(config, split.train.task)
+            config, rows = tune(config, split.train, split.transform, split.fitted_on)
+            facts["tuned"] = rows
+            say(f"tuned on the training points: {chosen(rows)}")
         job = assemble(config, split)
         run = _created(out, overwrite, where)
         with stoppable(run.how_to_resume):
@@ -63,6 +71,7 @@ def train(
                     "data": data_facts(split),
                     "command": command,
                     "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                    **facts,
                     **environment(),
                     "devices_used": where.count,
                 }
@@ -107,7 +116,7 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud, devices: in
         say(f"versions differ from the run's ({', '.join(changed)}): numbers may differ in the last bits.")
     with precision(config), stoppable(run.how_to_resume), Stop(say).installed() as stop:
         where = Devices.of(devices)
-        refuse_control(config, where)
+        refuse_on_processes(config, where)
         if not where.leader:
             run, quiet, say = Follower(path), True, lambda message: None
         job = assemble(config, load(config.data, config.seed))
@@ -146,12 +155,17 @@ def _created(out: Path, overwrite: bool, where: Devices) -> RunDirectory:
     return run
 
 
-def refuse_control(config: Config, where: Devices) -> None:
-    """The control is a run of its own, which processes would have to agree on starting."""
+def refuse_on_processes(config: Config, where: Devices) -> None:
+    """What only the first process would decide: the control run, and stopping on the certificate."""
     if config.diagnostics.control and where.processes > 1:
         raise MfresnetError(
             f"diagnostics.control = true is not allowed with {where.processes} processes: train with --train.freeze "
             "encoder as a run of its own."
+        )
+    if config.certify.patience and where.processes > 1:
+        raise MfresnetError(
+            f"certify.patience = {config.certify.patience} is not allowed with {where.processes} processes: train on "
+            "the devices of one."
         )
 
 
@@ -238,10 +252,11 @@ class _Driver:
             row["train.loss"] if done == 0 else self.recorder.metrics(where.everywhere(job.state), 0.0)["train.loss"]
         )
         bad = None if np.isfinite(row["train.loss"]) else 0
+        watch = self.watch(done, keep)
         bar = tqdm(total=steps, initial=done, unit="step", disable=True if self.quiet else None, dynamic_ncols=True)
         with bar:
             self.show(bar, row)
-            while bad is None and done < steps and not where.any(self.stop.asked):
+            while bad is None and done < steps and not where.any(self.stop.asked) and not (watch and watch.over):
                 count = min(every, steps - done)
                 number = where.everywhere(jnp.asarray(count))
                 after, losses = where.everywhere(trainer.advance(state, data[0], key, number, every))
@@ -255,6 +270,8 @@ class _Driver:
                 bar.update(count)
                 self.show(bar, row)
                 due = time.perf_counter() - saved_at >= config.record.checkpoint_seconds
+                if watch and done in keep:
+                    watch.see(where.here(state))
                 if done in keep or due or self.stop.asked or done == steps:
                     self.save(state, wall())
                     checkpoint.prune(self.run.checkpoints, keep)
@@ -264,7 +281,20 @@ class _Driver:
             return self.summary(row, "diverged" if bad is not None else _status(done, steps), wall())
         if bad is not None:
             return self.diverged(state, row, done + bad, wall())
-        return self.finish(state, row, _status(done, steps), wall())
+        early = done < steps and watch is not None and watch.over
+        if watch is not None and early:
+            self.say(f"stopped at step {done}: the certificate has not improved for {watch.patience} recorded times.")
+        return self.finish(state, row, "completed" if early else _status(done, steps), wall())
+
+    def watch(self, done: int, keep: set[int]) -> Watch | None:
+        """Early stopping on the certificate, where asked for, as it stands after ``done`` steps."""
+        if not self.job.config.certify.patience:
+            return None
+        check_possible(self.job.config, self.job.split.train.task)
+        found = Watch(self.job)
+        for moment in recorded(self.run, self.job, sorted(step for step in keep if 0 < step <= done), self.say):
+            found.see(moment.state)
+        return found
 
     def measured(self, state: TrainState) -> dict[str, Any]:
         """The diagnostics that are due, taken by one process on one device."""

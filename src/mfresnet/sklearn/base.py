@@ -18,7 +18,7 @@ from ..diagnostics.precision import double_precision
 from ..errors import MfresnetError
 from ..model import ScaledResNet
 from . import engine
-from .certify import certificate_of, why_not
+from .certify import certificate_of, rows_apart, why_not
 from .rows import Rows, merged, padded_length
 
 
@@ -138,11 +138,17 @@ class MeanFieldResNet(BaseEstimator):
         settings, seed = self._settings(), self._seed()
         rows = merged(x, y, weights)
         again = again and hasattr(self, "particles_")
+        if self._task() == "regression":
+            reason = "the target is a number and the certificate bounds an error rate"
+        else:
+            reason = why_not(self, weights, settings, again)
+        apart = None if reason or not self.standardize else rows_apart(len(x), seed)
         if again:
             self._check_same(y.shape[1])
             model = engine.model_of(self.particles_, self._scales)
         else:
-            self.transform_ = engine.sphere_lift(rows.x, rows.weights, self.standardize)
+            fitting = rows if apart is None else merged(x[apart], y[apart], weights[apart])
+            self.transform_ = engine.sphere_lift(fitting.x, fitting.weights, self.standardize)
             model = engine.start(settings, seed, x.shape[1] + 1, y.shape[1])
         rows = rows._replace(x=self.transform_.apply(rows.x))
         rows, held_out = self._split(rows, seed) if self.early_stopping else (rows, None)
@@ -157,15 +163,12 @@ class MeanFieldResNet(BaseEstimator):
             done=self.n_iter_ if again else 0,
         )
         self._keep(found, x, again)
-        if self._task() == "regression":
-            reason = "the target is a number and the certificate bounds an error rate"
-        else:
-            reason = why_not(self, rows, weights, settings, again)
         self.certificate_: Certificate | None = None
         self.certificate_note_ = reason
         if not reason and found.ensemble is not None:
-            self.certificate_, self.certificate_note_ = certificate_of(
-                found.model, found.ensemble, self.transform_.apply(x), y, seed, self.delta, self.standardize
+            bounded = slice(None) if apart is None else np.setdiff1d(np.arange(len(x)), apart)
+            self.certificate_ = certificate_of(
+                found.model, found.ensemble, self.transform_.apply(x[bounded]), y[bounded], seed, self.delta, len(x)
             )
 
     def _continue(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> None:

@@ -39,7 +39,8 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
             a step of training time in units of 1/beta^2.
         max_iter: steps at most (not passes over the data).
         batch_size: rows of a mini-batch, None for all. Weights enter through the weighted mean of the batch.
-        standardize: whether features are standardised first.
+        standardize: whether features are standardised first; of a network that is certified, by the moments of a
+            quarter of the rows, which the certificate leaves out.
         probes, head_probes: probe particles of each layer and of the head (gradient-flow).
         delta: failure probability of the certificate.
         early_stopping: hold ``validation_fraction`` of the rows out, and keep the network that does best on them.

@@ -79,9 +79,7 @@ def ray(
     try:
         task = cluster.remote(run_batch).options(num_cpus=1, max_retries=RETRIES)
         text = json.dumps(settings)
-        waiting = {
-            task.remote(name, text, json.dumps([cells[place] for place in batch])): batch for batch in batches
-        }
+        waiting = {task.remote(name, text, json.dumps([cells[place] for place in batch])): batch for batch in batches}
         while waiting:
             pulse(0.0)
             ready, _ = cluster.wait(list(waiting), num_returns=1, timeout=0.5)

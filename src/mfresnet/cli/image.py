@@ -1,0 +1,77 @@
+"""``mfresnet image``: image networks whose blocks follow one or several rules."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..config import build
+from ..image_config import ImageConfig
+from .parsing import (
+    EXIT_DIVERGED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    Once,
+    output_arguments,
+    setting_arguments,
+    settings,
+)
+
+# Short spellings of what is set most often.
+SHORT = {
+    "model": ("model.name", "a network: resnet20, bottleneck164, resnext29-8x64d, .."),
+    "blocks": ("blocks.rules", "a block rule, or several separated by commas"),
+    "seeds": ("train.seeds", "networks trained at once, for each rule"),
+    "epochs": ("train.epochs", "passes over the training images"),
+}
+
+
+def image_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``image``."""
+    parser.add_argument("data", nargs="?", help="a data set's name, a Parquet file or a directory of images")
+    for short, (name, what) in SHORT.items():
+        parser.add_argument(f"--{short}", action=Once, metavar="VALUE", help=f"{what} (the same as --{name})")
+    output_arguments(parser)
+    setting_arguments(parser, ImageConfig)
+
+
+def image(options: argparse.Namespace, argv: list[str]) -> int:
+    """Train into a new run directory."""
+    given = {"data.name": options.data} | {name: getattr(options, short) for short, (name, _) in SHORT.items()}
+    config = build(settings(options, ImageConfig, given), ImageConfig)
+    from ..runs import fresh_path, train_images
+
+    out = options.out or fresh_path(Path("runs"), f"{Path(config.data.name).stem}-{config.model.name}")
+    command = "mfresnet " + shlex.join(argv)
+    summary = train_images(config, out, command=command, overwrite=options.overwrite, quiet=options.quiet)
+    return image_finished(out, summary, report=config.record.report)
+
+
+def image_finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
+    """Print errors and paired differences, write the report, and turn the status into an exit code."""
+    rows = [("status", summary["status"])]
+    rows += [(f"test error, {name}", percent(rule["test_error"])) for name, rule in summary["rules"].items()]
+    rows += [(name, f"{percent(found)}: {found['verdict']}") for name, found in summary.get("paired", {}).items()]
+    rows += [("seconds", f"{summary['wall_s']:.1f}"), ("run", str(out))]
+    if report:
+        from ..report import write_report
+
+        rows.append(("report", str(write_report(out))))
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
+    return {"completed": EXIT_OK, "diverged": EXIT_DIVERGED, "interrupted": EXIT_INTERRUPTED}[summary["status"]]
+
+
+def percent(found: dict[str, Any]) -> str:
+    """Mean and interval in per cent.
+
+    >>> percent({"mean": 0.1, "low": 0.08, "high": 0.12, "seeds": 3})
+    '10.00 % [8.00, 12.00] over 3 seeds'
+    """
+    if found["mean"] is None:
+        return "not finite"
+    interval = "" if found["low"] is None else f" [{100 * found['low']:.2f}, {100 * found['high']:.2f}]"
+    count = found["seeds"]
+    return f"{100 * found['mean']:.2f} %{interval} over {count} seed{'s' * (count != 1)}"

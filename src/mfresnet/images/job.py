@@ -1,0 +1,151 @@
+"""From a configuration and images to everything an image run needs: one trainer for each block rule, data in place."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ..data.images import ImageSplit
+from ..errors import MfresnetError
+from ..image_config import ImageConfig
+from .augment import channel_statistics
+from .resnet import Architecture
+from .rules import Rule, make_rule
+from .training import ImageData, ImageState, ImageTrainer, on_device
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """An image run ready to start."""
+
+    config: ImageConfig
+    split: ImageSplit
+    trainers: dict[str, ImageTrainer]
+    train: ImageData
+    test: ImageData
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that are trained at once, the same under every rule."""
+        return [self.config.seed + k for k in range(self.config.train.seeds)]
+
+    def begin(self, rule: str) -> ImageState:
+        """The first state under a rule."""
+        return self.spread(self.trainers[rule].begin(np.asarray(self.seeds, np.uint32)))
+
+    def spread(self, tree: Any) -> Any:
+        """A tree on every device of the run."""
+        mesh = next(iter(self.trainers.values())).mesh
+        return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def block_rule(config: ImageConfig, name: str) -> Rule:
+    """A block rule with the options of the configuration."""
+    blocks = config.blocks
+    options: dict[str, dict[str, Any]] = {
+        "mean-field": {"rate": blocks.lr_t, "cadence": blocks.cadence, "scale": blocks.step_scale},
+        "stochastic-depth": {"survival": blocks.survival},
+        "scaled": {"alpha": blocks.alpha},
+    }
+    return make_rule(name, **options.get(name, {}))
+
+
+def check_images(config: ImageConfig) -> Architecture:
+    """What can be refused before any image is read: unknown model or rules, a depth that fits no family.
+
+    Raises:
+        MfresnetError: one of these.
+    """
+    _ = config.blocks.names
+    return Architecture.named(config.model.name, config.model.width)
+
+
+def assemble_images(config: ImageConfig, split: ImageSplit) -> ImageJob:
+    """Everything of an image run.
+
+    Raises:
+        MfresnetError: settings that contradict each other, the images or the machine.
+    """
+    architecture = check_images(config)
+    train = config.train
+    height, width = split.train.x.shape[1:3]
+    if min(height, width) < 4:
+        raise MfresnetError(f"images of {height} x {width} pixels are too small for three stages: give 4 x 4 or more.")
+    decay = train.weight_decay
+    if decay is None:
+        decay = 5e-4 if architecture.kind == "resnext" else 1e-4
+    config = config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"n": len(split.train), "n_test": len(split.test)}),
+            "train": train.model_copy(update={"weight_decay": decay}),
+        }
+    )
+    mean, std = channel_statistics(split.train.x)
+    mesh = devices_mesh(train.devices)
+    trainers = {
+        name: ImageTrainer(
+            mean=jnp.asarray(mean),
+            std=jnp.asarray(std),
+            architecture=architecture,
+            rule=block_rule(config, name),
+            n=len(split.train),
+            classes=len(split.train.classes),
+            channels=split.train.x.shape[3],
+            norm=config.model.norm,
+            batch=train.batch_size,
+            epochs=train.epochs,
+            rate=train.learning_rate,
+            schedule=train.schedule,
+            warmup=train.warmup,
+            momentum=train.momentum,
+            decay=decay,
+            smoothing=train.label_smoothing,
+            clip=train.clip,
+            augmented=config.data.augment,
+            dtype=train.precision,
+            mesh=mesh,
+        )
+        for name in config.blocks.names
+    }
+    job = ImageJob(
+        config, split, trainers, on_device(split.train.x, split.train.y), on_device(split.test.x, split.test.y)
+    )
+    return ImageJob(config, split, trainers, job.spread(job.train), job.spread(job.test))
+
+
+def devices_mesh(count: int | None) -> Mesh | None:
+    """The devices that share each minibatch; None for a single one.
+
+    Raises:
+        MfresnetError: there are not so many.
+    """
+    if count in (None, 1):
+        return None
+    found = jax.devices()
+    if count > len(found):
+        raise MfresnetError(f"train.devices = {count}, but there are {len(found)}: give a value <= {len(found)}.")
+    return Mesh(np.array(found[:count]), ("batch",))
+
+
+def image_facts(split: ImageSplit) -> dict[str, Any]:
+    """What ``config.json`` says of the images."""
+    content = hashlib.sha256()
+    for part in (split.train, split.test):
+        content.update(part.x.tobytes())
+        content.update(part.y.tobytes())
+    return {
+        "name": split.train.name,
+        "n": len(split.train),
+        "n_test": len(split.test),
+        "size": "x".join(map(str, split.train.x.shape[1:])),
+        "task": "classification",
+        "classes": list(split.train.classes),
+        "notes": list(split.notes),
+        "sha256": content.hexdigest(),
+    }

@@ -1,0 +1,154 @@
+"""What the blocks of a trained image network do: removed, swapped, on their own, and in the Gram matrix.
+
+All functions take one seed of a state (`of_seed`) in evaluation mode; a block is named by (stage, index in its family).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ..diagnostics import empirical_gram
+from .family import Plan, permuted
+from .training import ImageState, ImageTrainer
+
+
+def of_seed(state: ImageState, index: int) -> ImageState:
+    """One seed of a state."""
+    return jax.tree.map(lambda leaf: leaf[index], state)
+
+
+def places_of(trainer: ImageTrainer) -> list[tuple[int, int]]:
+    """(stage, place in the sweep) of every block of a family."""
+    return [(stage, j) for stage, place in enumerate(trainer.architecture.places) for j in range(place.count)]
+
+
+@eqx.filter_jit
+def _variants(
+    trainer: ImageTrainer, state: ImageState, x: Array, factors: tuple[Array, ...], orders: tuple[Array, ...]
+) -> Array:
+    """Logits of variants of the network, one after the other: steps times factors, places read in other orders."""
+
+    def one(given: tuple) -> Array:
+        factor, order = given
+        plans = []
+        for plan, keep, move in zip(trainer.plans(state.weights, state.orders), factor, order, strict=True):
+            blocks = jnp.arange(len(plan.steps)) if plan.order is None else plan.order
+            plans.append(Plan(plan.steps * keep, permuted(blocks, move), plan.mix))
+        return state.weights.network(trainer.prepared(x), state.statistics, tuple(plans), False)[0]
+
+    return jax.lax.map(one, (factors, orders))
+
+
+def _changed(trainer: ImageTrainer, state: ImageState, x: Array, variants: list[tuple[Any, Any]]) -> np.ndarray:
+    """Logits, shape (variants, n, classes), of (factors, orders) for each family."""
+    stacked = jax.tree.map(lambda *rows: jnp.stack([jnp.asarray(row) for row in rows]), *variants)
+    return np.asarray(_variants(trainer, state, x, *stacked))
+
+
+def _unchanged(trainer: ImageTrainer) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    counts = [place.count for place in trainer.architecture.places]
+    return [np.ones(n, np.float32) for n in counts], [np.arange(n) for n in counts]
+
+
+def _errors(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.mean(np.argmax(logits, -1) != y, axis=-1)
+
+
+def removal(trainer: ImageTrainer, state: ImageState, x: Array, y: np.ndarray) -> dict[tuple[int, int], float]:
+    """Error with one block left out (step 0) less the error of the whole network, for each (stage, place).
+
+    Veit et al. 2016: in a residual network that is an ensemble of paths, no single block matters much.
+    """
+    variants = [_unchanged(trainer)]
+    for stage, j in (blocks := places_of(trainer)):
+        factors, orders = _unchanged(trainer)
+        factors[stage][j] = 0
+        variants.append((factors, orders))
+    whole, *errors = _errors(_changed(trainer, state, x, _tuples(variants)), y)
+    return {block: float(error - whole) for block, error in zip(blocks, errors, strict=True)}
+
+
+def swaps(trainer: ImageTrainer, state: ImageState, x: Array, y: np.ndarray) -> dict[tuple[int, int], float]:
+    """Error with the blocks at two neighbouring places swapped less that of the network, by (stage, first place)."""
+    variants, pairs = [_unchanged(trainer)], []
+    for stage, j in places_of(trainer):
+        factors, orders = _unchanged(trainer)
+        if j + 1 < len(orders[stage]):
+            orders[stage][[j, j + 1]] = orders[stage][[j + 1, j]]
+            variants.append((factors, orders))
+            pairs.append((stage, j))
+    whole, *errors = _errors(_changed(trainer, state, x, _tuples(variants)), y)
+    return {pair: float(error - whole) for pair, error in zip(pairs, errors, strict=True)}
+
+
+def first_order_share(trainer: ImageTrainer, state: ImageState, x: Array) -> float:
+    """How much of f - f_0 is explained by paths through a single block of a family (theory, section 10).
+
+        1 - |f - f_0 - sum_i (f_i - f_0)|^2 / |f - f_0|^2
+
+    f_0 leaves out every block of every family, f_i all but block i; the blocks that change the shape stay. 1 means an
+    ensemble of shallow networks; NaN where there is no family.
+    """
+    ones, orders = _unchanged(trainer)
+    none = [0 * factor for factor in ones]
+    variants = [(ones, orders), (none, orders)]
+    for stage, j in places_of(trainer):
+        alone = [factor.copy() for factor in none]
+        alone[stage][j] = 1
+        variants.append((alone, orders))
+    f, shallow, *single = _changed(trainer, state, x, _tuples(variants)).astype(np.float64)
+    gap = f - shallow
+    rest = gap - sum((one - shallow for one in single), np.zeros_like(gap))
+    scale = float(np.sum(gap**2))
+    return float(1 - np.sum(rest**2) / scale) if scale > 0 else float("nan")
+
+
+def _tuples(variants: list[tuple[list, list]]) -> list[tuple[Any, Any]]:
+    return [(tuple(factors), tuple(orders)) for factors, orders in variants]
+
+
+def gram_shares(
+    trainer: ImageTrainer, state: ImageState, x: Array, *, dtype: Any = np.float32
+) -> dict[tuple[int, int] | str, float]:
+    """Share of each block in the trace of the Gram matrix J J^T of the logits at x (`empirical_gram`).
+
+    Blocks of a family by (stage, index of the block, not its place); "rest" is stem, the blocks that change the
+    shape, and readout. Shares sum to 1. Batch normalisation is in evaluation mode. Keep x to some tens of images.
+    """
+    arrays, static = eqx.partition(state.weights.network, eqx.is_array)
+    places = trainer.architecture.places
+    names = {f"stage{stage}_block{i}": (stage, i) for stage, i in places_of(trainer)}
+    blocks = {
+        name: jax.tree.map(lambda leaf, i=i: leaf[i], arrays.stages[stage].family) for name, (stage, i) in names.items()
+    }
+    plans = trainer.plans(state.weights, state.orders)
+
+    def logits(params: dict[str, Any], x: Array) -> Array:
+        families: list[Any] = []
+        for stage, place in enumerate(places):
+            members = [params[f"stage{stage}_block{i}"] for i in range(place.count)]
+            families.append(jax.tree.map(lambda *leaves: jnp.stack(leaves), *members) if members else None)
+        whole = eqx.combine(_with_families(params["rest"], families), static)
+        return whole(x, state.statistics, plans, False)[0]
+
+    groups = {name: name for name in [*blocks, "rest"]}
+    images = np.asarray(trainer.prepared(x).astype(jnp.float32))
+    found = empirical_gram(
+        logits, blocks | {"rest": _with_families(arrays, [None] * len(places))}, images, groups=groups, dtype=dtype
+    )
+    traces = {name: float(np.trace(matrix)) for name, matrix in found.items()}
+    total = sum(traces.values())
+    return {names.get(name, name): value / total for name, value in traces.items()}
+
+
+def _with_families(network: Any, families: list[Any]) -> Any:
+    """A network with these families in place of its own."""
+    return eqx.tree_at(
+        lambda network: [stage.family for stage in network.stages], network, families, is_leaf=lambda leaf: leaf is None
+    )

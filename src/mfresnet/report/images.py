@@ -1,0 +1,206 @@
+"""The sections of an image run's page: errors under each rule, depths and swaps of the blocks, what blocks matter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .headline import STATES, Headline, Number
+from .parts import Figure, Section, Table, axis, class_colour, plain
+from .reading import Run, number
+from .tables import configuration, data, reproduction
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+def is_images(run: Run) -> bool:
+    """Whether this is a run of image networks."""
+    return run.record.get("kind") == "image"
+
+
+def image_headline(run: Run) -> Headline:
+    """The network and the test error of each rule."""
+    config = run.part("config")
+    parts = {name: config.get(name) for name in ("model", "train")}
+    model, train = ({} if not isinstance(part, Mapping) else part for part in parts.values())
+    numbers = []
+    for name, rule in rules(run).items():
+        found = rule.get("test_error", {})
+        if math.isfinite(number(found.get("mean"))):
+            numbers.append(Number(f"test error, {name}", f"{100 * found['mean']:.2f}", "%", interval(found)))
+    wall = run.last("wall_s")
+    if math.isfinite(wall):
+        numbers.append(Number("wall clock", f"{wall:.3g}", "s"))
+    status = run.status if run.status in STATES else "unfinished"
+    reason = run.summary.get(f"{run.status}.message")
+    sentence = f"{STATES[status]}." + (f" {reason}" if reason else "")
+    network = f"{model.get('name', '')}, {train.get('epochs', '?')} epochs, {train.get('seeds', '?')} seeds"
+    return Headline(str(run.part("data").get("name") or run.name), network, status, sentence, tuple(numbers))
+
+
+def rules(run: Run) -> Mapping[str, Mapping[str, Any]]:
+    """What the summary says of each rule."""
+    found = run.summary.get("rules")
+    return found if isinstance(found, Mapping) else {}
+
+
+def interval(found: Mapping[str, Any]) -> str:
+    """The interval of an error over seeds, in words."""
+    count = f"{found.get('seeds')} seeds" if found.get("seeds") != 1 else "one seed"
+    if found.get("low") is None:
+        return count
+    return f"{count}; 95 % interval {100 * found['low']:.2f} to {100 * found['high']:.2f} %"
+
+
+def rows_of(run: Run) -> dict[str, list[Mapping[str, Any]]]:
+    """The rows of each rule, in order."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in run.metrics:
+        if isinstance(row.get("rule"), str):
+            found.setdefault(row["rule"], []).append(row)
+    return found
+
+
+def errors(run: Run) -> Section | None:
+    """Test error and training loss over epochs, every seed a line, and the table of errors and paired differences."""
+    by_rule = rows_of(run)
+    if not by_rule:
+        return None
+    figures = [
+        _curves("Test error, %", by_rule, "test_error", 100),
+        _curves("Training loss", by_rule, "train_loss", 1, log=True),
+    ]
+    table = [(name, _percent(rule["test_error"]), interval(rule["test_error"])) for name, rule in rules(run).items()]
+    paired = run.summary.get("paired")
+    if isinstance(paired, Mapping):
+        table += [(name, _percent(found), f"{interval(found)}: {found['verdict']}") for name, found in paired.items()]
+    parts: list[Any] = [figure for figure in figures if figure]
+    if table:
+        parts.append(Table(("rule", "test error, %", "over seeds"), table))
+    caption = "A line is a seed; rules with the same seed share their start, their minibatches and their augmentation."
+    return Section("Errors", caption, parts)
+
+
+def depths(run: Run) -> Section | None:
+    """The depth coordinate of each block over training, and how often blocks swapped places."""
+    figures: list[Figure] = []
+    for name, rows in rows_of(run).items():
+        moving = [row for row in rows if row.get("t")]
+        for stage in range(len(moving[0]["t"][0]) if moving else 0):
+            figures += _trajectories(name, stage, moving)
+        if any("swaps" in row for row in rows):
+            figures += [
+                _measure(f"Swaps of neighbours in an epoch, {name}", rows, "swaps", np.sum),
+                _measure(f"Distance to the order of the start, {name}", rows, "distance", np.mean),
+                _measure(f"Entropy of the places of a block, {name}", rows, "entropy", np.mean),
+            ]
+    if not figures:
+        return None
+    caption = (
+        "Depth t of each block of the first seed: blocks are swept in this order, and the gap to the next is the step. "
+        "Swaps, Kendall's distance (1: reversed) and entropy (0: at rest, 1: anywhere equally) of every seed."
+    )
+    return Section("Depth of the blocks", caption, figures)
+
+
+def blocks(run: Run) -> Section | None:
+    """What removing, swapping and single paths say about the blocks of the first seed."""
+    found = run.summary.get("sensitivity")
+    if not isinstance(found, Mapping) or not found:
+        return None
+    titles = {
+        "removal": ("Test error without the block, less the whole network's, points", 100),
+        "swap": ("The same with the block and the one after it swapped, points", 100),
+        "gram_share": ("Share of the block in the trace of the Gram matrix, %", 100),
+    }
+    parts: list[Any] = []
+    for key, (title, scale) in titles.items():
+        traces = [
+            {
+                "type": "bar",
+                "name": name,
+                "x": list(values[key]),
+                "y": [scale * number(value) for value in values[key].values()],
+                "marker": {"color": class_colour(index)},
+            }
+            for index, (name, values) in enumerate(found.items())
+            if values.get(key)
+        ]
+        if traces:
+            parts.append(Figure(title, traces, {"xaxis": axis("", type="category"), "yaxis": axis("")}, wide=True))
+    shares = [(name, f"{number(values.get('first_order_share')):.3f}") for name, values in found.items()]
+    parts.append(Table(("rule", "share of f - f_0 explained by paths through a single block"), shares))
+    caption = (
+        "First seed, on test images. An ensemble of shallow networks would have a share of 1 and no block that matters."
+    )
+    return Section("What the blocks do", caption, parts)
+
+
+def _percent(found: Mapping[str, Any]) -> str:
+    mean = number(found.get("mean"))
+    return f"{100 * mean:.2f}" if math.isfinite(mean) else "not finite"
+
+
+def _curves(
+    title: str, by_rule: Mapping[str, Sequence[Mapping[str, Any]]], key: str, scale: float, log: bool = False
+) -> Figure | None:
+    traces = []
+    for index, (name, rows) in enumerate(by_rule.items()):
+        tested = [row for row in rows if row.get(key)]
+        for seed in range(len(tested[0][key]) if tested else 0):
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines" if len(tested) > 1 else "markers",
+                    "name": plain(name),
+                    "legendgroup": name,
+                    "showlegend": seed == 0,
+                    "x": [row["epoch"] for row in tested],
+                    "y": [scale * number(row[key][seed]) for row in tested],
+                    "line": {"color": class_colour(index), "dash": DASHES[index % len(DASHES)], "width": 1.5},
+                    "marker": {"color": class_colour(index)},
+                }
+            )
+    layout = {"xaxis": axis("epoch"), "yaxis": axis("", type="log" if log else "linear"), "showlegend": True}
+    return Figure(title, traces, layout) if traces else None
+
+
+def _trajectories(name: str, stage: int, rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    count = len(rows[0]["t"][0][stage])
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines" if len(rows) > 1 else "markers",
+            "name": f"block {block + 1}",
+            "x": [row["epoch"] for row in rows],
+            "y": [number(row["t"][0][stage][block]) for row in rows],
+            "line": {"color": class_colour(block), "dash": DASHES[block // 10 % len(DASHES)], "width": 1.5},
+            "marker": {"color": class_colour(block)},
+        }
+        for block in range(count)
+    ]
+    layout = {"xaxis": axis("epoch"), "yaxis": axis("t", range=[0, 1])}
+    return [Figure(f"Depth t of the blocks of stage {stage + 1}, {name}", traces, layout)] if traces else []
+
+
+def _measure(title: str, rows: Sequence[Mapping[str, Any]], key: str, over_stages: Any) -> Figure:
+    rows = [row for row in rows if row.get(key)]
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines" if len(rows) > 1 else "markers",
+            "name": f"seed {seed + 1} of {len(rows[0][key])}",
+            "x": [row["epoch"] for row in rows],
+            "y": [float(over_stages([number(value) for value in row[key][seed]])) for row in rows],
+            "line": {"color": class_colour(seed), "width": 1.5},
+            "marker": {"color": class_colour(seed)},
+        }
+        for seed in range(len(rows[0][key]) if rows else 0)
+    ]
+    return Figure(title, traces, {"xaxis": axis("epoch"), "yaxis": axis("", rangemode="tozero")})
+
+
+IMAGE_SECTIONS = [errors, depths, blocks, configuration, data, reproduction]

@@ -1,0 +1,111 @@
+"""The bounds of a run beside PAC-Bayes: KL ball, Theorem 6's form, the kernel of the start, held-out points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import equinox as eqx
+import numpy as np
+
+from ..assembly import Job
+from ..bounds import (
+    Hypothesis,
+    held_out_certificate,
+    kernel_certificate,
+    kl_ball_certificate,
+    kl_estimate,
+    theorem6_certificate,
+)
+from ..bounds.certificate import Certificate
+from ..bounds.certificate import build as with_terms
+from ..diagnostics.gram import gram
+from ..errors import MfresnetError
+from ..flow import evaluate, predict
+from ..model import ScaledResNet
+from .moments import Moment, about_data, certified, certified_rows, chance_of, train_task
+
+KERNEL_POINTS = 512  # most points of the kernel comparator
+RIDGES = (1e-4, 1e-2, 1.0, 100.0)  # added to the diagonal of the kernel; stated here, so a union over them suffices
+
+
+def kl_ball_of(job: Job, moment: Moment, delta: float) -> Certificate:
+    """The Rademacher bound of the KL ball at one time: of the predictor of the laws, seen through all probes."""
+    return _of_ball(kl_ball_certificate, job, moment, delta)
+
+
+def theorem6_of(job: Job, moment: Moment, delta: float) -> Certificate:
+    """Theorem 6's form with its constant from the KLs of one time, of the predictor of the laws."""
+    return _of_ball(theorem6_certificate, job, moment, delta)
+
+
+def _of_ball(bound: Callable[..., Certificate], job: Job, moment: Moment, delta: float) -> Certificate:
+    """A bound over KL balls: half of delta is for it, a quarter for the upper limit of each KL."""
+    config, train = job.config, certified(job)
+    if moment.head is None:
+        raise MfresnetError("the KL-ball bound needs a head, and this network has none: set model.head true.")
+    if train.y.shape[1] != 1:
+        raise MfresnetError("the KL-ball bound is for two classes with one output: use the PAC-Bayes certificate.")
+    head, encoder = (kl_estimate(r, delta / 4) for r in (moment.head, moment.encoder))
+    network = of_laws(moment)
+    margins = np.asarray(predict(network, train.x) * train.y, np.float64)[:, 0]
+    found = bound(
+        margins,
+        head_kl=head.upper,
+        encoder_kl=encoder.upper,
+        alpha=float(network.alpha),
+        beta=float(network.beta),
+        sigma=network.sigma,
+        delta=delta / 2,
+        head_error=head.stderr,
+        encoder_error=encoder.stderr,
+        settings=config.certify.settings,
+        standard_start=set(config.model.initial.model_dump().values()) == {1.0},
+    )
+    hypotheses = found.hypotheses + about_data(job)
+    return with_terms(found.name, found.terms, delta, hypotheses, found.certifies, details=found.details)
+
+
+def of_laws(moment: Moment) -> ScaledResNet:
+    """The network of all probes: the nearest to the predictor of the laws that the run has."""
+    probes = moment.ensemble.probes
+    return eqx.tree_at(lambda m: (m.encoder, m.head), moment.state.model, (probes.encoder, probes.head))
+
+
+def kernel_of(job: Job, delta: float) -> Certificate:
+    """The kernel comparator: G at the start, with the best of a stated list of ridges on its diagonal.
+
+    A ridge makes another kernel of it, k(x, x') + ridge 1{x = x'}, regular however close two points are; its
+    interpolant is ridge regression away from the training points.
+    """
+    train = job.split.train
+    chosen = certified_rows(job)[:KERNEL_POINTS]
+    if train.y.shape[1] != 1:
+        raise MfresnetError("the kernel bound is for two classes with one output: use the PAC-Bayes certificate.")
+    x, y = train.x[chosen], train.y[chosen, 0]
+    total = gram(job.state.model, x, hold="total").total
+    found: list[tuple[Certificate, float]] = []
+    reasons = []
+    for ridge in RIDGES:
+        try:
+            one = kernel_certificate(total + ridge * np.eye(len(x)), y, delta / len(RIDGES))
+        except MfresnetError as error:
+            reasons.append(error)
+        else:
+            found.append((one, ridge))
+    if not found:
+        raise reasons[-1]
+    best, ridge = min(found, key=lambda item: item[0].value)
+    hypotheses = (
+        *best.hypotheses,
+        Hypothesis("new points differ from all training points", "assumed", note=f"its ridge is {ridge:g}"),
+        *about_data(job),
+    )
+    details = best.details | {"ridge": ridge, "ridges": len(RIDGES)}
+    return with_terms("kernel", best.terms, delta, hypotheses, best.certifies, details=details)
+
+
+def held_out_of(job: Job, moment: Moment, delta: float) -> Certificate:
+    """The exact binomial limit from the test part, of the network at the last recorded time."""
+    _, rate = evaluate(moment.state.model, job.test, job.config.train.loss, train_task(job))
+    n = len(job.split.test.x)
+    return held_out_certificate(round(float(rate) * n), n, delta, chance=chance_of(job))

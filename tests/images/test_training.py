@@ -1,0 +1,281 @@
+"""Training: one step against Optax, stops anywhere, runs on disk. One compiled program serves all of these."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from image_folders import write_folder
+
+from mfresnet import MfresnetError
+from mfresnet.cli import main
+from mfresnet.config import build
+from mfresnet.experiments import create
+from mfresnet.image_config import BLOCKS, ImageConfig
+from mfresnet.images import Architecture, ImageTrainer, make_rule
+from mfresnet.images.job import assemble_images
+from mfresnet.images.paired import over_seeds, paired
+from mfresnet.images.training import Weights, cross_entropy
+from mfresnet.report import write_report
+from mfresnet.runs import RunDirectory, resume_images, train_images
+from mfresnet.runs.image_training import _split
+
+EPOCHS, PER_EPOCH = 4, 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("images") / "set", {"train": 9, "test": 4})
+
+
+@pytest.fixture(scope="module")
+def config(folder) -> ImageConfig:
+    """Two seeds of a mean-field network of 14 layers, whose blocks do swap."""
+    tree = {
+        "data": {"name": str(folder)},
+        "model": {"name": "resnet20", "width": 2},
+        "blocks": {"rules": "mean-field", "lr_t": 100.0},
+        "train": {"seeds": 2, "epochs": EPOCHS, "batch_size": 8, "learning_rate": 0.05, "clip": 1.0},
+        "record": {"report": False, "sensitivity": False},
+    }
+    return build(tree, ImageConfig)
+
+
+@pytest.fixture(scope="module")
+def job(config):
+    return assemble_images(config, _split(config, lambda line: None))
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory) -> Path:
+    """A run to its end."""
+    out = tmp_path_factory.mktemp("run") / "whole"
+    train_images(config, out, quiet=True, say=lambda line: None)
+    return out
+
+
+def state_of(run: Path) -> bytes:
+    return (run / "checkpoints" / "mean-field" / f"step-{EPOCHS * PER_EPOCH:09d}" / "state.safetensors").read_bytes()
+
+
+def same(a, b) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_any_chunks_give_the_same_bits(job):
+    """Three steps at once, or two and one."""
+    trainer = job.trainers["mean-field"]
+    once = trainer.advance(job.begin("mean-field"), job.train, 3)
+    twice = trainer.advance(trainer.advance(job.begin("mean-field"), job.train, 2), job.train, 1)
+    same(once, twice)
+    assert once.weights.coordinates[0]["s"].shape == (2, 3)
+    assert not np.array_equal(once.weights.network.stem[0], once.weights.network.stem[1])  # seeds differ
+
+
+def test_a_run_learns_and_its_blocks_swap(finished):
+    rows = RunDirectory.open(finished).metrics()
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4] and [row["step"] for row in rows] == [3, 6, 9, 12]
+    assert np.mean(rows[-1]["train_loss"]) < np.mean(rows[0]["train_loss"])
+    depth = np.concatenate([np.ravel(np.concatenate(seed)) for row in rows for seed in row["t"]])
+    assert depth.min() >= 0 and depth.max() <= 1
+    assert sum(np.sum(row["swaps"]) for row in rows) > 0
+    assert all(0 <= value <= 1 for row in rows for name in ("entropy", "distance") for value in np.ravel(row[name]))
+    summary = RunDirectory.open(finished).summary
+    assert summary["status"] == "completed" and summary["rules"]["mean-field"]["test_error"]["seeds"] == 2
+
+
+def test_stopped_and_resumed_to_the_bit(config, finished, tmp_path, monkeypatch):
+    """Ctrl-C after the second epoch, then `mfresnet resume`."""
+    append = RunDirectory.append_metrics
+
+    def then_stop(run, row):
+        append(run, row)
+        if row["epoch"] == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    said: list[str] = []
+    monkeypatch.setattr(RunDirectory, "append_metrics", then_stop)
+    summary = train_images(config, tmp_path / "run", quiet=True, say=said.append)
+    monkeypatch.undo()
+    assert summary["status"] == "interrupted" and "mfresnet resume" in said[-1]
+    assert len(RunDirectory.open(tmp_path / "run").metrics()) == 2
+    assert main(["resume", str(tmp_path / "run"), "--quiet"]) == 0
+    assert state_of(tmp_path / "run") == state_of(finished)
+    a, b = (RunDirectory.open(path).metrics() for path in (finished, tmp_path / "run"))
+    assert [{**row, "wall_s": 0} for row in a] == [{**row, "wall_s": 0} for row in b]
+    assert resume_images(tmp_path / "run", say=said.append)["status"] == "completed"  # nothing left to do
+    assert "nothing to do" in said[-1]
+
+
+def test_changed_images_are_refused(config, folder, finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "summary.json").unlink()
+    stored = json.loads((run / "config.json").read_text())
+    stored["data"]["sha256"] = "0" * 64
+    (run / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(MfresnetError, match="changed since the run began"):
+        resume_images(run, say=lambda line: None)
+
+
+def test_divergence_is_told(job, config, tmp_path):
+    """A rate of 1e30 sends every seed to infinity; the run says so and has no error to report."""
+    train = config.train.model_copy(update={"learning_rate": 1e30})
+    said: list[str] = []
+    summary = train_images(config.model_copy(update={"train": train}), tmp_path / "run", quiet=True, say=said.append)
+    assert summary["status"] == "diverged" and summary["rules"]["mean-field"]["diverged_seeds"] == [0, 1]
+    assert any("lower --train.learning-rate" in line for line in said)
+
+
+def test_descent_is_that_of_optax():
+    """Momentum, decay and clipping of the weights; depth without decay and with its own rate."""
+    trainer = ImageTrainer(
+        jnp.zeros(3), jnp.ones(3), Architecture.named("resnet26"), make_rule("mean-field", rate=0.5), n=40, classes=2,
+        batch=4, epochs=1, rate=0.1, schedule="constant", momentum=0.8, decay=0.01, clip=0.3,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+
+    def draw():
+        return Weights(
+            {"w": jnp.asarray(rng.normal(size=4))}, tuple({"s": jnp.asarray(rng.normal(size=2))} for _ in range(3))
+        )
+
+    weights = Weights({"w": draw().network["w"]}, tuple({"s": jnp.array([0.6, 1.3])} for _ in range(3)))
+    reference = optax.chain(
+        optax.clip_by_global_norm(0.3),
+        optax.masked(optax.add_decayed_weights(0.01), Weights({"w": True}, ({"s": False},) * 3)),
+        optax.trace(0.8),
+        optax.masked(optax.scale(0.5), Weights({"w": False}, ({"s": True},) * 3)),
+        optax.scale(-0.1),
+    )
+    moments, velocity, expected = reference.init(weights), jax.tree.map(jnp.zeros_like, weights), weights
+    for step in range(3):
+        gradient = draw()
+        updates, moments = reference.update(gradient, moments, expected)
+        expected = optax.apply_updates(expected, updates)
+        weights, velocity = trainer.moved(weights, velocity, gradient, jnp.asarray(step))
+    for a, b in zip(jax.tree.leaves(weights), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_label_smoothing():
+    """Against -sum q log p with q written out."""
+    logits, y = jax.random.normal(jax.random.key(0), (4, 5)), jnp.array([0, 4, 2, 2])
+    q = 0.9 * jax.nn.one_hot(y, 5) + 0.1 / 5
+    np.testing.assert_allclose(cross_entropy(logits, y, 0.1), -jnp.sum(q * jax.nn.log_softmax(logits), -1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--blocks", "mean-feild"], "unknown block rule 'mean-feild': did you mean 'mean-field'"),
+        (["--blocks", "plain,plain"], "names 'plain' twice"),
+        (["--model", "resnet21"], "6n + 2 layers"),
+        (["--train.batch-size", "28"], "larger than the 27 training images"),
+        (["--train.devices", "64"], "train.devices = 64"),
+        (["--epochs", "0"], "train.epochs"),
+        (["--model", "resnet20", "--model.name", "resnet32"], "named twice"),
+        (["--train.lr", "1"], "unknown argument"),
+    ],
+)
+def test_mistakes_are_one_sentence(folder, tmp_path, capsys, arguments, words):
+    assert main(["image", str(folder), "--out", str(tmp_path / "run"), "--quiet", *arguments]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert words in said[-1]
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_intervals_over_seeds():
+    """Student's interval of 1, 2, 3: 2 +- 4.303/sqrt(3); lost seeds are counted, and left out of pairs."""
+    np.testing.assert_allclose(over_seeds([1.0, 2.0, 3.0])["high"], 2 + 4.302653 / 3**0.5, rtol=1e-6)
+    assert over_seeds([1.0, None])["lost"] == 1 and over_seeds([1.0])["low"] is None
+    assert paired([0.1, None, 0.3, 0.2], [0.2, 0.1, 0.41, 0.29])["verdict"] == "higher error"
+    assert paired([0.1], [0.2])["verdict"] == "one seed: no interval"
+    assert paired([0.1, 0.2], [0.2, 0.3 + 1e-17])["verdict"] in ("no spread over seeds: not judged", "higher error")
+
+
+def test_report_of_an_image_run(finished):
+    """Errors and depths are drawn, nothing is missing, and settings are explained by their own tree."""
+    page = write_report(finished).read_text(encoding="utf-8")
+    for words in ("Test error, %", "Depth t of the blocks of stage 3", "Swaps of neighbours", "blocks.lr_t"):
+        assert words in page
+    assert "could not be drawn" not in page and "Not everything could be shown" not in page
+
+
+@pytest.mark.parametrize("command", ["measure", "certify"])
+def test_commands_for_points_refuse_it(finished, capsys, command):
+    assert main([command, str(finished)]) == 2
+    assert "is a run of image networks" in capsys.readouterr().err
+
+
+def test_table_rows_are_judged_on_matched_seeds():
+    """Cells, batches and verdict of `mfresnet sweep table1`, with errors put in by hand."""
+    experiment = create("table1", {"rows": "resnet20,resnet32", "seeds": 3})
+    cells = experiment.cells()
+    assert len(cells) == 12 and experiment.batches(cells) == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+    better = {"plain": [0.0875, 0.0880, 0.0870], "mean-field": [0.0820, 0.0826, 0.0813]}
+    rows = [
+        cell | {"status": "completed", "test_error": better[cell["rule"]][cell["seed"]]}
+        if cell["row"] == "resnet20"
+        else cell | {"status": "diverged", "test_error": 0.9}
+        for cell in cells
+    ]
+    result = experiment.analyse(rows)
+    assert "resnet20, mean-field minus plain: -0.55 points" in result.verdict and "lower error" in result.verdict
+    assert result.passed is False  # not every row was shown
+    assert [point["reported"] for point in result.points] == [8.75, 8.19, 7.51, 7.15]
+    with pytest.raises(MfresnetError, match="did you mean 'resnet20'"):
+        create("table1", {"rows": "resnet200"}).cells()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", BLOCKS)
+def test_real_images_are_learnt_under_every_rule(rule, tmp_path):
+    """ResNet-8, 2,000 CIFAR-10 images, a few epochs: well below the error of chance, 0.9."""
+    data = Path(__file__).parents[3] / "shared" / "data" / "cifar10-jpeg"
+    if not data.is_dir():
+        pytest.skip("no CIFAR-10 here")
+    tree = {
+        "data": {"name": str(data), "n": 2000, "n_test": 1000},
+        "model": {"name": "resnet8"},
+        "blocks": {"rules": rule},
+        "train": {"epochs": 6, "batch_size": 64, "schedule": "cosine"},
+        "record": {"report": False, "sensitivity": False},
+    }
+    summary = train_images(build(tree, ImageConfig), tmp_path / "run", quiet=True, say=lambda line: None)
+    # 1,000 test images: chance is 0.9 +- 0.01
+    assert summary["rules"][rule]["test_error"]["mean"] < 0.78
+
+
+@pytest.mark.slow
+def test_divided_over_devices(folder):
+    """Two devices that share each minibatch give the numbers of one, to rounding; statistics are the whole batch's."""
+    code = f"""
+import jax, numpy as np
+from mfresnet.config import build
+from mfresnet.experiments import create
+from mfresnet.image_config import BLOCKS, ImageConfig
+from mfresnet.data.images import load_images
+from mfresnet.images.job import assemble_images
+assert len(jax.devices()) == 2
+states = []
+for devices in (1, 2):
+    tree = {{"model": {{"name": "resnet8", "width": 2}}, "train": {{"epochs": 1, "batch_size": 8, "devices": devices}}}}
+    job = assemble_images(build(tree, ImageConfig), load_images({str(folder)!r}))
+    states.append(job.trainers["plain"].advance(job.begin("plain"), job.train, 2))
+for a, b in zip(*map(jax.tree.leaves, (s.statistics for s in states)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+assert len(states[1].weights.network.stem.sharding.device_set) == 2
+"""
+    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"XLA_FLAGS": flags}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
