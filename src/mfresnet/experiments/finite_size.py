@@ -16,7 +16,7 @@ from ..errors import MfresnetError
 from ..model import Particles
 from .experiment import Cell, Experiment, Pulse, Result, Row
 from .finite_size_network import Networks, Scales, train
-from .finite_size_problem import Problem, problem, start
+from .finite_size_problem import Problem, completed, problem, start
 from .settings import FiniteSizeSettings, numbers
 
 NETWORKS = 16  # most networks of one program
@@ -36,14 +36,15 @@ class FiniteSize(Experiment):
     settings: FiniteSizeSettings
 
     def __init__(self, settings: FiniteSizeSettings):
+        settings = completed(settings)
         super().__init__(settings)
-        self.depths = numbers("depth", settings.depth, int, least=1)
-        self.widths = numbers("width", settings.width, int, least=1)
-        self.dimensions = numbers("dimension", settings.dimension, int, least=1)
-        largest = max(*self.depths, *self.widths)
-        if settings.reference <= largest:
+        self.depths, self.widths, self.dimensions = (
+            numbers(name, getattr(settings, name), int, least=1) for name in ("depth", "width", "dimension")
+        )
+        largest, self.reference = max(*self.depths, *self.widths), settings.reference or 0
+        if self.reference <= largest:
             raise MfresnetError(
-                f"reference = {settings.reference} is not larger than the largest network ({largest}): "
+                f"reference = {self.reference} is not larger than the largest network ({largest}): "
                 f"give a value above {largest}, three times it or more."
             )
         # stand-ins of width 1 and 3 cost little more than their own programs would, and compile once
@@ -58,7 +59,7 @@ class FiniteSize(Experiment):
                 common = {"draw": draw, "dimension": dimension}
                 references = s.embeddings if s.preset == "embedding" else 1
                 cells += [
-                    common | {"kind": "reference", "depth": s.reference, "width": s.reference, "seed": s.seed + e}
+                    common | {"kind": "reference", "depth": self.reference, "width": self.reference, "seed": s.seed + e}
                     for e in range(references)
                 ]
                 cells += [

@@ -101,7 +101,8 @@ def fit(families: Sequence[tuple[Family, Errors, np.ndarray]], reference: int, l
         rows += list(zip(-np.log(errors.depth[use]), -np.log(errors.width[use]), strict=True))
         values += list(0.5 * np.log(sampling[use]) - 0.5 * np.log(dimension))
         group += [index] * int(use.sum())
-    found: dict[str, float] = dict(zip(("sampling.L", "sampling.M"), _common(rows, values, group, len(families), slopes=2), strict=True))
+    slopes = _common(rows, values, group, len(families), slopes=2)
+    found: dict[str, float] = dict(zip(("sampling.L", "sampling.M"), slopes, strict=True))
 
     rows, values, group, weights = [], [], [], []
     for index, (_, errors, (_, sampling, bias)) in enumerate(families):
@@ -174,7 +175,7 @@ def intervals(found: dict[Family, Errors], settings: FiniteSizeSettings) -> dict
                     sizes, seeds, _ = errors.products.shape
                     weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=sizes)
                     resampled.append((family, errors, errors.parts(weights)))
-        samples.append(fit(resampled, settings.reference, settings.least))
+        samples.append(fit(resampled, settings.reference or 0, settings.least))
     return {name: _percentiles([s[name] for s in samples]) for name in samples[0]}
 
 
@@ -214,7 +215,7 @@ def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
     ]
     if not found:
         return Result("no size has its reference and two seeds or more", None, notes=notes)
-    estimates = fit([(f, e, e.parts()) for f, e in found.items()], settings.reference, settings.least)
+    estimates = fit([(f, e, e.parts()) for f, e in found.items()], settings.reference or 0, settings.least)
     spread = intervals(found, settings)
     values: dict[str, Any] = {name: {"value": value, "interval_95": spread[name]} for name, value in estimates.items()}
     for name, power in THEORY.items():
@@ -224,7 +225,8 @@ def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
     if settings.preset == "embedding":
         kernels = embedding_error(good, settings)
         law = power_law(list(kernels), list(kernels.values()))
-        values["embedding.D"] = {"value": -law.slope, "interval_95": law.interval(), "theory": 0.5}
+        low, high = law.interval()
+        values["embedding.D"] = {"value": -law.slope, "interval_95": (float(-high), float(-low)), "theory": 0.5}
         values["embedding.kernel"] = kernels
         notes.append("embedding.D: exponent of D in the kernel's spread over embeddings, with Student's interval.")
     agreed = "agrees" if passed else "does not agree"

@@ -5,9 +5,9 @@
     out_lm <- out_lm - rate sum_i p_{l+1,i} s_ilm,   w_lm <- w_lm - rate gain sum_i e_ilm (z_il, 1),   s = tanh(.)
 
 The update is ``rate`` times the gradient of E, multiplied by L M / alpha. Depth and number of steps are loop bounds,
-and narrow networks are padded with particles at zero that stay there, so that one compiled program serves many sizes. What
-makes it fast: the activations are kept (nothing is differentiated), and each step reads the particles of one buffer
-and writes those of another, two steps a turn, so that the compiler copies no particles.
+and narrow networks are padded with particles at zero that stay there, so that one compiled program serves many sizes.
+What makes it fast: the activations are kept (nothing is differentiated), and each step reads the particles of one
+buffer and writes those of another, two steps a turn, so that the compiler copies no particles.
 """
 
 from __future__ import annotations

@@ -12,6 +12,19 @@ Size = tuple[int, int]  # depth L and width M
 DATA, READOUT, PARTICLES = range(3)  # streams of random numbers of a draw
 
 
+def completed(settings: FiniteSizeSettings) -> FiniteSizeSettings:
+    """The settings with the defaults of their preset filled in.
+
+    >>> completed(FiniteSizeSettings(preset="embedding")).reference
+    316
+    """
+    sizes, wide = "1,3,10,32,100", settings.preset == "embedding"
+    sizes = sizes if wide else f"{sizes},316"
+    defaults = {"depth": sizes, "width": sizes, "reference": 316 if wide else 1000}
+    defaults |= {"dimension": "16,32,64" if wide else "10"}
+    return settings.model_copy(update={n: v for n, v in defaults.items() if getattr(settings, n) is None})
+
+
 class Problem(NamedTuple):
     """Data, readout and scales: all that the networks of one draw and dimension share.
 
@@ -48,13 +61,13 @@ def problem(settings: FiniteSizeSettings, draw: int, dimension: int, embedding: 
       of entries N(0, 1); both are drawn from ``embedding``.
     - ``own``: the scaled ResNet of [C24] with bias and head on points of the sphere with labels -1 and 1. Every
       network of a draw starts with the same head, so that the limit L, M -> infinity has that head too. A step of
-      size h = step N/beta^2 follows the gradient flow by Euler's method.
+      size h = step N/(20 beta^2) follows the gradient flow by Euler's method.
     """
     rng, n = np.random.default_rng([settings.seed, draw, DATA]), settings.points
     if settings.preset == "own":
         x = rng.normal(size=(n, dimension))
         rng_head, k = np.random.default_rng([settings.seed, draw, READOUT]), settings.head_width
-        h = settings.step * n / settings.beta**2
+        h = settings.step * n / (20 * settings.beta**2)
         return Problem(
             z=x / np.linalg.norm(x, axis=1, keepdims=True),
             y=np.where(np.arange(n) % 2, 1.0, -1.0)[:, None],

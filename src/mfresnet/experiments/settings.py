@@ -165,10 +165,18 @@ class FiniteSizeSettings(Section):
         description="chizat ([Ch25]: no head, no bias), embedding (the same between a fixed embedding and readout, "
         "[CCM26]), own (the network of `train`, with bias and head)",
     )
-    depth: str = Field("1,3,10,32,100,316", description="depths L, separated by commas")
-    width: str = Field("1,3,10,32,100,316", description="widths M, separated by commas")
-    reference: int = Field(1000, ge=1, le=100_000, description="depth and width of the reference")
-    dimension: str = Field("10", description="dimensions D of the state, separated by commas")
+    depth: str | None = Field(
+        None, description="depths L, separated by commas (default 1,3,10,32,100,316; embedding: up to 100)"
+    )
+    width: str | None = Field(
+        None, description="widths M, separated by commas (default 1,3,10,32,100,316; embedding: up to 100)"
+    )
+    reference: int | None = Field(
+        None, ge=1, le=100_000, description="depth and width of the reference (default 1000; embedding: 316)"
+    )
+    dimension: str | None = Field(
+        None, description="dimensions D of the state, separated by commas (default 10; embedding: 16,32,64)"
+    )
     inputs: int = Field(10, ge=1, le=10_000, description="input dimension d before the embedding")
     embeddings: int = Field(5, ge=1, le=1000, description="embeddings whose references are compared (embedding)")
     points: int = Field(10, ge=2, le=100_000, description="training points N")
@@ -176,7 +184,7 @@ class FiniteSizeSettings(Section):
     seeds: int = Field(5, ge=2, le=1000, description="networks of each size, which tell bias from sampling error")
     draws: int = Field(3, ge=1, le=1000, description="draws of (X, Y)")
     steps: int = Field(100, ge=1, le=1_000_000, description="gradient steps")
-    step: float = Field(1.0, gt=0, le=1e6, description="step size, in units of D (own: of N/beta^2)")
+    step: float = Field(1.0, gt=0, le=1e6, description="step size, in units of D (own: of N/(20 beta^2))")
     alpha: float = Field(1.0, gt=0, le=1e6, description="scale of the residual branch")
     beta: float = Field(4.0, gt=0, le=1e6, description="scale of the output (own)")
     head_width: int = Field(100, ge=1, le=1_000_000, description="head particles K (own)")
