@@ -1,8 +1,8 @@
 """The rate experiment of [C24]: test error against the number of training points (theory, section 13).
 
 Two spirals of one turn, d = 2, L = 10, tanh, M = K = 20, alpha = 10, beta = 20, Adam 0.01, full batch, 1000 steps,
-n_test = 1024. The mean test error over seeds is fitted by a power law of n; [C24] reports the slope -1.02 (p = 9e-6), and
-the theory bounds the error by n^(-1/2).
+n_test = 1024. The mean test error over seeds is fitted by a power law of n; [C24] reports the slope -1.02
+(p = 9e-6), and the theory bounds the error by n^(-1/2).
 """
 
 from __future__ import annotations
