@@ -18,7 +18,7 @@ also have a bias of order 1/(L M), the second order of their sampling error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,8 +220,7 @@ def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
     values: dict[str, Any] = {name: {"value": value, "interval_95": spread[name]} for name, value in estimates.items()}
     for name, power in THEORY.items():
         values[name]["theory"] = power
-    fitted = [name for name in THEORY if np.isfinite(estimates[name])]
-    passed = all(abs(estimates[name] - THEORY[name]) <= TOLERANCE for name in fitted) if len(fitted) == 3 else None
+    passed, judged = judge(estimates, spread)
     if settings.preset == "embedding":
         kernels = embedding_error(good, settings)
         law = power_law(list(kernels), list(kernels.values()))
@@ -229,11 +228,10 @@ def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
         values["embedding.D"] = {"value": -law.slope, "interval_95": (float(-high), float(-low)), "theory": 0.5}
         values["embedding.kernel"] = kernels
         notes.append("embedding.D: exponent of D in the kernel's spread over embeddings, with Student's interval.")
-    agreed = "agrees" if passed else "does not agree"
     sentence = (
         f"bias ~ L^-{_said('bias.L', estimates, spread)}, sampling error ~ L^-{_said('sampling.L', estimates, spread)} "
         f"M^-{_said('sampling.M', estimates, spread)}: "
-        + (f"{agreed} with 1, 1/2, 1/2 to {TOLERANCE:g}" if passed is not None else "too few sizes for a verdict")
+        + judged
         + f"; error = {estimates['c1']:.3g}/L + {estimates['c2']:.3g} sqrt(D)/sqrt(L M)"
     )
     points = [
@@ -243,6 +241,18 @@ def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
         for depth, width, part in zip(errors.depth, errors.width, errors.parts().T, strict=True)
     ]
     return Result(sentence, passed, values, points, [_figure(points, name) for name in ("sampling", "bias")], notes)
+
+
+def judge(estimates: Mapping[str, float], spread: Mapping[str, tuple[float, float]]) -> tuple[bool | None, str]:
+    """Yes: all exponents within `TOLERANCE` of the theory. No: one is not, and its interval excludes the theory."""
+    if not all(np.isfinite(estimates[name]) for name in THEORY):
+        return None, "too few sizes for a verdict"
+    off = [name for name, power in THEORY.items() if abs(estimates[name] - power) > TOLERANCE]
+    if not off:
+        return True, f"agrees with 1, 1/2, 1/2 to {TOLERANCE:g}"
+    if any(not spread[name][0] <= THEORY[name] <= spread[name][1] for name in off):
+        return False, f"does not agree with 1, 1/2, 1/2 to {TOLERANCE:g}"
+    return None, "1, 1/2, 1/2 lie in the intervals, which are too wide for a verdict"
 
 
 def _root(square: float) -> float | None:
