@@ -97,7 +97,7 @@ def test_changing_test_rows_leaves_the_training_part_alone(tmp_path):
 def test_defaults_of_generated_sets_and_their_own_transform():
     kinds = {name: load(DataConfig(name=name), seed=0) for name in ("two-spirals", "circles", "sphere-teacher")}
     assert {name: split.transform.kind for name, split in kinds.items()} == {
-        "two-spirals": "max",
+        "two-spirals": "none",
         "circles": "max",
         "sphere-teacher": "none",
     }

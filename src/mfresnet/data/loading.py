@@ -125,7 +125,9 @@ def _generated(config: DataConfig, seed: int) -> Split:
     task: Task = "regression" if config.name == "sphere-teacher" else "binary"
     kind = config.transform
     if kind == "auto":
-        kind = "none" if config.name in ON_SPHERE else "max"
+        # a map taken from the points is one more thing they fix: none where they lie in the unit ball without one
+        inside = config.name in ON_SPHERE or (config.name == "two-spirals" and not config.noise)
+        kind = "none" if inside else "max"
     fitted_on = _mapped(config, n, seed)
     transform = Transform.fit(kind, train[0][fitted_on])
     classes = () if task == "regression" else ("-1", "+1")
