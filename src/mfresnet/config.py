@@ -28,79 +28,87 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Where the data comes from and how it reaches the sphere."""
 
-    name: str = Field("two-spirals", description="a data set's name (`mfresnet datasets`) or the path of a file")
+    name: str = Field(
+        default="two-spirals", description="a data set's name (`mfresnet datasets`) or the path of a file"
+    )
     n: int | None = Field(
-        None,
+        default=None,
         ge=2,
         le=10**15,
         description="training points (default: 512 for generated sets, the whole training part for real ones)",
     )
     n_test: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=10**15,
         description="test points (default: 1024 for generated sets, a quarter of the rows for real ones)",
     )
     transform: Literal["auto", "sphere", "lift", "max", "none"] = Field(
-        "auto",
+        default="auto",
         description="how inputs reach the unit ball: sphere x/|x|, lift (x,1)/|(x,1)|, max x/max|x| (each after "
         "standardising real data), none; auto is the data set's own",
     )
     map_share: float = Field(
-        1.0,
+        default=1.0,
         gt=0,
         le=1,
         description="share of the training points that fix the transform's means, deviations and largest norm; "
         "below 1, certificates are on the others",
     )
     noise: float | None = Field(
-        None, ge=0, le=1e6, description="noise of the generated inputs (default: the data set's own)"
+        default=None, ge=0, le=1e6, description="noise of the generated inputs (default: the data set's own)"
     )
-    label_noise: float = Field(0.0, ge=0, le=0.5, description="share of training and test labels flipped at random")
-    turns: float = Field(1.0, gt=0, le=20, description="turns of each arm (two-spirals)")
-    dimension: int = Field(10, ge=2, le=100_000, description="input dimension (sphere-teacher, random-labels)")
-    target: str | None = Field(None, description="column (CSV, Parquet) or array (NPZ) that holds the target")
-    labels: str | None = Field(None, description="NPY file of the targets, beside an NPY file of the inputs")
+    label_noise: float = Field(
+        default=0.0, ge=0, le=0.5, description="share of training and test labels flipped at random"
+    )
+    turns: float = Field(default=1.0, gt=0, le=20, description="turns of each arm (two-spirals)")
+    dimension: int = Field(default=10, ge=2, le=100_000, description="input dimension (sphere-teacher, random-labels)")
+    target: str | None = Field(default=None, description="column (CSV, Parquet) or array (NPZ) that holds the target")
+    labels: str | None = Field(default=None, description="NPY file of the targets, beside an NPY file of the inputs")
     task: Literal["auto", "classification", "regression"] = Field(
-        "auto", description="what the target of a user's file means"
+        default="auto", description="what the target of a user's file means"
     )
 
 
 class InitialScaleConfig(Section):
     """Standard deviations of the initial Gaussian laws, one per group of parameters."""
 
-    u: float = Field(1.0, ge=0, le=1e3, description="encoder output weights u")
-    w: float = Field(1.0, ge=0, le=1e3, description="encoder input weights w")
-    b: float = Field(1.0, ge=0, le=1e3, description="encoder bias b")
-    a: float = Field(1.0, ge=0, le=1e3, description="head output weights a")
-    head_w: float = Field(1.0, ge=0, le=1e3, description="head input weights w")
-    head_b: float = Field(1.0, ge=0, le=1e3, description="head bias b")
+    u: float = Field(default=1.0, ge=0, le=1e3, description="encoder output weights u")
+    w: float = Field(default=1.0, ge=0, le=1e3, description="encoder input weights w")
+    b: float = Field(default=1.0, ge=0, le=1e3, description="encoder bias b")
+    a: float = Field(default=1.0, ge=0, le=1e3, description="head output weights a")
+    head_w: float = Field(default=1.0, ge=0, le=1e3, description="head input weights w")
+    head_b: float = Field(default=1.0, ge=0, le=1e3, description="head bias b")
 
 
 class ModelConfig(Section):
     """The scaled ResNet."""
 
     kind: Literal["layered", "continuous"] = Field(
-        "layered",
+        default="layered",
         description="layers of particles, or ([L20]) depth x width particles that each have a trained place on one "
         "depth axis",
     )
-    depth: int = Field(10, ge=1, le=1_000_000, description="layers L")
-    width: int = Field(20, ge=1, le=1_000_000, description="encoder particles M of each layer")
-    head_width: int = Field(20, ge=1, le=10_000_000, description="head particles K")
-    alpha: float = Field(10.0, ge=0, le=1e6, description="scale of the residual branch")
-    beta: float = Field(20.0, gt=0, le=1e6, description="scale of the output")
-    activation: str = Field("tanh", description="sigma0: a name, or package.module:ATTRIBUTE for your own")
-    bias: bool = Field(True, description="particles carry a bias")
-    head: bool = Field(True, description="a trained head reads the last state (without: the state is the output)")
-    embedding: Literal["none", "fixed", "trained"] = Field("none", description="linear map of the input into the state")
-    embedding_dimension: int | None = Field(
-        None, ge=1, le=1_000_000, description="dimension D of the state, with an embedding"
+    depth: int = Field(default=10, ge=1, le=1_000_000, description="layers L")
+    width: int = Field(default=20, ge=1, le=1_000_000, description="encoder particles M of each layer")
+    head_width: int = Field(default=20, ge=1, le=10_000_000, description="head particles K")
+    alpha: float = Field(default=10.0, ge=0, le=1e6, description="scale of the residual branch")
+    beta: float = Field(default=20.0, gt=0, le=1e6, description="scale of the output")
+    activation: str = Field(default="tanh", description="sigma0: a name, or package.module:ATTRIBUTE for your own")
+    bias: bool = Field(default=True, description="particles carry a bias")
+    head: bool = Field(
+        default=True, description="a trained head reads the last state (without: the state is the output)"
     )
-    shared: bool = Field(False, description="one encoder law for every depth")
-    scheme: Literal["euler", "midpoint", "rk4"] = Field("euler", description="depth step (euler is the ResNet)")
+    embedding: Literal["none", "fixed", "trained"] = Field(
+        default="none", description="linear map of the input into the state"
+    )
+    embedding_dimension: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="dimension D of the state, with an embedding"
+    )
+    shared: bool = Field(default=False, description="one encoder law for every depth")
+    scheme: Literal["euler", "midpoint", "rk4"] = Field(default="euler", description="depth step (euler is the ResNet)")
     antithetic: bool = Field(
-        False, description="start with particles in pairs of opposite output: f = 0 and z = x, as in the limit"
+        default=False, description="start with particles in pairs of opposite output: f = 0 and z = x, as in the limit"
     )
     initial: InitialScaleConfig = Field(default_factory=InitialScaleConfig, description="initial standard deviations")
 
@@ -112,81 +120,88 @@ class TrainConfig(Section):
     """How the laws are moved."""
 
     rule: str = Field(
-        "gradient-flow",
+        default="gradient-flow",
         pattern=rf"^({'|'.join(RULES)}|optax:[a-z_0-9]+)$",
         json_schema_extra={"choices": [*RULES, "optax:NAME"]},
         description="gradient-flow (Wasserstein), or an optimiser, mean-field scaled: sgd, momentum, adam, optax:NAME",
     )
     loss: Literal["squared", "logistic"] = Field(
-        "squared", description="squared (the theory's) or logistic / cross-entropy"
+        default="squared", description="squared (the theory's) or logistic / cross-entropy"
     )
     steps: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=100_000_000,
         description="optimiser steps (default 1000), or recorded steps of the flow (default 200; fixed-step: 2000)",
     )
-    batch_size: int | None = Field(None, ge=1, le=10**15, description="points of a mini-batch (default: all)")
-    freeze: Literal["none", "encoder", "head"] = Field("none", description="part that is not trained")
-    encoder_rate: float = Field(1.0, ge=0, le=1e6, description="learning-rate factor of the encoder")
-    head_rate: float = Field(1.0, ge=0, le=1e6, description="learning-rate factor of the head")
+    batch_size: int | None = Field(default=None, ge=1, le=10**15, description="points of a mini-batch (default: all)")
+    freeze: Literal["none", "encoder", "head"] = Field(default="none", description="part that is not trained")
+    encoder_rate: float = Field(default=1.0, ge=0, le=1e6, description="learning-rate factor of the encoder")
+    head_rate: float = Field(default=1.0, ge=0, le=1e6, description="learning-rate factor of the head")
     learning_rate: float | None = Field(
-        None,
+        default=None,
         gt=0,
         le=1e9,
         description="of the optimisers (default 0.01); sgd (0.5) and momentum (0.05) in units of training time",
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="of the preset momentum")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of the preset momentum")
     decay: Literal["none", "linear", "cosine"] = Field(
-        "none", description="how the optimisers' learning rate falls to 0 over the steps"
+        default="none", description="how the optimisers' learning rate falls to 0 over the steps"
     )
     solver: Literal["adaptive", "heun", "euler"] = Field(
-        "adaptive", description="of the flow: error-controlled, or fixed steps of length time/steps"
+        default="adaptive", description="of the flow: error-controlled, or fixed steps of length time/steps"
     )
-    time: float = Field(1000.0, gt=0, le=1e12, description="horizon of the flow, in time_unit")
+    time: float = Field(default=1000.0, gt=0, le=1e12, description="horizon of the flow, in time_unit")
     time_unit: Literal["1/beta2", "n/beta2", "plain"] = Field(
-        "1/beta2", description="unit of training time: 1/beta^2, n/beta^2 or 1"
+        default="1/beta2", description="unit of training time: 1/beta^2, n/beta^2 or 1"
     )
-    tolerance: float = Field(1e-3, gt=0, lt=1, description="relative and absolute tolerance of the adaptive solver")
-    probes: int = Field(32, ge=0, le=1_000_000, description="probe particles of each layer (gradient flow)")
-    head_probes: int = Field(512, ge=0, le=10_000_000, description="probe particles of the head (gradient flow)")
+    tolerance: float = Field(
+        default=1e-3, gt=0, lt=1, description="relative and absolute tolerance of the adaptive solver"
+    )
+    probes: int = Field(default=32, ge=0, le=1_000_000, description="probe particles of each layer (gradient flow)")
+    head_probes: int = Field(
+        default=512, ge=0, le=10_000_000, description="probe particles of the head (gradient flow)"
+    )
     recompute: Literal["auto", "none", "segments"] = Field(
-        "auto", description="recompute states in segments of depth instead of storing them"
+        default="auto", description="recompute states in segments of depth instead of storing them"
     )
-    precision: Literal["float32", "float64", "bfloat16"] = Field("float32", description="of training")
+    precision: Literal["float32", "float64", "bfloat16"] = Field(default="float32", description="of training")
 
 
 class RecordConfig(Section):
     """What is written while training, and when."""
 
     metrics_every: int | None = Field(
-        None, ge=1, le=100_000_000, description="steps between metrics (default: about 100 rows)"
+        default=None, ge=1, le=100_000_000, description="steps between metrics (default: about 100 rows)"
     )
-    checkpoint_seconds: float = Field(15.0, ge=0, le=86_400, description="seconds between checkpoints")
-    snapshots: int = Field(16, ge=1, le=1000, description="checkpoints kept for measuring afterwards")
-    report: bool = Field(True, description="write report.html at the end")
+    checkpoint_seconds: float = Field(default=15.0, ge=0, le=86_400, description="seconds between checkpoints")
+    snapshots: int = Field(default=16, ge=1, le=1000, description="checkpoints kept for measuring afterwards")
+    report: bool = Field(default=True, description="write report.html at the end")
 
 
 class DiagnosticsConfig(Section):
     """What is measured while training."""
 
     gram_every: int | None = Field(
-        None,
+        default=None,
         ge=0,
         le=100_000_000,
         description="steps between Gram matrices (default: at the kept checkpoints; 0: never)",
     )
     gram_points: int = Field(
-        512, ge=2, le=20_000, description="training points of the Gram matrices, divided by the number of outputs"
+        default=512,
+        ge=2,
+        le=20_000,
+        description="training points of the Gram matrices, divided by the number of outputs",
     )
     kl_every: int | None = Field(
-        None,
+        default=None,
         ge=0,
         le=100_000_000,
         description="steps between KL and displacement (default: every metrics row; 0: never)",
     )
-    landscape: bool = Field(True, description="landscape check and first-order paths at the end")
-    control: bool = Field(False, description="also train with a frozen encoder: does the encoder matter?")
+    landscape: bool = Field(default=True, description="landscape check and first-order paths at the end")
+    control: bool = Field(default=False, description="also train with a frozen encoder: does the encoder matter?")
 
 
 TUNED = r"^$|^ *[a-z._-]+=[0-9.e+,-]+( +[a-z._-]+=[0-9.e+,-]+)* *$"
@@ -196,36 +211,44 @@ NUMBERS = r"^[1-9][0-9]{0,6}(,[1-9][0-9]{0,6})*$"
 class CertifyConfig(Section):
     """The certificates of a run, and the grid they are minimised over."""
 
-    enabled: bool = Field(True, description="certify at the end of training (classification by a gradient flow)")
-    delta: float = Field(0.05, gt=0, lt=1, description="probability with which a certificate may fail")
+    enabled: bool = Field(
+        default=True, description="certify at the end of training (classification by a gradient flow)"
+    )
+    delta: float = Field(default=0.05, gt=0, lt=1, description="probability with which a certificate may fail")
     heads: str = Field(
-        "8,16,32,64,128,256",
+        default="8,16,32,64,128,256",
         pattern=NUMBERS,
         json_schema_extra={"allowed": "whole numbers >= 1 separated by commas, such as 8,16,32"},
         description="head particles k' of a sub-network that are tried, separated by commas",
     )
     residuals: str = Field(
-        "5,10,20,40",
+        default="5,10,20,40",
         pattern=NUMBERS,
         json_schema_extra={"allowed": "whole numbers >= 1 separated by commas, such as 8,16,32"},
         description="residual particles N' of a sub-network that are tried, separated by commas",
     )
-    draws: int = Field(64, ge=1, le=100_000, description="sub-networks drawn at the chosen sizes")
+    draws: int = Field(default=64, ge=1, le=100_000, description="sub-networks drawn at the chosen sizes")
     prior_share: float = Field(
-        0.0, ge=0, lt=1, description="share of the training points that also trains a prior; the bound is on the rest"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the training points that also trains a prior; the bound is on the rest",
     )
-    prior_steps: int = Field(50, ge=1, le=100_000, description="Euler steps of the training of that prior")
+    prior_steps: int = Field(default=50, ge=1, le=100_000, description="Euler steps of the training of that prior")
     settings: int = Field(
-        1, ge=1, le=10**9, description="configurations tried on these training points, this one included"
+        default=1, ge=1, le=10**9, description="configurations tried on these training points, this one included"
     )
     tune: str = Field(
-        "",
+        default="",
         pattern=TUNED,
         json_schema_extra={"allowed": "settings with their values, such as 'model.alpha=1,2,4 model.beta=4,8'"},
         description="settings chosen by the certificate on the training points before the run, each tried one counted",
     )
     patience: int = Field(
-        0, ge=0, le=1000, description="stop after this many recorded times without a better certificate (0: never)"
+        default=0,
+        ge=0,
+        le=1000,
+        description="stop after this many recorded times without a better certificate (0: never)",
     )
 
 
@@ -237,7 +260,7 @@ class Config(Section):
     (64, 'gradient-flow')
     """
 
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="of the data split, the start and the batches")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="of the data split, the start and the batches")
     data: DataConfig = Field(default_factory=DataConfig, description="data")
     model: ModelConfig = Field(default_factory=ModelConfig, description="model")
     train: TrainConfig = Field(default_factory=TrainConfig, description="training")

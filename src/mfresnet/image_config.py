@@ -22,46 +22,52 @@ class ImageDataConfig(ImageSection):
     """Where the images come from."""
 
     name: str = Field(
-        "cifar10",
+        default="cifar10",
         description="cifar10, cifar100, synthetic-images, a Parquet file (columns img, label), a directory with "
         "train.parquet and test.parquet, or a directory train/CLASS/*.png",
     )
-    n: int | None = Field(None, ge=2, le=10**9, description="training images (default: all)")
-    n_test: int | None = Field(None, ge=1, le=10**9, description="test images (default: all)")
-    augment: bool = Field(True, description="random crops of the image padded by 4 pixels, and flips, on the device")
+    n: int | None = Field(default=None, ge=2, le=10**9, description="training images (default: all)")
+    n_test: int | None = Field(default=None, ge=1, le=10**9, description="test images (default: all)")
+    augment: bool = Field(
+        default=True, description="random crops of the image padded by 4 pixels, and flips, on the device"
+    )
 
 
 class ImageModelConfig(ImageSection):
     """The network."""
 
     name: str = Field(
-        "resnet20",
+        default="resnet20",
         description="resnetD (D = 6n + 2: 8, 20, 32, 44, 56, 110), bottleneckD (D = 9n + 2: 164) or resnextD-GxWd "
         "(29-8x64d, 29-16x64d)",
     )
-    width: int | None = Field(None, ge=1, le=4096, description="channels of the stem (default 16; resnext 64)")
-    norm: Literal["batch", "group"] = Field("batch", description="normalisation")
+    width: int | None = Field(default=None, ge=1, le=4096, description="channels of the stem (default 16; resnext 64)")
+    norm: Literal["batch", "group"] = Field(default="batch", description="normalisation")
 
 
 class BlockConfig(ImageSection):
     """The block rules: how the blocks of a stage are swept, and what of it is trained."""
 
     rules: str = Field(
-        "plain",
+        default="plain",
         pattern=r"^[a-z-]+(,[a-z-]+)*$",
         json_schema_extra={"allowed": f"names separated by commas out of {', '.join(BLOCKS)}"},
         description=f"block rules, compared on matched seeds: {', '.join(BLOCKS)}",
     )
     lr_t: float = Field(
-        1.0,
+        default=1.0,
         ge=0,
         le=1e6,
         description="mean-field: learning rate of the depth coordinate s = N t over that of the weights",
     )
-    cadence: int = Field(1, ge=1, le=10**9, description="mean-field: steps between sorts of the blocks by depth")
-    step_scale: float = Field(1.0, gt=0, le=1e6, description="mean-field: factor of every step N (t' - t)")
-    survival: float = Field(0.5, gt=0, le=1, description="stochastic-depth: survival probability of the last block")
-    alpha: float = Field(1.0, gt=0, le=1e6, description="scaled: residual branches are multiplied by alpha/L")
+    cadence: int = Field(
+        default=1, ge=1, le=10**9, description="mean-field: steps between sorts of the blocks by depth"
+    )
+    step_scale: float = Field(default=1.0, gt=0, le=1e6, description="mean-field: factor of every step N (t' - t)")
+    survival: float = Field(
+        default=0.5, gt=0, le=1, description="stochastic-depth: survival probability of the last block"
+    )
+    alpha: float = Field(default=1.0, gt=0, le=1e6, description="scaled: residual branches are multiplied by alpha/L")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,35 +88,40 @@ class BlockConfig(ImageSection):
 class ImageTrainConfig(ImageSection):
     """Stochastic gradient descent with momentum."""
 
-    seeds: int = Field(1, ge=1, le=1000, description="networks trained at once, with seeds seed, seed + 1, ..")
-    epochs: int = Field(160, ge=1, le=100_000, description="passes over the training images")
-    batch_size: int = Field(128, ge=1, le=10**6, description="images of a minibatch")
-    learning_rate: float = Field(0.1, gt=0, le=1e6, description="at the start of the schedule")
+    seeds: int = Field(default=1, ge=1, le=1000, description="networks trained at once, with seeds seed, seed + 1, ..")
+    epochs: int = Field(default=160, ge=1, le=100_000, description="passes over the training images")
+    batch_size: int = Field(default=128, ge=1, le=10**6, description="images of a minibatch")
+    learning_rate: float = Field(default=0.1, gt=0, le=1e6, description="at the start of the schedule")
     schedule: Literal["step", "cosine", "constant"] = Field(
-        "step", description="step: divided by 10 at half and at three quarters of the epochs"
+        default="step", description="step: divided by 10 at half and at three quarters of the epochs"
     )
-    warmup: int = Field(0, ge=0, le=10_000, description="epochs of linear warm-up")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of the descent")
+    warmup: int = Field(default=0, ge=0, le=10_000, description="epochs of linear warm-up")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of the descent")
     weight_decay: float | None = Field(
-        None, ge=0, le=1e3, description="of all weights, none of the coordinates (default 1e-4; resnext 5e-4)"
+        default=None, ge=0, le=1e3, description="of all weights, none of the coordinates (default 1e-4; resnext 5e-4)"
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass spread over all classes")
-    clip: float | None = Field(None, gt=0, le=1e9, description="largest norm of the gradient (default: any)")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="mass spread over all classes")
+    clip: float | None = Field(default=None, gt=0, le=1e9, description="largest norm of the gradient (default: any)")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of activations; parameters and statistics are float32"
+        default="float32", description="of activations; parameters and statistics are float32"
     )
     devices: int | None = Field(
-        None, ge=1, le=4096, description="devices that share each minibatch (default: one; statistics are the batch's)"
+        default=None,
+        ge=1,
+        le=4096,
+        description="devices that share each minibatch (default: one; statistics are the batch's)",
     )
 
 
 class ImageRecordConfig(ImageSection):
     """What is written, and when."""
 
-    checkpoint_seconds: float = Field(60.0, ge=0, le=86_400, description="seconds between checkpoints")
-    test_every: int = Field(1, ge=1, le=100_000, description="epochs between tests (the last one is always tested)")
-    sensitivity: bool = Field(True, description="at the end: removal and swap of blocks, first-order paths")
-    report: bool = Field(True, description="write report.html at the end")
+    checkpoint_seconds: float = Field(default=60.0, ge=0, le=86_400, description="seconds between checkpoints")
+    test_every: int = Field(
+        default=1, ge=1, le=100_000, description="epochs between tests (the last one is always tested)"
+    )
+    sensitivity: bool = Field(default=True, description="at the end: removal and swap of blocks, first-order paths")
+    report: bool = Field(default=True, description="write report.html at the end")
 
 
 class ImageConfig(ImageSection):
@@ -120,7 +131,7 @@ class ImageConfig(ImageSection):
     ('plain', 'mean-field')
     """
 
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="of the first network, and of the drawing of the data")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="of the first network, and of the drawing of the data")
     data: ImageDataConfig = Field(default_factory=ImageDataConfig, description="data")
     model: ImageModelConfig = Field(default_factory=ImageModelConfig, description="model")
     blocks: BlockConfig = Field(default_factory=BlockConfig, description="block rules")

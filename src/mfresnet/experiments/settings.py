@@ -60,8 +60,8 @@ Adam = with_defaults(TrainConfig, rule="adam", learning_rate=0.01, steps=1000)
 class SweepSettings(Section):
     """What every experiment over training runs has."""
 
-    seed: int = Field(0, ge=0, le=2**30, description="first seed")
-    seeds: int = Field(3, ge=1, le=100_000, description="seeds of each point of the grid")
+    seed: int = Field(default=0, ge=0, le=2**30, description="first seed")
+    seeds: int = Field(default=3, ge=1, le=100_000, description="seeds of each point of the grid")
     data: DataConfig = Field(default_factory=DataConfig, description="data")
     model: ModelConfig = Field(default_factory=ModelConfig, description="model")
     train: TrainConfig = Field(default_factory=Adam, description="training")
@@ -75,9 +75,9 @@ class RateSettings(SweepSettings):
     """``mfresnet sweep rate``."""
 
     command: ClassVar[str] = "sweep rate"
-    n: str = Field("8,16,32,64,128,256,512,1024,2048,4096", description="training points, separated by commas")
+    n: str = Field(default="8,16,32,64,128,256,512,1024,2048,4096", description="training points, separated by commas")
     train: Adam = Field(default_factory=Adam, description="training")
-    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="resamples of the seeds, for the interval")
+    bootstrap: int = Field(default=2000, ge=100, le=1_000_000, description="resamples of the seeds, for the interval")
 
 
 PhaseData = with_defaults(DataConfig, n=64, n_test=256)
@@ -88,9 +88,9 @@ class PhaseSettings(SweepSettings):
     """``mfresnet sweep phase``."""
 
     command: ClassVar[str] = "sweep phase"
-    seeds: int = Field(2, ge=1, le=100_000, description="seeds of each point of the grid")
-    alpha: str = Field("0.3,1,3,10", description="scales of the residual branch, separated by commas")
-    beta: str = Field("1,3,10,30,100", description="scales of the output, separated by commas")
+    seeds: int = Field(default=2, ge=1, le=100_000, description="seeds of each point of the grid")
+    alpha: str = Field(default="0.3,1,3,10", description="scales of the residual branch, separated by commas")
+    beta: str = Field(default="1,3,10,30,100", description="scales of the output, separated by commas")
     data: PhaseData = Field(default_factory=PhaseData, description="data")
     train: PhaseTrain = Field(default_factory=PhaseTrain, description="training")
 
@@ -102,15 +102,15 @@ class TransferSettings(SweepSettings):
     """``mfresnet sweep transfer``."""
 
     command: ClassVar[str] = "sweep transfer"
-    depth: str = Field("4,16,64", description="depths L at the width model.width, separated by commas")
-    width: str = Field("8,32,128", description="widths M (and K) at the depth model.depth, separated by commas")
+    depth: str = Field(default="4,16,64", description="depths L at the width model.width, separated by commas")
+    width: str = Field(default="8,32,128", description="widths M (and K) at the depth model.depth, separated by commas")
     rates: str = Field(
-        "0.0001,0.0003,0.001,0.003,0.01,0.03,0.1,0.3,1",
+        default="0.0001,0.0003,0.001,0.003,0.01,0.03,0.1,0.3,1",
         description="learning rates, one step of the grid from each to the next, separated by commas",
     )
-    horizons: str = Field("50,200", description="training steps, separated by commas")
-    scalings: str = Field("mean-field,standard", description="scalings that are compared, separated by commas")
-    decays: str = Field("none,linear", description="decays of the learning rate: none, linear, cosine")
+    horizons: str = Field(default="50,200", description="training steps, separated by commas")
+    scalings: str = Field(default="mean-field,standard", description="scalings that are compared, separated by commas")
+    decays: str = Field(default="none,linear", description="decays of the learning rate: none, linear, cosine")
     data: TransferData = Field(default_factory=TransferData, description="data")
     model: ModelConfig = Field(default_factory=ModelConfig, description="model")
     train: Adam = Field(default_factory=Adam, description="training; its rate, steps and decay are the grid's")
@@ -136,9 +136,9 @@ class KlSettings(SweepSettings):
     """``mfresnet sweep kl``."""
 
     command: ClassVar[str] = "sweep kl"
-    seeds: int = Field(5, ge=1, le=100_000, description="seeds of each point of the grid")
+    seeds: int = Field(default=5, ge=1, le=100_000, description="seeds of each point of the grid")
     betabar: str = Field(
-        "1,2.15443,4.64159,10,21.5443,46.4159,100", description="betabar = beta/n, separated by commas"
+        default="1,2.15443,4.64159,10,21.5443,46.4159,100", description="betabar = beta/n, separated by commas"
     )
     data: KlData = Field(default_factory=KlData, description="data")
     model: KlModel = Field(default_factory=KlModel, description="model; its beta is the grid's")
@@ -150,9 +150,9 @@ class GridSettings(SweepSettings):
 
     command: ClassVar[str] = "sweep grid"
     set: tuple[str, ...] = Field(
-        (), description="a setting and its values, e.g. model.depth=4,8; give it again for more settings"
+        default=(), description="a setting and its values, e.g. model.depth=4,8; give it again for more settings"
     )
-    measure: str = Field("test.error", description="the number that is compared")
+    measure: str = Field(default="test.error", description="the number that is compared")
     train: Adam = Field(default_factory=Adam, description="training")
 
 
@@ -161,33 +161,41 @@ class FiniteSizeSettings(Section):
 
     command: ClassVar[str] = "sweep finite-size"
     preset: Literal["chizat", "embedding", "own"] = Field(
-        "chizat",
+        default="chizat",
         description="chizat ([Ch25]: no head, no bias), embedding (the same between a fixed embedding and readout, "
         "[CCM26]), own (the network of `train`, with bias and head)",
     )
     depth: str | None = Field(
-        None, description="depths L, separated by commas (default 1,3,10,32,100,316; embedding: up to 100)"
+        default=None, description="depths L, separated by commas (default 1,3,10,32,100,316; embedding: up to 100)"
     )
     width: str | None = Field(
-        None, description="widths M, separated by commas (default 1,3,10,32,100,316; embedding: up to 100)"
+        default=None, description="widths M, separated by commas (default 1,3,10,32,100,316; embedding: up to 100)"
     )
     reference: int | None = Field(
-        None, ge=1, le=100_000, description="depth and width of the reference (default 1000; embedding: 316)"
+        default=None, ge=1, le=100_000, description="depth and width of the reference (default 1000; embedding: 316)"
     )
     dimension: str | None = Field(
-        None, description="dimensions D of the state, separated by commas (default 10; embedding: 16,32,64)"
+        default=None, description="dimensions D of the state, separated by commas (default 10; embedding: 16,32,64)"
     )
-    inputs: int = Field(10, ge=1, le=10_000, description="input dimension d before the embedding")
-    embeddings: int = Field(5, ge=1, le=1000, description="embeddings whose references are compared (embedding)")
-    points: int = Field(10, ge=2, le=100_000, description="training points N")
-    seed: int = Field(0, ge=0, le=2**30, description="of the data and of the first network")
-    seeds: int = Field(5, ge=2, le=1000, description="networks of each size, which tell bias from sampling error")
-    draws: int = Field(3, ge=1, le=1000, description="draws of (X, Y)")
-    steps: int = Field(100, ge=1, le=1_000_000, description="gradient steps")
-    step: float = Field(1.0, gt=0, le=1e6, description="step size, in units of D (own: of N/(20 beta^2))")
-    alpha: float = Field(1.0, gt=0, le=1e6, description="scale of the residual branch")
-    beta: float = Field(4.0, gt=0, le=1e6, description="scale of the output (own)")
-    head_width: int = Field(100, ge=1, le=1_000_000, description="head particles K (own)")
-    precision: Literal["float32", "float64"] = Field("float32", description="of training")
-    least: int = Field(10, ge=1, le=10_000, description="least depth of the fits; its square is their least L M")
-    bootstrap: int = Field(500, ge=100, le=1_000_000, description="resamples of seeds and draws, for the intervals")
+    inputs: int = Field(default=10, ge=1, le=10_000, description="input dimension d before the embedding")
+    embeddings: int = Field(
+        default=5, ge=1, le=1000, description="embeddings whose references are compared (embedding)"
+    )
+    points: int = Field(default=10, ge=2, le=100_000, description="training points N")
+    seed: int = Field(default=0, ge=0, le=2**30, description="of the data and of the first network")
+    seeds: int = Field(
+        default=5, ge=2, le=1000, description="networks of each size, which tell bias from sampling error"
+    )
+    draws: int = Field(default=3, ge=1, le=1000, description="draws of (X, Y)")
+    steps: int = Field(default=100, ge=1, le=1_000_000, description="gradient steps")
+    step: float = Field(default=1.0, gt=0, le=1e6, description="step size, in units of D (own: of N/(20 beta^2))")
+    alpha: float = Field(default=1.0, gt=0, le=1e6, description="scale of the residual branch")
+    beta: float = Field(default=4.0, gt=0, le=1e6, description="scale of the output (own)")
+    head_width: int = Field(default=100, ge=1, le=1_000_000, description="head particles K (own)")
+    precision: Literal["float32", "float64"] = Field(default="float32", description="of training")
+    least: int = Field(
+        default=10, ge=1, le=10_000, description="least depth of the fits; its square is their least L M"
+    )
+    bootstrap: int = Field(
+        default=500, ge=100, le=1_000_000, description="resamples of seeds and draws, for the intervals"
+    )

@@ -38,18 +38,26 @@ class Table1Settings(Section):
     """``mfresnet sweep table1``."""
 
     command: ClassVar[str] = "sweep table1"
-    rows: str = Field(",".join(ROWS), description="rows of the table, separated by commas")
-    rules: str = Field("plain,mean-field", description="block rules, separated by commas; plain is the reference")
-    seed: int = Field(0, ge=0, le=2**30, description="first seed")
-    seeds: int = Field(3, ge=1, le=1000, description="matched seeds of each rule, trained at once")
-    epochs: int | None = Field(None, ge=1, le=100_000, description="passes over the images (default: the row's own)")
-    data: str | None = Field(None, description="other images for every row: a name, a file or a directory")
-    n: int | None = Field(None, ge=2, le=10**9, description="training images (default: all)")
-    n_test: int | None = Field(None, ge=1, le=10**9, description="test images (default: all)")
-    width: int | None = Field(None, ge=1, le=4096, description="channels of the stem (default: the model's own)")
-    batch_size: int = Field(128, ge=1, le=10**6, description="images of a minibatch")
-    lr_t: float = Field(1.0, ge=0, le=1e6, description="learning rate of the depth coordinate over that of the weights")
-    precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="of activations")
+    rows: str = Field(default=",".join(ROWS), description="rows of the table, separated by commas")
+    rules: str = Field(
+        default="plain,mean-field", description="block rules, separated by commas; plain is the reference"
+    )
+    seed: int = Field(default=0, ge=0, le=2**30, description="first seed")
+    seeds: int = Field(default=3, ge=1, le=1000, description="matched seeds of each rule, trained at once")
+    epochs: int | None = Field(
+        default=None, ge=1, le=100_000, description="passes over the images (default: the row's own)"
+    )
+    data: str | None = Field(default=None, description="other images for every row: a name, a file or a directory")
+    n: int | None = Field(default=None, ge=2, le=10**9, description="training images (default: all)")
+    n_test: int | None = Field(default=None, ge=1, le=10**9, description="test images (default: all)")
+    width: int | None = Field(
+        default=None, ge=1, le=4096, description="channels of the stem (default: the model's own)"
+    )
+    batch_size: int = Field(default=128, ge=1, le=10**6, description="images of a minibatch")
+    lr_t: float = Field(
+        default=1.0, ge=0, le=1e6, description="learning rate of the depth coordinate over that of the weights"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(default="bfloat16", description="of activations")
 
     @property
     def names(self) -> list[str]:
