@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -25,6 +25,8 @@ RATES = {"sgd": 0.5, "momentum": 0.05}
 # Above this many bytes of stored activations, recomputing them costs less than moving them through memory.
 RECOMPUTE_ABOVE = 2**30
 
+Value = TypeVar("Value")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -38,6 +40,21 @@ class Job:
     test: Batch
     key: Array
     unit: float  # length of one unit of training time
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return known(self.config.train.steps)
+
+    @property
+    def every(self) -> int:
+        """Steps between two rows of metrics."""
+        return known(self.config.record.metrics_every)
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of an optimiser; a flow has none, and nobody asks."""
+        return known(self.config.train.learning_rate)
 
 
 @contextmanager
@@ -62,6 +79,12 @@ def resolved(config: Config, n: int, n_test: int) -> Config:
             ),
         }
     )
+
+
+def known(value: Value | None) -> Value:
+    """A setting without a fixed default, of a configuration in which `resolved` has filled it in."""
+    assert value is not None, "`resolved` fills in every setting that a run reads"
+    return value
 
 
 def activation_bytes(config: Config, inputs: int, n: int) -> int:
@@ -152,13 +175,14 @@ def build_rule(config: Config, unit: float) -> Rule:
     """The rule of a resolved configuration; ``unit`` is the length of one unit of training time."""
     t = config.train
     if t.rule != "gradient-flow":
-        return optimiser(t.rule, t.learning_rate, unit=unit, momentum=t.momentum, decay=t.decay, steps=t.steps)
+        rate = known(t.learning_rate)
+        return optimiser(t.rule, rate, unit=unit, momentum=t.momentum, decay=t.decay, steps=t.steps)
     if t.solver == "adaptive" and t.batch_size is not None:
         raise MfresnetError(
             f"train.batch_size = {t.batch_size} goes with fixed steps only: the adaptive solver needs the field "
             "of all points, so set --train.solver heun or euler."
         )
-    return flow(t.solver, t.time * unit / t.steps, t.tolerance)
+    return flow(t.solver, t.time * unit / known(t.steps), t.tolerance)
 
 
 def build_trainer(config: Config, model: ScaledResNet, n: int) -> tuple[Trainer, float]:

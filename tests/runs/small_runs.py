@@ -46,9 +46,9 @@ def flags(**changes: Any) -> list[str]:
 
 def _child(argv: list[str], log: str) -> None:
     from mfresnet.cli import main
-    from mfresnet.runs import training
+    from mfresnet.runs import driver
 
-    training.portrait = lambda start, end, split: {"nothing": np.zeros(1, np.float32)}
+    driver.portrait = lambda start, end, split: {"nothing": np.zeros(1, np.float32)}
     with open(log, "a", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)

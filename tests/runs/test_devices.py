@@ -26,9 +26,9 @@ KINDS = {
 COMMANDS = """
 import sys, json
 from mfresnet.cli import main
-from mfresnet.runs import training
+from mfresnet.runs import driver
 import numpy as np
-training.portrait = lambda start, end, split: {"nothing": np.zeros(1, np.float32)}
+driver.portrait = lambda start, end, split: {"nothing": np.zeros(1, np.float32)}
 codes = [main(argv) for argv in json.loads(sys.argv[1])]
 print("codes", codes)
 """

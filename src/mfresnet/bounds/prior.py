@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ..flow import Batch, Ensemble, LogRatio, Options, Probes, field
+from ..flow import Batch, Ensemble, Hessians, LogRatio, Options, Probes, field
 from ..flow.rules import log_determinants
 from ..model import ScaledResNet
 
@@ -82,10 +82,10 @@ def pull_back(
 
         before, _, _ = jax.lax.while_loop(going, refine, (here, jnp.full((), jnp.inf, dtype), jnp.zeros((), int)))
         now = field(model, trained, data, options, before, "hessian")
-        image = jax.tree.map(lambda b, v: b + h * v, before, now.probes)
-        assert now.curvature is not None
-        head = now.curvature.head
-        step = LogRatio(log_determinants(now.curvature.encoder, h), None if head is None else log_determinants(head, h))
+        velocity, seen = now.at_probes(Hessians)
+        image = jax.tree.map(lambda b, v: b + h * v, before, velocity)
+        head = None if seen.head is None else log_determinants(seen.head, h)
+        step = LogRatio(log_determinants(seen.encoder, h), head)
         worst = jnp.maximum(worst, largest_distance(image, here))
         return (before, jax.tree.map(jnp.add, gain, step), worst), None
 

@@ -9,6 +9,7 @@ from math import ceil
 
 import jax
 import numpy as np
+from jax import Array
 
 from ..errors import MfresnetError
 
@@ -63,7 +64,7 @@ def pair_batches(rows: int, columns: int | None, pair_bytes: int, workers: int) 
 def fill(
     results: Sequence[np.ndarray | None],
     batches: np.ndarray,
-    products: Callable[[np.ndarray], Sequence[np.ndarray | None]],
+    products: Callable[[np.ndarray], Sequence[Array | np.ndarray | None]],
     *,
     symmetric: bool,
     workers: int = 1,

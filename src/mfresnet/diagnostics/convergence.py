@@ -53,6 +53,7 @@ def _rate_and_residual(model: ScaledResNet, x: Array, y: Array) -> tuple[Array, 
     if isinstance(model, ContinuousResNet):
         batch = Batch(x, y, jnp.ones(len(x), x.dtype))
         now = field(model, trainable(model), batch, Options()).model
+        assert isinstance(now, ContinuousResNet), "velocities have the shape of their model"
         return _mean_square(now.encoder) + jnp.sum(now.t**2) + _mean_square(now.head), model(x) - y
     moved = velocities(model, x, y)
     return _mean_square(moved.encoder) + _mean_square(moved.head), model(x) - y

@@ -124,7 +124,7 @@ def initial_row(probe: Probe) -> dict[str, Any]:
 def law_row(model: ScaledResNet, ensemble: Ensemble | None, probe: Probe) -> dict[str, Any]:
     """KL and displacements of a state; without probes the displacement of the network's own particles."""
     row: dict[str, Any] = {"displacement.encoder": model_displacement(probe.start.encoder, model.encoder)}
-    if model.head is not None:
+    if model.head is not None and probe.start.head is not None:
         row["displacement.head"] = model_displacement(probe.start.head, model.head)
     if isinstance(model, ContinuousResNet) and isinstance(probe.start, ContinuousResNet):
         row |= place_row(model, probe.start)

@@ -2,7 +2,7 @@
 
 from .adjoint import Sweep, Velocities, adjoint, states, velocities
 from .divergence import first_bad_step
-from .field import Batch, Curvature, Field, Options, Probes, decay_rate, field
+from .field import Batch, Field, Hessians, Laplacians, Options, Probes, decay_rate, field
 from .losses import LOSSES, error, logistic, mistakes, squared
 from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, flow, optimiser
 from .state import Ensemble, LogRatio, TrainState
@@ -13,11 +13,12 @@ __all__ = [
     "PRESETS",
     "AdaptiveFlow",
     "Batch",
-    "Curvature",
     "Ensemble",
     "EulerFlow",
     "Field",
+    "Hessians",
     "HeunFlow",
+    "Laplacians",
     "LogRatio",
     "OptaxRule",
     "Options",

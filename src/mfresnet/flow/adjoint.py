@@ -6,7 +6,7 @@ itself uses reverse-mode differentiation (`flow.field`), which agrees with these
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -21,6 +21,8 @@ from ..model.particles import (
     first_variation_laplacian,
     preactivation,
 )
+
+Tree = TypeVar("Tree", Array, Particles)
 
 
 class Sweep(NamedTuple):
@@ -141,7 +143,7 @@ def velocities(model: ScaledResNet, x: Float[Array, "n inputs"], y: Float[Array,
     def laplacian(layer: Particles | None, z: Array, p: Array) -> Array:
         return first_variation_laplacian(sigma, particles_of(layer), z, model.alpha * p)
 
-    def per_particle(tree: Array | Particles) -> Array | Particles:
+    def per_particle(tree: Tree) -> Tree:
         """A shared particle acts at every depth: its first variation is the mean over depths."""
         return jax.tree.map(lambda v: jnp.mean(v, axis=0, keepdims=True), tree) if model.shared else tree
 

@@ -9,7 +9,7 @@ every depth scheme, loss and mini-batch.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -41,11 +41,23 @@ class Probes(eqx.Module):
     head: Particles | None
 
 
-class Curvature(eqx.Module):
-    """What each probe sees of the second derivative of the first variation: see `Ghosts`."""
+class Laplacians(eqx.Module):
+    """Laplacian of the first variation at each probe, shapes (L, P) and (P,): see `Ghosts`."""
 
-    encoder: Array | tuple[Array, Array]
-    head: Array | tuple[Array, Array] | None
+    encoder: Float[Array, "layers probes"]
+    head: Float[Array, " probes"] | None
+
+
+class Hessians(eqx.Module):
+    """Both non-zero blocks of the Hessian of the first variation at each probe: see `Ghosts`."""
+
+    encoder: tuple[Array, Array]
+    head: tuple[Array, Array] | None
+
+
+CURVATURES = {"laplacian": Laplacians, "hessian": Hessians}
+Curvature = TypeVar("Curvature", Laplacians, Hessians)
+Tree = TypeVar("Tree")
 
 
 class Field(NamedTuple):
@@ -61,7 +73,12 @@ class Field(NamedTuple):
     loss: Float[Array, ""]
     model: ScaledResNet
     probes: Probes | None
-    curvature: Curvature | None
+    curvature: Laplacians | Hessians | None
+
+    def at_probes(self, kind: type[Curvature]) -> tuple[Probes, Curvature]:
+        """Velocities of the probes and the curvature they see, of a field that was asked for both."""
+        assert self.probes is not None and isinstance(self.curvature, kind), "a field holds what it was asked for"
+        return self.probes, self.curvature
 
 
 class Options(eqx.Module):
@@ -120,15 +137,14 @@ def field(
     encoder = jax.tree.map(lambda g: on_encoder * g, of_ghosts[0])
     head = of_ghosts[1]
     if head is not None:
+        assert trained.head is not None, "probes have a head only where the network has one"
         on_head = head_rate * scaling.head_mass(1) * bool(trained.head.w)
         head = jax.tree.map(lambda g: on_head * g, head)
     moving = Probes(encoder.particles, None if head is None else head.particles)
-    return Field(
-        value,
-        velocity,
-        jax.tree.map(jnp.negative, moving),
-        Curvature(encoder.curvature, None if head is None else head.curvature),
-    )
+    seen = None
+    if curvature != "none":
+        seen = CURVATURES[curvature](encoder.curvature, None if head is None else head.curvature)
+    return Field(value, velocity, jax.tree.map(jnp.negative, moving), seen)
 
 
 def per_mass(gradient: ScaledResNet, model: ScaledResNet, rates: tuple[float, float]) -> ScaledResNet:
@@ -171,6 +187,6 @@ def decay_rate(
     return jnp.vdot(v, product(v)) / jnp.vdot(v, v)
 
 
-def cast(tree: object, dtype: str) -> object:
+def cast(tree: Tree, dtype: str) -> Tree:
     """Every floating-point leaf in that precision."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, tree)

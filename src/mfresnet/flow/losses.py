@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float
 
@@ -18,7 +19,7 @@ Weights = Float[Array, " n"]
 Loss = Callable[[Predictions, Predictions, Weights], Float[Array, ""]]
 
 
-def weighted_mean(values: Float[Array, " n"], weights: Weights) -> Float[Array, ""]:
+def weighted_mean(values: Float[Array | np.ndarray, " n"], weights: Weights) -> Float[Array, ""]:
     """sum_i weight_i value_i / sum_i weight_i."""
     return jnp.sum(weights * values) / jnp.sum(weights)
 
@@ -38,7 +39,7 @@ def logistic(f: Predictions, y: Predictions, weights: Weights) -> Float[Array, "
 LOSSES: dict[str, Loss] = {"squared": squared, "logistic": logistic}
 
 
-def mistakes(f: Predictions, y: Predictions, task: str) -> Float[Array, " n"]:
+def mistakes(f: Predictions | np.ndarray, y: Predictions | np.ndarray, task: str) -> Float[Array | np.ndarray, " n"]:
     """Per point: 1 for a wrong class and 0 for a right one; for regression the squared error.
 
     A prediction of exactly 0 between two classes is a mistake for both.

@@ -20,7 +20,7 @@ from jax import Array
 
 from ..errors import MfresnetError, unknown_name
 from ..model import ScaledResNet
-from .field import Field, Probes
+from .field import Field, Hessians, Laplacians, Probes
 from .state import Ensemble, LogRatio
 
 FieldOf = Callable[[ScaledResNet, Probes | None, str], Field]
@@ -46,7 +46,7 @@ def moved_by(tree: Any, velocity: Any, h: float | Array) -> Any:
     return eqx.apply_updates(tree, jax.tree.map(lambda v: h * v, velocity))
 
 
-def log_determinants(curvature: Array | tuple[Array, Array], h: float | Array) -> Array:
+def log_determinants(curvature: tuple[Array, Array], h: float | Array) -> Array:
     """-log|det(I - h Hess Phi)| for each probe: the exact change of log-density of one Euler step.
 
     The Hessian of Phi in (out, (w, b)) is [[0, A], [A^T, B]], so the determinant is that of the Schur
@@ -76,12 +76,12 @@ class EulerFlow(Rule):
     def step(self, model, ensemble, memory, fieldof) -> Moved:
         now = fieldof(model, None if ensemble is None else ensemble.probes, "hessian")
         if ensemble is not None:
-            head = now.curvature.head
+            velocity, seen = now.at_probes(Hessians)
             gain = LogRatio(
-                log_determinants(now.curvature.encoder, self.h),
-                None if head is None else log_determinants(head, self.h),
+                log_determinants(seen.encoder, self.h),
+                None if seen.head is None else log_determinants(seen.head, self.h),
             )
-            ensemble = _advanced(ensemble, now.probes, gain, self.h)
+            ensemble = _advanced(ensemble, velocity, gain, self.h)
         return moved_by(model, now.model, self.h), ensemble, memory, now.loss, self.h
 
 
@@ -138,7 +138,8 @@ class AdaptiveFlow(Rule):
             now = fieldof(eqx.combine(params, rest), None if carried is None else carried[0], "laplacian")
             if carried is None:
                 return now.model, None
-            return now.model, (now.probes, LogRatio(now.curvature.encoder, now.curvature.head))
+            moving, seen = now.at_probes(Laplacians)
+            return now.model, (moving, LogRatio(seen.encoder, seen.head))
 
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(velocity),
@@ -196,13 +197,15 @@ class OptaxRule(Rule):
         return self.make(lambda count: self.rate * DECAYS[self.decay](jnp.clip(count / self.horizon, 0.0, 1.0)))
 
     def begin(self, moved: ScaledResNet) -> Any:
-        return self.transformation.init(moved)
+        # Optax takes any pytree, its annotations know containers of arrays only
+        return self.transformation.init(moved)  # pyright: ignore[reportArgumentType]
 
     def step(self, model, ensemble, memory, fieldof) -> Moved:
         now = fieldof(model, None, "none")
         gradient = jax.tree.map(jnp.negative, now.model)
         params, _ = _split_like(model, now.model)
-        updates, memory = self.transformation.update(gradient, memory, params)
+        # any pytree again, as in `begin`
+        updates, memory = self.transformation.update(gradient, memory, params)  # pyright: ignore[reportArgumentType]
         return eqx.apply_updates(model, updates), ensemble, memory, now.loss, jnp.asarray(0.0)
 
 
@@ -266,7 +269,7 @@ def optimiser(
     if name == "momentum":
         return OptaxRule(_with_momentum(momentum), jnp.asarray(rate * unit, float), **falling)
     own = name.removeprefix("optax:")
-    maker = getattr(optax, own, None)
+    maker: Callable[[Any], Any] | None = getattr(optax, own, None)
     if not (name == "adam" or name.startswith("optax:")) or not callable(maker):
         raise unknown_name("rule", name, ["gradient-flow", *PRESETS, "optax:NAME"])
     try:

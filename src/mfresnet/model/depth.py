@@ -15,6 +15,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from . import scaling
@@ -129,7 +130,7 @@ def sweep(
         kept = kept.reshape(segments * length, *kept.shape[2:])
     if rest:
         z, last = jax.lax.scan(body, z, jax.tree.map(lambda leaf: leaf[segments * length :], xs), length=rest)
-        kept = None if kept is None else jnp.concatenate([kept, last])
+        kept = None if kept is None or last is None else jnp.concatenate([kept, last])
     return _across(z, kept)
 
 
@@ -153,7 +154,7 @@ def solve(
     """
     controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
 
-    def field(s: Array, z: State, layer: Particles) -> State:
+    def field(s: ArrayLike, z: State, layer: Particles) -> State:
         return vector_field(layer, z, sigma, alpha)
 
     def through(z: State, layer: Particles) -> tuple[State, None]:
@@ -170,6 +171,7 @@ def solve(
             max_steps=100_000,
             adjoint=diffrax.ForwardMode(),
         )
+        assert solution.ys is not None, "Diffrax saves the end by default"
         return solution.ys[0], None
 
     shared = encoder.w.shape[0] == 1

@@ -9,8 +9,6 @@ One class serves both (theory, section 1).
 
 from __future__ import annotations
 
-from functools import partial
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -147,10 +145,12 @@ class Ghosts(eqx.Module):
         return cls(particles, jnp.zeros(batch if curvature == "laplacian" else (*batch, 0), dtype))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def ghost_sum(sigma: Activation, ghosts: Ghosts, z: Float[Array, "n state"]) -> Float[Array, "n out"]:
+def _ghost_sum(sigma: Activation, ghosts: Ghosts, z: Float[Array, "n state"]) -> Float[Array, "n out"]:
     """Zero; its cotangents are the first variation's derivatives at the ghosts (see `Ghosts`)."""
     return jnp.zeros((z.shape[0], ghosts.particles.out.shape[-1]), z.dtype)
+
+
+ghost_sum = jax.custom_vjp(_ghost_sum, nondiff_argnums=(0,))
 
 
 def _ghost_forward(sigma: Activation, ghosts: Ghosts, z: Array) -> tuple[Array, tuple[Ghosts, Array]]:

@@ -209,6 +209,7 @@ class ScaledResNet(eqx.Module):
     def states(self, x: Float[Array, "n inputs"]) -> Float[Array, "layers n state"]:
         """All states z_0 .. z_L, shape (L+1, n, D)."""
         last, entering = self.sweep(x, keep=True)
+        assert entering is not None, "keep returns them"
         return jnp.concatenate([entering, last[None]])
 
     def limit_state(self, x: Float[Array, "n inputs"], tolerance: float = 1e-8) -> Float[Array, "n state"]:

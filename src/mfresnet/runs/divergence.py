@@ -35,9 +35,9 @@ def likely_cause(job: Job, state: TrainState, loss: float) -> str:
             f"({model.alpha:g}) or model.beta ({model.beta:g}), or set --train.precision float64."
         )
     if config.rule not in ("gradient-flow", "sgd", "momentum"):
-        return f"the steps are too long; lower --train.learning-rate (now {config.learning_rate:g})."
+        return f"the steps are too long; lower --train.learning-rate (now {job.rate:g})."
     flowing = config.rule == "gradient-flow"
-    step, limit = config.time / config.steps if flowing else config.learning_rate, stable_step(job, state)
+    step, limit = config.time / job.steps if flowing else job.rate, stable_step(job, state)
     better = 0.5 * min(step, limit or step)
     cure = f"set --train.learning-rate {better:.2g} or lower."
     if flowing:

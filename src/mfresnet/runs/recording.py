@@ -68,7 +68,7 @@ class Recorder:
         job, config = self.job, self.job.config
         row: dict[str, Any] = {"step": int(state.step), "wall_s": wall_s}
         if config.train.rule == "gradient-flow":
-            row["time"] = int(state.step) * config.train.time / config.train.steps
+            row["time"] = int(state.step) * config.train.time / job.steps
         for name, data in zip(("train", "test"), self.data, strict=True):
             loss, error = evaluate(state.model, data, config.train.loss, job.split.train.task)
             row |= {f"{name}.loss": float(loss), f"{name}.error": float(error)}
