@@ -129,7 +129,11 @@ class TestContract:
         ("rate", {"n": "1"}, "n = '1' is not allowed: give values >= 2"),
         ("rate", {"n": "8,9999999999999999"}, "is not allowed: give values <= 1e+15"),
         ("rate", {"data": {"n": 9}}, "data.n = 9 has no effect, as data.n is the grid's: give --n."),
-        ("phase", {"model": {"alpha": 2}}, "model.alpha = 2.0 has no effect, as model.alpha is the grid's: give --alpha"),
+        (
+            "phase",
+            {"model": {"alpha": 2}},
+            "model.alpha = 2.0 has no effect, as model.alpha is the grid's: give --alpha",
+        ),
         ("phase", {"model": {"beta": 2}}, "give --beta"),
         ("kl", {"model": {"beta": 2}}, "give --betabar"),
         ("transfer", {"model": {"head_width": 7}}, "give --width"),

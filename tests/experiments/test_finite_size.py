@@ -143,13 +143,22 @@ def test_a_reference_with_errors_of_its_own():
     found = fit(families, reference, 10)
     # at L = 100 its sampling error c2 sqrt(D)/L_ref and the bias are both 0.002
     assert found["bias.L"] == pytest.approx(1, abs=0.1)
-    blind = [(family, errors, (total, np.full_like(bias, 1e-20), bias)) for family, errors, (total, _, bias) in families]
+    blind = [
+        (family, errors, (total, np.full_like(bias, 1e-20), bias)) for family, errors, (total, _, bias) in families
+    ]
     assert fit(blind, reference, 10)["bias.L"] < 0.9  # where it is not taken off, it looks like a bias
 
 
 @pytest.mark.parametrize(
     ("bias", "half", "expected"),
-    [(1.05, 0.08, True), (1.05, 0.15, None), (0.8, 0.1, False), (0.8, 0.3, None), (np.nan, 0.1, None), (1, np.nan, None)],
+    [
+        (1.05, 0.08, True),
+        (1.05, 0.15, None),
+        (0.8, 0.1, False),
+        (0.8, 0.3, None),
+        (np.nan, 0.1, None),
+        (1, np.nan, None),
+    ],
 )
 def test_verdicts(bias, half, expected):
     estimates = {"bias.L": bias, "sampling.L": 0.5, "sampling.M": 0.52}

@@ -171,7 +171,7 @@ def _two_terms(family: Family, errors: Errors, parts: np.ndarray, least: int) ->
 
 
 def intervals(found: dict[Family, Errors], settings: FiniteSizeSettings) -> dict[str, tuple[float, float]]:
-    """95 % intervals: Student's over the fits of the draws (of the constants' logarithms); see `resampled` for one draw."""
+    """95 % intervals: Student's over the fits of the draws (constants: in logarithms); for one draw `resampled`."""
     draws = sorted({draw for draw, _ in found})
     if len(draws) < 2:
         return resampled(found, settings)
@@ -294,7 +294,7 @@ def judge(estimates: Mapping[str, float], spread: Mapping[str, tuple[float, floa
     off = [name for name, power in THEORY.items() if abs(estimates[name] - power) > TOLERANCE]
     wide = [name for name in THEORY if not spread[name][1] - spread[name][0] <= 2 * TOLERANCE]
     if not off and wide:
-        return None, f"within {TOLERANCE:g} of 1, 1/2, 1/2, but the interval of {' and '.join(wide)} is wider: more draws"
+        return None, f"near 1, 1/2, 1/2, but the interval of {' and '.join(wide)} is too wide for a verdict"
     if not off:
         return True, f"agrees with 1, 1/2, 1/2 to {TOLERANCE:g}"
     if any(not spread[name][0] <= THEORY[name] <= spread[name][1] for name in off):

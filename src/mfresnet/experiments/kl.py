@@ -7,7 +7,7 @@ decades, everything else of a seed stays, and training lasts a fixed number of n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Kl(TrainingExperiment):
     name = "kl"
     question = "How far do the laws move where the output scale grows?"
     settings: KlSettings
-    owned = {"model.beta": "give --betabar"}
+    owned: ClassVar = {"model.beta": "give --betabar"}
     looks_at_states = True
 
     def __init__(self, settings: KlSettings):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Phase(TrainingExperiment):
     name = "phase"
     question = "Where is training lazy, and where does it learn features?"
     settings: PhaseSettings
-    owned = {"model.alpha": "give --alpha", "model.beta": "give --beta"}
+    owned: ClassVar = {"model.alpha": "give --alpha", "model.beta": "give --beta"}
 
     def cells(self) -> list[dict[str, Any]]:
         grids = (numbers(name, getattr(self.settings, name), float, least=1e-9) for name in ("alpha", "beta"))

@@ -12,7 +12,7 @@ few seeds would cover less than it says: about 75 % for 95 % at 3.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Rate(TrainingExperiment):
     name = "rate"
     question = "How does the test error fall with the number of training points?"
     settings: RateSettings
-    owned = {"data.n": "give --n"}
+    owned: ClassVar = {"data.n": "give --n"}
 
     def cells(self) -> list[dict[str, Any]]:
         sizes = numbers("n", self.settings.n, int, least=2)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Transfer(TrainingExperiment):
     name = "transfer"
     question = "Does the best learning rate carry over to deeper and wider networks?"
     settings: TransferSettings
-    owned = {
+    owned: ClassVar = {
         "model.head_width": "give --width",
         "train.learning_rate": "give --rates",
         "train.steps": "give --horizons",

@@ -84,7 +84,7 @@ class SweepDirectory:
             )
 
     def empty(self) -> None:
-        """Remove what an earlier sweep left (`check_free` first), config.json last: killed half-way it is still known as a sweep."""
+        """Remove what an earlier sweep left, config.json last: killed half-way it is still known as a sweep."""
         with writing(self.path):
             for item in sorted(self.path.iterdir(), key=lambda item: item.name == "config.json"):
                 if is_lock(item.name):

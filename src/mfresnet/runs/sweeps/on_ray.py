@@ -77,7 +77,9 @@ def ray(
     if begun:
         _connect(cluster, address)
     try:
-        task = cluster.remote(run_batch).options(num_cpus=1, max_retries=RETRIES, runtime_env={"env_vars": _worker()})
+        task = cluster.remote(run_batch).options(
+            num_cpus=1, max_retries=RETRIES, runtime_env={"env_vars": task_environment()}
+        )
         text = json.dumps(settings)
         waiting = {task.remote(name, text, json.dumps([cells[place] for place in batch])): batch for batch in batches}
         while waiting:
@@ -91,7 +93,7 @@ def ray(
             cluster.shutdown()
 
 
-def _worker() -> dict[str, str]:
+def task_environment() -> dict[str, str]:
     """The environment of a task of one core: no GPU, which it did not ask for, and one thread."""
     wanted = {"JAX_PLATFORMS": "cpu", "NPROC": "1", "OMP_NUM_THREADS": "1"}  # NPROC: of XLA's pool of threads
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
