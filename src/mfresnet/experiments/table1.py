@@ -27,6 +27,10 @@ class Table1(Experiment):
     question: ClassVar[str] = "does a trained depth coordinate lower the test error of an image network?"
     settings: Table1Settings
 
+    def __init__(self, settings: Table1Settings):
+        super().__init__(settings)
+        self._loaded: dict[tuple, ImageSplit] = {}
+
     def cells(self) -> list[dict[str, Any]]:
         """Every seed of every rule of every row."""
         names = ImageConfig.model_validate({"blocks": {"rules": self.settings.rules}}).blocks.names
@@ -69,7 +73,11 @@ class Table1(Experiment):
 
     def images(self, config: ImageConfig) -> ImageSplit:
         """The same images for every seed and rule: drawn by the sweep's own seed."""
-        return load_images(config.data.name, seed=self.settings.seed, n=config.data.n, n_test=config.data.n_test)
+        wanted = (config.data.name, config.data.n, config.data.n_test)
+        if wanted not in self._loaded:
+            name, n, n_test = wanted
+            self._loaded[wanted] = load_images(name, seed=self.settings.seed, n=n, n_test=n_test)
+        return self._loaded[wanted]
 
     def data_sums(self, cells: Sequence[Cell]) -> dict[str, str]:
         configs = {cell["row"]: self.config(cell, 1) for cell in cells}
