@@ -61,7 +61,8 @@ def _of_ball(bound: Callable[..., Certificate], job: Job, moment: Moment, delta:
         settings=config.certify.settings,
         standard_start=set(config.model.initial.model_dump().values()) == {1.0},
     )
-    hypotheses = found.hypotheses + about_data(job)
+    density = moment.density(config.train.solver, config.train.tolerance)
+    hypotheses = found.hypotheses + density.hypotheses + about_data(job)
     return with_terms(found.name, found.terms, delta, hypotheses, found.certifies, details=found.details)
 
 

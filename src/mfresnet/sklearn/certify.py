@@ -8,7 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..bounds import Certificate, DrawnPoint, Hypothesis, draw_errors, drawn_certificate, draws, log_ratio_of, pool
+from ..bounds import (
+    Certificate,
+    Density,
+    DrawnPoint,
+    Hypothesis,
+    draw_errors,
+    drawn_certificate,
+    draws,
+    log_ratio_of,
+    pool,
+)
+from ..bounds.density import departure_of
 from ..bounds.subnetwork import probes_needed
 from ..diagnostics.divergence import log_density_ratios
 from ..flow import Ensemble
@@ -86,5 +97,6 @@ def certificate_of(
     chance = 1 - 1 / max(2, y.shape[1])
     note = f"fitted on {rows - len(x)} rows that are left out" if len(x) < rows else ""
     statement = "the map of the features to the sphere does not depend on the points of the bound"
-    found = drawn_certificate(points, len(x), delta, chance=chance)
+    density = Density("euler", departure_of(*ratios), int(ensemble.folded))
+    found = drawn_certificate(points, len(x), delta, density=density, chance=chance)
     return found.resting_on(Hypothesis(statement, "proved", note=note), chance=chance)
