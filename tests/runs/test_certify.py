@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import os
+import signal
 from dataclasses import replace
 
 import equinox as eqx
@@ -19,7 +21,7 @@ from mfresnet.errors import MfresnetError
 from mfresnet.report import write_report
 from mfresnet.runs import RunDirectory, certify, checkpoint, read_certificates, resume, train
 from mfresnet.runs.certifying import NAME, certify_job, check_possible
-from mfresnet.runs.comparators import kl_ball_of
+from mfresnet.runs.comparators import kernel_of, kernel_rows, kl_ball_of
 from mfresnet.runs.moments import Draws, Grid, moment_of, recorded
 from mfresnet.runs.tuning import tune
 
@@ -316,14 +318,63 @@ def job_of(stored):
 
 def test_tuning_is_given_training_points_only():
     """There is no way in for test points, and other test points change nothing."""
-    assert list(inspect.signature(tune).parameters) == ["config", "train", "transform", "fitted_on"]
+    names = ["config", "train", "transform", "fitted_on", "say", "stopped"]
+    assert list(inspect.signature(tune).parameters) == names
 
 
 def test_a_trained_prior_is_tuned_by_its_own_certificate():
     config = with_changes(certify__tune="model.beta=1,2", train__steps=2)
     split = load(config.data, config.seed)
-    chosen, rows = tune(config, split.train, split.transform, split.fitted_on)
+    said = []
+    chosen, rows = tune(config, split.train, split.transform, split.fitted_on, say=said.append)
     assert chosen.certify.settings == 2 and len({row["certificate"] for row in rows}) == 2
+    assert [line.split(",")[0] for line in said] == ["setting 1 of 2", "setting 2 of 2"]
+
+
+def test_tuning_begins_only_where_a_run_can_and_stops_when_asked(run, tmp_path, monkeypatch):
+    with pytest.raises(MfresnetError, match="exists: continue it"):
+        train(with_changes(**TUNE), run, quiet=True, say=lambda message: None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MfresnetError, match="no run directory"):
+        train(with_changes(**TUNE), tmp_path / "file", quiet=True, say=lambda message: None)
+    with pytest.raises(MfresnetError, match="cannot write"):
+        train(with_changes(**TUNE), tmp_path / "file" / "run", quiet=True, say=lambda message: None)
+    monkeypatch.setattr("mfresnet.runs.tuning.value_of", lambda job: os.kill(os.getpid(), signal.SIGINT) or 0.5)
+    said = []
+    with pytest.raises(KeyboardInterrupt, match="1 of 2 settings"):  # the first Ctrl-C, in order
+        train(with_changes(**TUNE), tmp_path / "run", quiet=True, say=said.append)
+    assert not (tmp_path / "run").exists() and any("setting 1 of 2" in line for line in said)
+
+
+def test_what_chose_the_last_law_is_paid_for(job):
+    """Settings multiply, and so do the recorded times where training stops on the certificate."""
+    grids = [Grid.of(assembled(certify__settings=5, certify__patience=p).config, 3) for p in (0, 2)]
+    assert [grid.ends for grid in grids] == [5, 5 * 3]
+    more = assembled(certify__settings=5)
+    confidence = [kernel_of(one, 0.05).terms["confidence"] for one in (job, more)]
+    # four ridges and 41 radii in both, on all 48 points
+    assert confidence == pytest.approx([3 * (np.log(2 * 41 * 4 * s / 0.05) / 96) ** 0.5 for s in (1, 5)])
+
+
+def assembled(**changes):
+    config = with_changes(**changes)
+    return assemble(config, load(config.data, config.seed))
+
+
+def test_points_of_the_kernel_are_drawn_by_the_seed(job, monkeypatch):
+    monkeypatch.setattr("mfresnet.runs.comparators.KERNEL_POINTS", 12)
+    other = replace(job, config=job.config.model_copy(update={"seed": 1}))
+    first, again, second = kernel_rows(job), kernel_rows(job), kernel_rows(other)
+    assert (first == again).all() and len(set(first)) == 12 and (first != np.arange(12)).any()
+    assert (first != second).any()
+
+
+def test_fewer_settings_than_the_run_tried_are_refused(run, monkeypatch):
+    stored = RunDirectory.open(run).config
+    stored["config"]["certify"]["settings"] = 3
+    monkeypatch.setattr(RunDirectory, "config", property(lambda self: stored))
+    with pytest.raises(MfresnetError, match="fewer than the 3"):
+        certify(run, settings=2, say=lambda message: None)
 
 
 @pytest.mark.parametrize("text", ["model.depth=1,2", "model.alpha=1 model.alpha=2", "model.beta", "model.beta=1,,2"])

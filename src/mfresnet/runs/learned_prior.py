@@ -217,8 +217,8 @@ def prior_value(job: Job, delta: float) -> float:
 
 
 def _size(pick: Draws) -> int:
-    """Posteriors x k' x N' x settings."""
-    return (2 + len(MOVED)) * len(pick.grid.heads) * len(pick.grid.residuals) * pick.grid.settings
+    """Posteriors x k' x N' x last laws."""
+    return (2 + len(MOVED)) * len(pick.grid.heads) * len(pick.grid.residuals) * pick.grid.ends
 
 
 def _best(name: str, moment: Moment, prior: LearnedPrior, pick: Draws, delta: float) -> _Found:

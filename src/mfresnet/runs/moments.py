@@ -44,12 +44,19 @@ class Grid:
         steps: recorded steps.
         heads, residuals: k' and N'.
         settings: configurations tried on the same points.
+        patient: whether training stops on the certificate, so that the last time is one of ``steps`` chosen by it.
     """
 
     steps: tuple[int, ...]
     heads: tuple[int, ...]
     residuals: tuple[int, ...]
     settings: int = 1
+    patient: bool = False
+
+    @property
+    def ends(self) -> int:
+        """Laws of which the last one may be the chosen one: a union bound over them lets the draws choose it."""
+        return self.settings * (len(self.steps) if self.patient else 1)
 
     @property
     def size(self) -> int:
@@ -75,7 +82,7 @@ class Grid:
         steps = checkpoint.snapshot_steps(
             train.steps or 1, config.record.metrics_every or 1, config.record.snapshots
         ) - {0}
-        return cls(tuple(sorted(steps)), tuple(heads), tuple(residuals), wanted.settings)
+        return cls(tuple(sorted(steps)), tuple(heads), tuple(residuals), wanted.settings, wanted.patience > 0)
 
 
 def numbers(text: str) -> list[int]:
