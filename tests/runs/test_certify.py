@@ -281,6 +281,13 @@ def test_the_mean_over_q_pays_for_the_whole_grid_and_counts_disjoint_draws(run):
     assert details["step"] == found["pac_bayes"].details["step"]
 
 
+def test_the_head_of_the_kl_ball_is_beside_its_exact_supremum(run):
+    """The bound of theory, section 8(a), is above the number that it bounds, and not by much for a small radius."""
+    details = read_certificates(run)[0]["kl_ball"].details
+    ratio = details["rademacher.head"] / details["rademacher.head.exact"]
+    assert 1 < ratio < 3 and details["rademacher.head.exact.error"] < 0.2 * details["rademacher.head.exact"]
+
+
 def test_theorem_6_has_its_three_terms(run):
     one = read_certificates(run)[0]["theorem6"]
     assert one.value == pytest.approx(sum(one.terms.values()))

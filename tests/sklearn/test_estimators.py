@@ -224,7 +224,10 @@ def test_the_certificate_of_a_flow(iris):
     alone = clone(model).set_params(standardize=False).fit(scaled, y)
     assert alone.certificate_.standing == "estimated" and not alone.certificate_.vacuous
     assert alone.certificate_.details["n"] == 150
-    assert pickle.loads(pickle.dumps(alone)).certificate_ == alone.certificate_
+    again = pickle.loads(pickle.dumps(alone))
+    assert again.certificate_ == alone.certificate_
+    voted = again.predict_by_vote(scaled)
+    assert set(voted) == {"a", "b"} and np.mean(voted != y) <= 2 * alone.certificate_.terms["train error"]
     for change, said in (
         ({"rule": "adam"}, "no flow"),
         ({"probes": 0}, "no probe"),

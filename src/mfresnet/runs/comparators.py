@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from ..assembly import Job
 from ..bounds import (
     Hypothesis,
+    head_rademacher,
     held_out_certificate,
     kernel_certificate,
     kl_ball_certificate,
@@ -19,6 +21,7 @@ from ..bounds import (
 )
 from ..bounds.certificate import Certificate
 from ..bounds.certificate import build as with_terms
+from ..bounds.supremum import quadrature
 from ..diagnostics.gram import gram
 from ..errors import MfresnetError
 from ..flow import evaluate, predict
@@ -31,8 +34,22 @@ RIDGES = (1e-4, 1e-2, 1.0, 100.0)  # added to the diagonal of the kernel; stated
 
 
 def kl_ball_of(job: Job, moment: Moment, delta: float) -> Certificate:
-    """The Rademacher bound of the KL ball at one time: of the predictor of the laws, seen through all probes."""
-    return _of_ball(kl_ball_certificate, job, moment, delta)
+    """The Rademacher bound of the KL ball at one time: of the predictor of the laws, seen through all probes.
+
+    Beside the bound of the head's part its details have the number itself, by duality, at the states of the start.
+    """
+    found = _of_ball(kl_ball_certificate, job, moment, delta)
+    network, x = moment.state.model, certified(job).x
+    radius, bias = (
+        float(found.details["head_radius"] or 0),
+        bool(network.head is not None and network.head.b is not None),
+    )
+    exact = head_rademacher(
+        network.embed(x), radius, beta=float(network.beta), sigma=network.sigma, bias=bias,
+        draws=16, samples=quadrature(len(x)), replicates=2, seed=job.config.seed,
+    )  # fmt: skip
+    more = {"rademacher.head.exact": exact.value, "rademacher.head.exact.error": exact.error}
+    return replace(found, details=found.details | more)
 
 
 def theorem6_of(job: Job, moment: Moment, delta: float) -> Certificate:
