@@ -13,7 +13,7 @@ from ...config import Section, build
 from ...errors import MfresnetError
 from ...experiments import Experiment, Stopped, entry
 from ..console import Say, Stop, say_aloud, stoppable
-from ..environment import environment
+from ..environment import environment, tell_changes
 from ..files import plain
 from .directory import SweepDirectory
 from .executors import EXECUTORS, Work, check
@@ -96,13 +96,7 @@ def resume_sweep(
                 f"the settings in {str(path / 'config.json')!r} no longer give its cells: put them back, or run a new "
                 "sweep."
             )
-        changed = [
-            f"{package} {stored['versions'].get(package)} -> {version}"
-            for package, version in environment()["versions"].items()
-            if stored["versions"].get(package) != version
-        ]
-        if changed:
-            say(f"versions differ from the sweep's ({', '.join(changed)}): numbers may differ in the last bits.")
+        tell_changes(stored, "sweep", say)
         work = _work(stored["experiment"], settings, executor, address)
         return _drive(directory, experiment, work, quiet, say, stop)
 
