@@ -144,7 +144,10 @@ def blocks(run: Run) -> Section | None:
             parts.append(Figure(title, traces, {"xaxis": axis("", type="category"), "yaxis": axis("")}, wide=True))
     shares = [(name, f"{number(values.get('first_order_share')):.3f}") for name, values in found.items()]
     parts.append(Table(("rule", "share of f - f_0 explained by paths through a single block"), shares))
-    caption = "First seed, on up to 1,000 test images, drawn. An ensemble of shallow networks would have a share of 1 and no block that matters."
+    caption = (
+        "First seed, on at most 1,000 test images, drawn. An ensemble of shallow networks would have a share of 1 and "
+        "no block that matters."
+    )
     return Section("What the blocks do", caption, parts)
 
 
