@@ -105,12 +105,6 @@ class ImageTrainConfig(ImageSection):
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="of activations; parameters and statistics are float32"
     )
-    devices: int | None = Field(
-        default=None,
-        ge=1,
-        le=4096,
-        description="devices that share each minibatch (default: one; statistics are the batch's)",
-    )
 
 
 class ImageRecordConfig(ImageSection):

@@ -25,6 +25,7 @@ import numpy as np
 from safetensors.numpy import save as tensors_bytes
 
 from ..errors import MfresnetError
+from .console import Say
 from .files import plain, read_json, write_bytes, write_json, writing
 
 PARTS = ("config", "versions")  # what every config.json of a run holds
@@ -128,6 +129,14 @@ class RunDirectory:
         """The content of ``summary.json``, empty while the run has none."""
         file = self.path / "summary.json"
         return read_json(file) if file.exists() else {}
+
+    def sound_summary(self, say: Say) -> dict[str, Any]:
+        """`summary`, or an empty one where it is damaged, which is said: whoever resumes the run makes it again."""
+        try:
+            return self.summary
+        except MfresnetError as error:
+            say(f"{error} It is made again.")
+            return {}
 
     def write_config(self, value: Mapping[str, Any]) -> None:
         """Write ``config.json``."""

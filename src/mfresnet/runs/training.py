@@ -17,7 +17,7 @@ from .console import Say, Stop, say_aloud, stoppable
 from .devices import Devices
 from .directory import Follower, RunDirectory
 from .driver import Driver
-from .environment import environment
+from .environment import environment, tell_changes
 from .identity import check_data, fingerprint
 from .tuning import chosen, tune
 
@@ -96,24 +96,14 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud, devices: in
     """
     run = RunDirectory.open(path)
     stored = run.config
-    try:
-        summary = run.summary
-    except MfresnetError as error:
-        say(f"{error} It is made again.")
-        summary = {}
+    summary = run.sound_summary(say)
     config = build(stored["config"])
     if summary.get("status") == "completed":
         if not config.diagnostics.control or summary.get("control.status") in ("completed", "diverged"):
             say(f"{str(path)!r} is completed already: nothing to do.")
             return summary
         return with_control(run, config, summary, quiet, say, devices)
-    changed = [
-        f"{name} {old} -> {new}"
-        for name, new in environment()["versions"].items()
-        if (old := stored["versions"].get(name)) != new
-    ]
-    if changed:
-        say(f"versions differ from the run's ({', '.join(changed)}): numbers may differ in the last bits.")
+    tell_changes(stored, "run", say)
     with precision(config), stoppable(run.how_to_resume), Stop(say).installed() as stop:
         where = Devices.of(devices)
         refuse_on_processes(config, where)
