@@ -27,14 +27,16 @@ demo: .venv/.run  ## set up, then train a mean-field ResNet on two spirals into 
 test: .venv/.test .venv/.browser  ## set up, then run the tests and the documentation's examples
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --doctest-modules $(TESTS)
 
-slow: .venv/.test .venv/.browser  ## the scientific checks that take minutes
+slow: .venv/.slow .venv/.browser  ## the scientific checks that take minutes
 	@$(BIN)/python -m pytest -m slow --timeout 3600 tests
 
-bench: .venv/.bench  ## speed beside PyTorch, memory against depth, Gram matrices, sweeps, Theorem 5; into benchmarks/results
+bench: .venv/.bench  ## speed beside PyTorch, memory against depth, Gram matrices, sweeps, Theorem 5, certificates; into benchmarks/results
 	@$(BIN)/python benchmarks/train.py
 	@$(BIN)/python benchmarks/gram.py
 	@$(BIN)/python benchmarks/laws.py
 	@$(BIN)/python benchmarks/sweeps.py
+	@$(BIN)/python benchmarks/finite_size.py
+	@$(BIN)/python benchmarks/validity.py
 
 lint: .venv/.dev  ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
@@ -58,6 +60,11 @@ clean:  ## remove what make has made: the environment, caches, runs
 .venv/.test: .venv/.run
 	@echo "setting up .venv: the test tools (once)"
 	@$(INSTALL) --editable '.[test]'
+	@touch $@
+
+.venv/.slow: .venv/.test
+	@echo "setting up .venv: Ray, for the sweeps that run on it (once)"
+	@$(INSTALL) --editable '.[test,ray]'
 	@touch $@
 
 .venv/.dev: .venv/.test

@@ -31,7 +31,7 @@ TINY = {
         "horizons": "4",
         "decays": "linear",
         "seeds": 1,
-        "model": SMALL,
+        "model": {"depth": 2, "width": 4},
         "data": {"n": 8, "n_test": 8},
     },
     "kl": {
@@ -127,6 +127,20 @@ class TestContract:
         ("rate", {"n": ""}, "n = '' is an empty grid: give at least one value"),
         ("rate", {"n": "8,x"}, "n = '8,x' is not allowed: give whole numbers separated by commas"),
         ("rate", {"n": "1"}, "n = '1' is not allowed: give values >= 2"),
+        ("rate", {"n": "8,9999999999999999"}, "is not allowed: give values <= 1e+15"),
+        ("rate", {"data": {"n": 9}}, "data.n = 9 has no effect, as data.n is the grid's: give --n."),
+        (
+            "phase",
+            {"model": {"alpha": 2}},
+            "model.alpha = 2.0 has no effect, as model.alpha is the grid's: give --alpha",
+        ),
+        ("phase", {"model": {"beta": 2}}, "give --beta"),
+        ("kl", {"model": {"beta": 2}}, "give --betabar"),
+        ("transfer", {"model": {"head_width": 7}}, "give --width"),
+        ("transfer", {"train": {"steps": 7}}, "give --horizons"),
+        ("transfer", {"model": {"alpha": 2}}, "leave it out, or set --scalings mean-field"),
+        ("transfer", {"train": {"encoder_rate": 2}}, "leave it out, or set --scalings mean-field"),
+        ("grid", {"set": ["model.depth=2"], "model": {"depth": 3}}, "its values are those of --set"),
         ("rate", {"train": {"rule": "sdg"}}, "unknown train.rule 'sdg'"),
         ("phase", {"beta": "nan"}, "beta = 'nan' is not allowed: give values >= 1e-09"),
         ("kl", {"train": {"rule": "adam"}}, "set --train.rule gradient-flow"),
@@ -162,7 +176,24 @@ def test_rate_of_a_known_power_law():
     result = create("rate", {"seeds": 4}).analyse(rate_rows(errors))
     assert result.fit["slope"] == pytest.approx(-0.8, abs=0.05)
     assert result.fit["bootstrap_95"][0] < result.fit["slope"] < result.fit["bootstrap_95"][1]
+    low, high = np.array([-1, 1]) * result.fit["half_width_95_over_seeds"] + result.fit["slope_over_seeds"]
+    assert low < result.fit["slope"] < high and high - low < 0.2
     assert result.fit["p"] < 1e-4 and result.passed and result.fit["zero_cells"] == 0
+    assert "[C24] reports -1.02" in result.verdict and result.fit["reported"]["slope"] == -1.02
+    other = create("rate", {"data": {"name": "breast-cancer"}}).analyse(rate_rows(errors))
+    assert "[C24]" not in other.verdict and "reported" not in other.fit
+
+
+def test_rate_of_two_sizes_has_no_p_value_and_no_verdict():
+    assert create("rate").analyse(rate_rows({8: [0.2, 0.3], 16: [0.1, 0.1]})).passed is None
+
+
+def test_rate_of_a_regression_counts_no_half_mistakes():
+    rows = [row | {"task": "regression"} for row in rate_rows({8: [0.2, 0.2], 16: [0.1, 0.0], 32: [0.05, 0.05]})]
+    result = create("rate").analyse(rows)
+    assert result.points[1]["test.error"] == pytest.approx(0.05)
+    assert any("1 of 6 cells have an error of exactly 0" in note for note in result.notes)
+    assert not any("mistake" in note for note in result.notes)
 
 
 def test_rate_counts_no_mistake_as_half_a_mistake():
@@ -201,7 +232,10 @@ def test_kl_of_a_known_law():
     assert result.fit["half_width_95_head"] == pytest.approx(0, abs=1e-10)
     assert result.fit["C_hat_encoder"] == pytest.approx(0.2) and result.passed
     slow = [{**row, "kl_head": row["betabar"] ** -1.0} for row in rows]
-    assert not create("kl").analyse(slow).passed
+    assert create("kl").analyse(slow).passed is False
+    scattered = [{**row, "kl_head": row["betabar"] ** (-2.0 + 0.5 * (row["seed"] - 1))} for row in rows]
+    assert create("kl").analyse(scattered).passed is None  # -2 +- 1.2
+    assert create("kl").analyse([row for row in rows if row["seed"] == 0]).passed is None  # no interval
 
 
 def transfer_rows(best) -> list[dict]:
@@ -224,7 +258,12 @@ def test_transfer_verdict():
     result = create("transfer").analyse(transfer_rows(lambda scaling, axis, place: 6 - moves[scaling] * place))
     assert result.passed
     assert set(result.fit["moves"].values()) == {0, 4}
-    assert not create("transfer").analyse(transfer_rows(lambda s, axis, place: 3 + (axis == "depth") * place)).passed
+    moved = create("transfer").analyse(transfer_rows(lambda s, axis, place: 3 + (axis == "depth") * place))
+    assert moved.passed is False
+    at_edge = create("transfer").analyse(transfer_rows(lambda s, axis, place: 0 if s == "mean-field" else 3))
+    assert set(at_edge.fit["moves"].values()) == {0} and at_edge.passed is None  # the best may lie further out
+    rows = [row for row in transfer_rows(lambda s, axis, place: 3) if row["axis"] == "width" or row["model.depth"] == 4]
+    assert create("transfer").analyse(rows).passed is None  # one depth moves nowhere
 
 
 def test_transfer_scalings_are_what_they_say():
@@ -260,6 +299,30 @@ def test_phase_takes_the_mean_over_seeds():
     points = create("phase").analyse(rows).points
     assert [point["regime"] for point in points] == ["feature learning", "lazy"]
     assert points[0]["kernel_change"] == pytest.approx(0.6)
+    # Student with one degree of freedom: t = 12.706, sd/sqrt(2) = 0.1
+    assert points[0]["kernel_change_half_width_95"] == pytest.approx(1.2706, rel=1e-4)
+
+
+def test_grid_has_each_value_once():
+    assert len(create("grid", {"set": ["model.alpha=1,1.0,2"], "seeds": 1}).cells()) == 2
+
+
+def test_table_is_judged_by_mean_field_training_alone():
+    def passed(**differences):
+        rows = [
+            {"row": "resnet20", "rule": rule, "seed": s, "status": "completed", "test_error": 0.1 + by + 1e-4 * s * by}
+            for rule, by in {"plain": 0.0, **differences}.items()
+            for s in range(seeds)
+        ]
+        return create("table1").analyse(rows).passed
+
+    seeds = 3
+    assert passed(**{"mean-field": -0.01}) is True
+    assert passed(**{"mean-field": 0.01}) is False
+    assert passed(**{"mean-field": -0.01, "shuffled": 0.01}) is True
+    assert passed(shuffled=-0.01) is None
+    seeds = 1
+    assert passed(**{"mean-field": -0.01}) is None
 
 
 def test_grid_names_the_best_point():

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mfresnet.experiments import create
-from mfresnet.experiments.finite_size_analysis import Errors, analyse, collect, fit
+from mfresnet.experiments import create, student
+from mfresnet.experiments.finite_size_analysis import Errors, analyse, collect, fit, intervals, judge
 from mfresnet.experiments.finite_size_network import train
 from mfresnet.flow import Trainer, batch_of, flow
 from mfresnet.model import Particles, ScaledResNet, activation, trainable
@@ -77,7 +77,8 @@ def test_the_own_preset_follows_the_gradient_flow_of_the_trainer(x64):
 
 
 def test_a_network_does_not_depend_on_what_runs_beside_it_and_one_program_serves_all_sizes():
-    experiment = create("finite-size", TINY | {"depth": "1,2,3", "precision": "float32"})
+    # a number of points that no other test has, so that nothing is compiled yet
+    experiment = create("finite-size", TINY | {"depth": "1,2,3", "precision": "float32", "points": 7})
     cells = experiment.cells()
     before = train._cache_size()
     together = experiment.run(cells)
@@ -110,9 +111,67 @@ def test_planted_bias_and_sampling_error_are_found_apart():
     assert found["sampling.M"] == pytest.approx(0.5, abs=0.03)
     total, sampling, bias = errors.parts()
     np.testing.assert_allclose(total, sampling + bias, rtol=1e-12)
-    # counting a seed twice leaves the estimates unbiased: no pair of a seed with itself
-    doubled = errors.parts(np.array([[2, 2, 1, 0, 0]] * 9))
-    np.testing.assert_allclose(doubled[1], sampling, rtol=0.5)
+
+
+def test_a_seed_that_is_counted_twice_makes_no_pair_with_itself():
+    """Means over the pairs of distinct seeds, weighted by how often each pair was drawn."""
+    errors, weights = planted(), [2, 2, 1, 0, 0]
+    _, sampling, bias = errors.parts(np.array([weights] * 9))
+    pairs = [(s, t) for s in range(5) for t in range(5) if s != t]
+    times = [weights[s] * weights[t] for s, t in pairs]
+    p = errors.products
+    apart = [(p[:, s, s] + p[:, t, t] - 2 * p[:, s, t]) / 2 for s, t in pairs]
+    np.testing.assert_allclose(sampling, np.average(apart, axis=0, weights=times), rtol=1e-12)
+    np.testing.assert_allclose(bias, np.average([p[:, s, t] for s, t in pairs], axis=0, weights=times), rtol=1e-12)
+
+
+def test_a_reference_with_errors_of_its_own():
+    """Its bias c1/L_ref is in the regressor and its sampling error, which all products share, is taken off."""
+    reference, c1, c2, entries = 300, 0.3, 0.3, 1000
+    rng, families = np.random.default_rng(2), []
+    direction = np.ones(entries)
+    for draw in range(4):
+        own = rng.normal(size=entries) * c2 * 2 / reference
+        products, sizes = [], [(depth, width) for depth in (10, 32, 100) for width in (100, 300, 1000)]
+        for depth, width in sizes:
+            noise = rng.normal(size=(5, entries)) * c2 * np.sqrt(4 / (depth * width))
+            e = c1 * (1 / depth - 1 / reference) * direction + noise - own
+            products.append(e @ e.T / entries)
+        depth, width = np.array(sizes, float).T
+        errors = Errors(depth, width, np.array(products))
+        families.append(((draw, 4), errors, errors.parts()))
+    found = fit(families, reference, 10)
+    # at L = 100 its sampling error c2 sqrt(D)/L_ref and the bias are both 0.002
+    assert found["bias.L"] == pytest.approx(1, abs=0.1)
+    blind = [
+        (family, errors, (total, np.full_like(bias, 1e-20), bias)) for family, errors, (total, _, bias) in families
+    ]
+    assert fit(blind, reference, 10)["bias.L"] < 0.9  # where it is not taken off, it looks like a bias
+
+
+@pytest.mark.parametrize(
+    ("bias", "half", "expected"),
+    [
+        (1.05, 0.08, True),
+        (1.05, 0.15, None),
+        (0.8, 0.1, False),
+        (0.8, 0.3, None),
+        (np.nan, 0.1, None),
+        (1, np.nan, None),
+    ],
+)
+def test_verdicts(bias, half, expected):
+    estimates = {"bias.L": bias, "sampling.L": 0.5, "sampling.M": 0.52}
+    spread = {name: (value - 0.05, value + 0.05) for name, value in estimates.items()}
+    assert judge(estimates, spread | {"bias.L": (bias - half, bias + half)})[0] is expected
+
+
+def test_intervals_over_draws_are_students():
+    settings = create("finite-size", TINY).settings.model_copy(update={"reference": 10**8, "least": 10})
+    found = {(draw, 4): planted(c1=c1) for draw, c1 in enumerate((0.3, 0.4, 0.5))}
+    fits = [fit([(family, errors, errors.parts())], 10**8, 10) for family, errors in found.items()]
+    mean, half = student([one["bias.L"] for one in fits])
+    assert intervals(found, settings)["bias.L"] == pytest.approx((mean - half, mean + half))
 
 
 def test_analysis_of_a_small_experiment_and_of_cells_that_diverged():

@@ -14,6 +14,7 @@ import pytest
 from small_sweeps import FLAGS, Commands, cells, same
 
 from mfresnet.cli import main
+from mfresnet.runs.sweeps.on_ray import task_environment
 
 installed = pytest.mark.skipif(
     not any((Path(folder) / "ray" / "__init__.py").is_file() for folder in sys.path if folder),
@@ -41,6 +42,14 @@ def test_an_address_out_of_reach(address, words, tmp_path, capsys):
         assert main(["sweep", "grid", *FLAGS, *flags]) == 2
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1 and not (tmp_path / "sweep").exists()
+
+
+def test_a_task_of_one_core_takes_no_gpu_and_one_thread(monkeypatch):
+    for name in ("JAX_PLATFORMS", "NPROC", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    assert task_environment() == {"JAX_PLATFORMS": "cpu", "NPROC": "1", "OMP_NUM_THREADS": "1"}
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")  # asked for
+    assert task_environment()["JAX_PLATFORMS"] == "cuda"
 
 
 def workers(driver: int) -> list[psutil.Process]:

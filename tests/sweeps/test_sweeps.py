@@ -95,6 +95,7 @@ def test_stopped_politely(commands, whole, tmp_path):
     else:
         assert process.exitcode == 130, said
         assert f"go on with `mfresnet resume '{sweep}'`" in said and "Traceback" not in said
+        assert "stopping when the steps at work are made" in said and "checkpoint" not in said
         assert json.loads((sweep / "summary.json").read_text())["status"] == "interrupted"
         assert not (sweep / "result.json").exists() and not (sweep / "lock.json").exists()
     commands.run("resume", sweep)
@@ -134,6 +135,55 @@ def test_two_sweeps_in_one_directory(whole, tmp_path, capsys):
     assert len(cells(whole)) == CELLS
 
 
+@pytest.mark.parametrize("name", [".git/HEAD", ".env", "cells/photo.tif", "cells", ".lock.jsonl"])
+def test_files_of_others_are_never_removed(name, tmp_path, capsys):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    for more in ([], ["--overwrite"]):
+        assert main(["sweep", "grid", *FLAGS, "--out", str(tmp_path), *more]) == 2
+        assert "is no sweep directory: choose another --out" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "mine" and not list(tmp_path.glob("*lock.json"))
+
+
+def test_what_a_sweep_killed_before_it_began_leaves_is_free(tmp_path):
+    (tmp_path / "cells").mkdir()
+    for name in (".lock.json.host.17.5e1f0000", "..lock.json.host.17.5e1f0000.tmp", "lock.json", ".config.json.tmp"):
+        (tmp_path / name).touch()
+    SweepDirectory(tmp_path).check_free(overwrite=False)
+
+
+def test_arrays_stay_out_of_the_tables(tmp_path):
+    rows = [{"cell": 0, "state": None, "loss": 1.0}, {"cell": 1, "state": [1.0, 2.0], "loss": None}]
+    SweepDirectory(tmp_path).write_tables(rows)
+    assert pl.read_csv(tmp_path / "cells.csv").columns == ["cell", "loss"]
+    assert pl.read_parquet(tmp_path / "cells.parquet").columns == ["cell", "loss"]
+
+
+def test_the_command_that_goes_on_says_where(tmp_path):
+    directory = SweepDirectory(tmp_path / "a sweep", ("--executor", "ray", "--address", "h:1"))
+    assert directory.how_to_resume == f"`mfresnet resume '{tmp_path}/a sweep' --executor ray --address h:1`"
+
+
+def test_data_that_changed_are_refused(tmp_path, capsys):
+    """The cells that are missing would be trained on other points than those that are there."""
+    table, out = tmp_path / "points.csv", tmp_path / "sweep"
+    rows = [f"{x:.2f},{x * x:.2f},{'ab'[k % 2]}" for k, x in enumerate(np.linspace(0.1, 1, 24))]
+    table.write_text("\n".join(["x,y,target", *rows]))
+    own = ["--set", "train.learning_rate=0.01", "--seeds", "1", "--train.steps", "2", "--data.name", str(table)]
+    own += ["--data.target", "target"]
+    assert main(["sweep", "grid", *own, *FLAGS[6:10], "--out", str(out), "--quiet"]) == 0
+    capsys.readouterr()
+    before = (out / "config.json").read_bytes()
+    table.write_text("\n".join(["x,y,target", *rows[::-1]]))
+    assert main(["resume", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "the data of 'points.csv' changed since the sweep began" in said and "run a new sweep" in said
+    stored = json.loads(before)
+    assert list(stored["data_sums"]) == ["points.csv"]
+    table.write_text("\n".join(["x,y,target", *rows]))
+    assert main(["resume", str(out), "--quiet"]) == 0
+
+
 def test_one_process_at_a_time(whole, commands):
     with locked(whole):
         said = commands.run("resume", whole, code=2)
@@ -151,9 +201,11 @@ def test_locks_of_the_dead_and_of_other_machines(tmp_path):
         {"host": socket.gethostname(), "pid": os.getpid(), "began": 1.0},  # the number of a process, used again
     ):
         lock.write_text(json.dumps(holder))
+        own = tmp_path / f".lock.json.{holder['host']}.{holder['pid']}.0"  # killed while it waited for the lock
+        own.write_text(json.dumps(holder))
         with locked(tmp_path):
-            assert json.loads(lock.read_text())["pid"] == os.getpid()
-        assert not lock.exists()
+            assert json.loads(lock.read_text())["pid"] == os.getpid() and not own.exists()
+        assert list(tmp_path.iterdir()) == []
     lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "began": 0.0}))
     with (
         pytest.raises(MfresnetError, match=r"on .elsewhere.: wait for it, or remove .* if that process is gone"),
@@ -161,6 +213,16 @@ def test_locks_of_the_dead_and_of_other_machines(tmp_path):
     ):
         raise AssertionError
     assert lock.exists()
+
+
+def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
+    def refuse(*paths):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(MfresnetError, match=r"makes no hard links \(Operation not permitted\)"), locked(tmp_path):
+        raise AssertionError
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cell_that_diverges(tmp_path, capsys):

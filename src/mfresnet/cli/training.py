@@ -62,11 +62,12 @@ def train(options: argparse.Namespace, argv: list[str]) -> int:
     """Train into a new run directory."""
     from ..runs import fresh_path
     from ..runs import train as run
+    from ..runs.devices import process_count
 
     config = build(settings(options, given={"data.name": options.data}))
     devices = connected(options)
-    if options.processes is not None and options.out is None:
-        raise MfresnetError(f"{options.processes} processes need one run directory to agree on: name it with --out.")
+    if options.out is None and process_count() > 1:
+        raise MfresnetError(f"{process_count()} processes need one run directory to agree on: name it with --out.")
     out = options.out or fresh_path(Path("runs"), Path(config.data.name).stem)
     command = "mfresnet " + shlex.join(argv)
     summary = run(config, out, command=command, overwrite=options.overwrite, quiet=options.quiet, devices=devices)

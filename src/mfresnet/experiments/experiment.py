@@ -86,6 +86,14 @@ class Experiment(abc.ABC):
         """
         return [[place] for place in range(len(cells))]
 
+    def data_sums(self, cells: Sequence[Cell]) -> dict[str, str]:
+        """SHA-256 of each data set by name, as far as it may change between two runs of the same cells."""
+        return {}
+
+    def memory(self, cells: Sequence[Cell]) -> int:
+        """Bytes that a batch of these cells needs, about; 0 where that is little."""
+        return 0
+
     @abc.abstractmethod
     def run(self, cells: Sequence[Cell], pulse: Pulse = lambda share: None) -> list[dict[str, Any]]:
         """The measured values of each cell, with its "status"; a cell that diverges says so and harms no other."""
@@ -95,14 +103,14 @@ class Experiment(abc.ABC):
         """What all rows (cell and measured values, in order) say; diverged ones among them are named."""
 
 
-def diverged(rows: Sequence[Row]) -> list[str]:
+def diverged(rows: Sequence[Row], of: str = " of fits") -> list[str]:
     """A sentence about the rows that diverged, or nothing.
 
     >>> diverged([{"status": "completed"}, {"status": "diverged"}])
     ['1 of 2 cells diverged and is left out of fits.']
     """
     bad = sum(row["status"] == "diverged" for row in rows)
-    return [f"{bad} of {len(rows)} cells diverged and {'is' if bad == 1 else 'are'} left out of fits."] if bad else []
+    return [f"{bad} of {len(rows)} cells diverged and {'is' if bad == 1 else 'are'} left out{of}."] if bad else []
 
 
 def completed(rows: Sequence[Row]) -> list[Row]:

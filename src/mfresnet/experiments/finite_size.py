@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import groupby
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..diagnostics.blocks import cores
 from ..errors import MfresnetError
 from ..model import Particles
 from .experiment import Cell, Experiment, Pulse, Result, Row
@@ -71,20 +71,21 @@ class FiniteSize(Experiment):
         return cells
 
     def batches(self, cells: Sequence[Cell]) -> list[list[int]]:
-        """References one by one, the rest by draw and dimension."""
-        found: dict[tuple, list[int]] = {}
-        for place, cell in enumerate(cells):
-            shared = (cell["draw"], cell["dimension"], cell["kind"])
-            found.setdefault((*shared, place if cell["kind"] == "reference" else -1), []).append(place)
-        return list(found.values())
+        """What one call trains, in rising order of work; a kill costs those that are under way."""
+        return sorted(self._groups(cells), key=lambda group: sum(_work(cells[place]) for place in group))
+
+    def memory(self, cells: Sequence[Cell]) -> int:
+        particles = max(self.longest, cells[0]["depth"]) * len(cells) * self._padded(cells[0])
+        # particles, their update and what is read while it is written
+        return 3 * np.dtype(self.settings.precision).itemsize * particles * (2 * cells[0]["dimension"] + 1)
 
     def run(self, cells: Sequence[Cell], pulse: Pulse = lambda share: None) -> list[dict[str, Any]]:
-        """Train the networks, groups of them side by side on the machine's cores."""
-        groups = sorted(self._groups(cells), key=lambda group: -sum(_work(cells[place]) for place in group))
+        """Train the networks, batches of them side by side on the machine's cores."""
+        groups = self.batches(cells)[::-1]  # so that the last to end is a small one
         rows: list[dict[str, Any]] = [{} for _ in cells]
         whole, done = sum(_work(cell) for cell in cells), 0
         # the loops of one network keep one core busy
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             waiting = {pool.submit(self._train, [cells[place] for place in group]): group for group in groups}
             try:
                 for ready in as_completed(waiting):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from itertools import product
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -52,15 +53,17 @@ class Grid(TrainingExperiment):
             axes[name] = list(dict.fromkeys(part.strip() for part in values.split(",") if part.strip()))
             if not axes[name]:
                 raise MfresnetError(f"set = {text!r} is an empty grid: give at least one value.")
+        self.refuse(dict.fromkeys(axes, "its values are those of --set"))
         if not axes:
             raise MfresnetError("the grid is empty: give settings and values, such as --set model.depth=4,8.")
-        found = []
+        points: list[dict[str, Any]] = []
         for values in product(*axes.values()):
             values = dict(zip(axes, values, strict=True))
             config = self.config(values)  # the values as numbers, or a sentence about the one that is not allowed
-            typed = {name: _value(config, name) for name in axes}
-            found += [{**typed, "seed": seed} for seed in self.settings.seed_range()]
-        return check_grid(found)
+            typed = {name: attrgetter(name)(config) for name in axes}
+            if typed not in points:  # 1 and 1.0 are one value
+                points.append(typed)
+        return check_grid([{**typed, "seed": seed} for typed in points for seed in self.settings.seed_range()])
 
     def analyse(self, rows: Sequence[Row]) -> Result:
         axes = [name for name in rows[0] if "." in name and name.split(".")[0] in SECTIONS and name not in MEASURES]
@@ -86,12 +89,6 @@ class Grid(TrainingExperiment):
         if self.settings.data.name and measure.startswith("test"):
             notes.append("The best point was chosen on the test set: its own error is an optimistic estimate.")
         return Result(verdict, None, {"best": best} if best else {}, points, [_figure(axes, points, measure)], notes)
-
-
-def _value(config: Any, name: str) -> Any:
-    for part in name.split("."):
-        config = getattr(config, part)
-    return config
 
 
 def _figure(axes: Sequence[str], points: Sequence[dict[str, Any]], measure: str) -> Plot:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ..diagnostics.record import last_state
 from ..diagnostics.regime import FEATURES_ABOVE, LAZY_BELOW, verdict
 from .experiment import Plot, Result, Row, completed, diverged
 from .settings import PhaseSettings, numbers
+from .statistics import student
 from .training import TrainingExperiment, check_grid
 from .vectorised import Outcome, Training
 
@@ -34,6 +35,7 @@ class Phase(TrainingExperiment):
     name = "phase"
     question = "Where is training lazy, and where does it learn features?"
     settings: PhaseSettings
+    owned: ClassVar = {"model.alpha": "give --alpha", "model.beta": "give --beta"}
 
     def cells(self) -> list[dict[str, Any]]:
         grids = (numbers(name, getattr(self.settings, name), float, least=1e-9) for name in ("alpha", "beta"))
@@ -76,7 +78,9 @@ class Phase(TrainingExperiment):
                 here = [row for row in good if (row["model.alpha"], row["model.beta"]) == (alpha, beta)]
                 means = {name: _mean(here, name) for name in names if any(name in row for row in good)}
                 word = verdict(means["kernel_change"]) if here else "diverged"
-                points.append({"alpha": alpha, "beta": beta, **means, "regime": word, "seeds": len(here)})
+                _, half = student([row["kernel_change"] for row in here])
+                spread = {"kernel_change_half_width_95": half, "seeds": len(here)}
+                points.append({"alpha": alpha, "beta": beta, **means, **spread, "regime": word})
         counts = {word: sum(point["regime"] == word for point in points) for word in _WORDS}
         said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
         return Result(

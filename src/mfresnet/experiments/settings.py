@@ -32,11 +32,11 @@ def with_defaults(kind: type[Kind], **defaults: Any) -> Any:
     return create_model(kind.__name__, __base__=kind, __doc__=kind.__doc__, **fields)
 
 
-def numbers(name: str, text: str, kind: Callable[[str], Number], least: float) -> list[Number]:
+def numbers(name: str, text: str, kind: Callable[[str], Number], least: float, most: float = 1e15) -> list[Number]:
     """The values of a grid, written with commas between them: each once, in rising order.
 
     Raises:
-        MfresnetError: none at all, or one that is no number or below ``least``.
+        MfresnetError: none at all, or one that is no number, below ``least`` or above ``most``.
 
     >>> numbers("n", "64,8", int, least=2)
     [8, 64]
@@ -49,7 +49,9 @@ def numbers(name: str, text: str, kind: Callable[[str], Number], least: float) -
     except ValueError as error:
         word = "whole numbers" if kind is int else "numbers"
         raise MfresnetError(f"{name} = {text!r} is not allowed: give {word} separated by commas.") from error
-    if not least <= found[0] <= found[-1] <= 1e15:  # NaN fails every comparison
+    if found[-1] > most:
+        raise MfresnetError(f"{name} = {text!r} is not allowed: give values <= {most:g}.")
+    if not least <= found[0] <= found[-1]:  # NaN fails every comparison
         raise MfresnetError(f"{name} = {text!r} is not allowed: give values >= {least:g}.")
     return found
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import abc
+import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from operator import attrgetter
+from typing import Any, ClassVar
 
+from ..assembly import data_facts
 from ..config import Config, DataConfig, build, merged, nested
 from ..data import Split, load
 from ..errors import MfresnetError
@@ -26,10 +29,24 @@ class TrainingExperiment(Experiment):
     settings: SweepSettings
     looks = 1  # how often `look` sees the state of a cell
     looks_at_states = False
+    owned: ClassVar[Mapping[str, str]] = {}  # settings that the grid overwrites, and what to do instead
 
     def __init__(self, settings: SweepSettings):
         super().__init__(settings)
+        self.refuse(self.owned)
         self._loaded: dict[tuple[DataConfig, int], Split] = {}
+
+    def refuse(self, owned: Mapping[str, str]) -> None:
+        """Refuse settings that would be ignored, as the grid has its own values for them.
+
+        Raises:
+            MfresnetError: one of ``owned`` differs from its default.
+        """
+        defaults = type(self.settings)()
+        for name, instead in owned.items():
+            value = attrgetter(name)(self.settings)
+            if value != attrgetter(name)(defaults):
+                raise MfresnetError(f"{name} = {value} has no effect, as {name} is the grid's: {instead}.")
 
     def config(self, cell: Cell) -> Config:
         """The configuration of a cell.
@@ -56,6 +73,18 @@ class TrainingExperiment(Experiment):
     def batches(self, cells: Sequence[Cell]) -> list[list[int]]:
         trainings = [self.training(cell) for cell in cells]
         return batching.batches([training.program for training in trainings], [training.n for training in trainings])
+
+    def data_sums(self, cells: Sequence[Cell]) -> dict[str, str]:
+        for cell in cells:
+            self.training(cell)
+        sums: dict[str, Any] = {}
+        for split in self._loaded.values():  # in the order of the cells
+            sums.setdefault(split.train.name, hashlib.sha256()).update(data_facts(split)["sha256"].encode())
+        return {name: content.hexdigest() for name, content in sums.items()}
+
+    def memory(self, cells: Sequence[Cell]) -> int:
+        trainings = [self.training(cell) for cell in cells]
+        return len(trainings) * trainings[0].program.cell_bytes(max(training.n for training in trainings))
 
     def run(self, cells: Sequence[Cell], pulse: Pulse = lambda share: None) -> list[dict[str, Any]]:
         trainings = [self.training(cell) for cell in cells]

@@ -15,9 +15,10 @@ what such a step does to the function: L M times more in the standard network.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,10 +26,12 @@ from ..errors import MfresnetError, unknown_name
 from ..flow.rules import DECAYS
 from .experiment import Plot, Result, Row, diverged
 from .settings import TransferSettings, numbers
+from .statistics import student
 from .training import TrainingExperiment, check_grid
 
 SCALINGS = ("mean-field", "standard")
 AXES = ("depth", "width")
+TINY = 1e-30  # a loss of 0 has no logarithm
 
 
 class Transfer(TrainingExperiment):
@@ -37,17 +40,27 @@ class Transfer(TrainingExperiment):
     Depth runs at the width ``model.width`` and width (M and K together) at the depth ``model.depth``. The best rate of
     a size is where the mean over seeds of the logarithm of the training loss is least; a rate at which any seed
     diverged is out. Passed: under the mean-field scaling, for each horizon and decay, the best rates of all depths, and
-    those of all widths, lie within one step of the grid.
+    those of all widths, lie within one step of the grid. Neither passed nor failed: a best rate lies at the edge of the
+    grid, a size has none, or a series has one size.
     """
 
     name = "transfer"
     question = "Does the best learning rate carry over to deeper and wider networks?"
     settings: TransferSettings
+    owned: ClassVar = {
+        "model.head_width": "give --width",
+        "train.learning_rate": "give --rates",
+        "train.steps": "give --horizons",
+        "train.decay": "give --decays",
+    }
 
     def __init__(self, settings: TransferSettings):
         super().__init__(settings)
         if settings.train.rule == "gradient-flow":
             raise MfresnetError("the gradient flow has no learning rate to transfer: set --train.rule to an optimiser.")
+        if "standard" in settings.scalings:
+            own = _scaled({"scaling": "standard", "model.depth": 1, "model.width": 1})
+            self.refuse(dict.fromkeys(own, "leave it out, or set --scalings mean-field"))
 
     def cells(self) -> list[dict[str, Any]]:
         s = self.settings
@@ -105,6 +118,7 @@ class Transfer(TrainingExperiment):
                             "size": size,
                             "best_rate": None if found is None else rates[found],
                             "loss": None if found is None else float(losses[found]),
+                            "loss_95": None if found is None else _interval(here, rates[found]),
                             "at_edge": found in (0, len(rates) - 1),
                         }
                     )
@@ -113,8 +127,7 @@ class Transfer(TrainingExperiment):
                 moves.append({"scaling": scaling, "decay": decay, "horizon": steps, "axis": axis, "steps_moved": step})
         if edges := sum(point["at_edge"] for point in points if point["scaling"] == "mean-field"):
             notes.append(f"{edges} best rates of the mean-field scaling lie at the edge of the grid: widen --rates.")
-        field = [move["steps_moved"] for move in moves if move["scaling"] == "mean-field"]
-        passed = all(step is not None and step <= 1 for step in field) if field else None
+        passed = judge([p for p in points if p["scaling"] == "mean-field"], moves)
         said = []
         for scaling in dict.fromkeys(way[0] for way in ways):
             found = [move["steps_moved"] for move in moves if move["scaling"] == scaling]
@@ -134,6 +147,24 @@ class Transfer(TrainingExperiment):
             ],
             notes=[*notes, *diverged(rows)],
         )
+
+
+def judge(points: Sequence[Mapping[str, Any]], moves: Sequence[Mapping[str, Any]]) -> bool | None:
+    """Whether each series of the mean-field scaling has its best rates within one step; None where it cannot say.
+
+    It cannot where a size has no best rate inside the grid, or a series has a single size.
+    """
+    steps = [move["steps_moved"] for move in moves if move["scaling"] == "mean-field"]
+    sizes = Counter((point["decay"], point["horizon"], point["axis"]) for point in points)
+    if not steps or any(point["at_edge"] or point["best_rate"] is None for point in points) or min(sizes.values()) < 2:
+        return None
+    return all(step <= 1 for step in steps)
+
+
+def _interval(rows: Sequence[Row], rate: float) -> tuple[float, float]:
+    """Student's 95 % interval over seeds of the geometric mean of the training loss at a rate."""
+    mean, half = student([np.log(max(row["train.loss"], TINY)) for row in rows if row["train.learning_rate"] == rate])
+    return float(np.exp(mean - half)), float(np.exp(mean + half))
 
 
 def _scaled(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,7 +197,7 @@ def _loss(rows: Sequence[Row]) -> float:
     """Geometric mean of the training loss over seeds, infinite where one diverged."""
     if not rows or any(row["status"] == "diverged" for row in rows):
         return np.inf
-    return float(np.exp(np.mean(np.log([max(row["train.loss"], 1e-30) for row in rows]))))
+    return float(np.exp(np.mean(np.log([max(row["train.loss"], TINY) for row in rows]))))
 
 
 def _figure(rates, curves, scaling: str, axis: str) -> Plot:

@@ -19,7 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..assembly import build_model, build_rule, build_trainer, initial_scales, keys, precision, probe_counts, settled
+from ..assembly import (
+    build_model,
+    build_rule,
+    build_trainer,
+    check_memory,
+    initial_scales,
+    keys,
+    precision,
+    probe_counts,
+    settled,
+)
 from ..config import Config
 from ..data import Dataset, Split
 from ..flow import Batch, Rule, Trainer, TrainState, evaluate, first_bad_step
@@ -42,9 +52,11 @@ class Training:
         """The training of a configuration with its defaults filled in.
 
         Raises:
-            MfresnetError: settings that do not fit the data.
+            MfresnetError: settings that do not fit the data, or do not fit into memory.
         """
-        return cls(settled(config, split), split)
+        config, (n, inputs) = settled(config, split), split.train.x.shape
+        check_memory(config, inputs, split.train.y.shape[1], n)
+        return cls(config, split)
 
     @property
     def program(self) -> Program:

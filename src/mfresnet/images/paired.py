@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-LEVEL = 0.95
+from ..experiments.statistics import student
+
 ROUNDING = 1e-12  # errors are multiples of 1/n: a spread below this is rounding
 
 
@@ -26,7 +26,7 @@ def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
     mean = float(np.mean(sound)) if count else None
     low = high = None
     if mean is not None and count > 1:
-        half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1) * np.std(sound, ddof=1) / count**0.5)
+        _, half = student(sound)
         low, high = mean - half, mean + half
     return {"mean": mean, "low": low, "high": high, "seeds": count, "lost": len(values) - count}
 

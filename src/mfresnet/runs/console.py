@@ -23,18 +23,21 @@ class Stop:
 
     It is in force from the first line of a run: an exception out of a signal may come up inside a callback of the
     garbage collector, where Python drops it, and the run would go on as if nobody had asked.
+
+    Args:
+        when: the moment at which the request is met, for the message.
     """
 
-    def __init__(self, say: Say):
+    def __init__(self, say: Say, when: str = "at the next checkpoint"):
         self.asked = False
-        self.say = say
+        self.say, self.when = say, when
 
     def __call__(self, number: int, frame: Any) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
         with suppress(RuntimeError):  # the signal came while the stream was being written to
-            self.say("stopping at the next checkpoint; once more to stop at once")
+            self.say(f"stopping {self.when}; once more to stop at once")
 
     @contextmanager
     def installed(self) -> Iterator[Stop]:
@@ -51,9 +54,9 @@ class Stop:
 
 
 @contextmanager
-def stoppable(how_to_resume: str) -> Iterator[None]:
-    """A second Ctrl-C, which stops at once, says how to go on."""
+def stoppable(how_to_resume: str, last: str = "") -> Iterator[None]:
+    """A second Ctrl-C, which stops at once, says how to go on, and what the process may still wait for."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"stopped: go on with {how_to_resume}.") from stop
+        raise KeyboardInterrupt(f"stopped: go on with {how_to_resume}.{last}") from stop

@@ -180,6 +180,11 @@ def connect(coordinator: str | None = None, processes: int | None = None, proces
         ) from error
 
 
+def process_count() -> int:
+    """How many processes there are, by arguments or environment (`connect` first)."""
+    return jax.process_count()
+
+
 def is_leader() -> bool:
     """Whether this process speaks and writes."""
     return jax.process_index() == 0

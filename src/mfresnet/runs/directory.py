@@ -11,7 +11,9 @@ report.html       the picture
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -57,6 +59,23 @@ class RunDirectory:
         Raises:
             MfresnetError: something is there already and ``overwrite`` is off, or it is no run.
         """
+        cls.check(path, overwrite=overwrite)
+        with writing(path):
+            if path.exists() and not _is_bare(path):
+                _empty(path)
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "checkpoints").mkdir(exist_ok=True)
+            (path / "arrays").mkdir(exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def check(cls, path: Path, *, overwrite: bool = False) -> None:
+        """Whether `create` would do, without a trace.
+
+        Raises:
+            MfresnetError: something is there already and ``overwrite`` is off, it is no run, or the folder that it
+                would be made in cannot be written.
+        """
         with writing(path):
             if path.exists() and not (path.is_dir() and _is_bare(path)):
                 if not _is_run(path):
@@ -66,11 +85,9 @@ class RunDirectory:
                         f"run directory {str(path)!r} exists: continue it with {cls(path).how_to_resume}, "
                         "replace it with --overwrite, or choose another --out."
                     )
-                _empty(path)
-            path.mkdir(parents=True, exist_ok=True)
-            (path / "checkpoints").mkdir(exist_ok=True)
-            (path / "arrays").mkdir(exist_ok=True)
-        return cls(path)
+            nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+            if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:

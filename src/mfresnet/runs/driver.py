@@ -96,9 +96,12 @@ class Driver:
                     watch.see(where.here(state))
                 if done in keep or due or self.stop.asked or done == steps:
                     self.save(state, wall())
-                    checkpoint.prune(self.run.checkpoints, keep)
+                    if where.leader:
+                        checkpoint.prune(self.run.checkpoints, keep)
                     saved_at = time.perf_counter()
         state = where.here(state)
+        if bad is None:  # another process may have been the one that was asked to stop
+            self.save(state, wall())
         if not where.leader:
             return self.summary(row, "diverged" if bad is not None else _status(done, steps), wall())
         if bad is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..assembly import Job, assemble, data_arrays, data_facts, precision
 from ..config import Config, build
@@ -19,6 +20,8 @@ from .driver import Driver
 from .environment import environment, tell_changes
 from .identity import check_data, fingerprint
 from .tuning import chosen, tune
+
+T = TypeVar("T")
 
 
 def train(
@@ -48,7 +51,15 @@ def train(
         facts: dict[str, Any] = {}
         if config.certify.tune:
             check_possible(config, split.train.task)
-            config, rows = tune(config, split.train, split.transform, split.fitted_on)
+            _led(lambda: RunDirectory.check(out, overwrite=overwrite), where)  # before hours of tuning
+            config, rows = tune(
+                config,
+                split.train,
+                split.transform,
+                split.fitted_on,
+                say=say,
+                stopped=lambda: where.any(stop.asked),
+            )
             facts["tuned"] = rows
             say(f"tuned on the training points: {chosen(rows)}")
         job = assemble(config, split)
@@ -122,16 +133,21 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud, devices: in
 
 
 def _created(out: Path, overwrite: bool, where: Devices) -> RunDirectory:
-    """The run directory, or the leader's error in all processes: none may wait for one that has left."""
-    run, mistake = Follower(out), None
+    """The run directory."""
+    return _led(lambda: RunDirectory.create(out, overwrite=overwrite), where) or Follower(out)
+
+
+def _led(make: Callable[[], T], where: Devices) -> T | None:
+    """What the leader makes (None elsewhere), or its error in all processes: none may wait for one that has left."""
+    made, mistake = None, None
     if where.leader:
         try:
-            run = RunDirectory.create(out, overwrite=overwrite)
+            made = make()
         except MfresnetError as error:
             mistake = error
     if where.any(mistake is not None):
         raise mistake or MfresnetError("process 0 could not begin the run: its message says why.")
-    return run
+    return made
 
 
 def refuse_on_processes(config: Config, where: Devices) -> None:
@@ -173,7 +189,7 @@ def with_control(
             update={
                 "train": config.train.model_copy(update={"freeze": "encoder"}),
                 "diagnostics": config.diagnostics.model_copy(update={"control": False, "gram_every": 0}),
-                "certify": config.certify.model_copy(update={"enabled": False}),
+                "certify": config.certify.model_copy(update={"enabled": False, "patience": 0}),
             }
         )
         say("control: the same run with a frozen encoder")

@@ -23,21 +23,27 @@ import polars as pl
 
 from ...errors import MfresnetError
 from ..files import read_json, write_bytes, write_json, writing
-from .lock import NAME as LOCK
+from .lock import is_lock
 
 PARTS = ("experiment", "settings", "cells", "batches")
 
 
 @dataclass(frozen=True)
 class SweepDirectory:
-    """A sweep's files."""
+    """A sweep's files.
+
+    Args:
+        path: of the directory.
+        flags: of the command that continues it: where its cells run.
+    """
 
     path: Path
+    flags: tuple[str, ...] = ()
 
     @property
     def how_to_resume(self) -> str:
         """The command that continues the sweep, for messages."""
-        return f"`mfresnet resume {shlex.quote(str(self.path))}`"
+        return f"`mfresnet resume {shlex.join([str(self.path), *self.flags])}`"
 
     @staticmethod
     def is_sweep(path: Path) -> bool:
@@ -49,7 +55,7 @@ class SweepDirectory:
         return all(part in value for part in PARTS)
 
     @classmethod
-    def open(cls, path: Path) -> SweepDirectory:
+    def open(cls, path: Path, flags: tuple[str, ...] = ()) -> SweepDirectory:
         """An existing sweep.
 
         Raises:
@@ -57,7 +63,7 @@ class SweepDirectory:
         """
         if not cls.is_sweep(path):
             raise MfresnetError(f"{str(path)!r} is no sweep directory: it has no config.json of a sweep.")
-        return cls(path)
+        return cls(path, flags)
 
     def check_free(self, overwrite: bool) -> None:
         """Refuse a place where something is already, unless it is a sweep that may be replaced.
@@ -67,9 +73,8 @@ class SweepDirectory:
         """
         if not self.path.exists():
             return
-        mine = (LOCK, "cells")
-        if self.path.is_dir() and all(item.name in mine or item.name[0] == "." for item in self.path.iterdir()):
-            return  # nothing, or a sweep that was killed before it began
+        if self.path.is_dir() and _is_bare(self.path):
+            return
         if not self.is_sweep(self.path):
             raise MfresnetError(f"{str(self.path)!r} exists and is no sweep directory: choose another --out.")
         if not overwrite:
@@ -82,7 +87,7 @@ class SweepDirectory:
         """Remove what an earlier sweep left, config.json last: killed half-way it is still known as a sweep."""
         with writing(self.path):
             for item in sorted(self.path.iterdir(), key=lambda item: item.name == "config.json"):
-                if LOCK in item.name:
+                if is_lock(item.name):
                     continue
                 shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
             (self.path / "cells").mkdir()
@@ -129,9 +134,10 @@ class SweepDirectory:
         return found
 
     def write_tables(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write ``cells.csv`` and ``cells.parquet``: one row a cell, one column a value."""
+        """Write ``cells.csv`` and ``cells.parquet``: one row a cell, one column a value; arrays stay with the cells."""
         names = list(dict.fromkeys(name for row in rows for name in row))
-        flat = [{name: _flat(row.get(name)) for name in names} for row in rows]
+        arrays = {name for row in rows for name, value in row.items() if isinstance(value, list | Mapping)}
+        flat = [{name: row.get(name) for name in names if name not in arrays} for row in rows]
         table = pl.DataFrame(flat, infer_schema_length=None, strict=False)
         for name, save in (("cells.csv", table.write_csv), ("cells.parquet", table.write_parquet)):
             stream = io.BytesIO()
@@ -139,5 +145,11 @@ class SweepDirectory:
             write_bytes(self.path / name, stream.getvalue())
 
 
-def _flat(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+def _is_bare(path: Path) -> bool:
+    """Whether a directory is empty, or holds no more than a sweep that was killed before it began."""
+    inside = {item.name: item for item in path.iterdir() if not is_lock(item.name)}
+    return inside.keys() <= {"cells", ".config.json.tmp"} and ("cells" not in inside or _is_empty(inside["cells"]))
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())

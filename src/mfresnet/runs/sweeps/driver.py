@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ from ...experiments import Experiment, Stopped, entry
 from ..console import Say, Stop, say_aloud, stoppable
 from ..environment import environment, tell_changes
 from ..files import plain
+from ..identity import check_sums
 from .directory import SweepDirectory
 from .executors import EXECUTORS, Work, check
 from .lock import locked
 
 BAR = "{desc}{percentage:3.0f}%|{bar}| {n:.1f}/{total} cells [{elapsed}<{remaining}{postfix}]"
+# A sweep has no checkpoints: a batch that is stopped is run again from its start.
+WHEN = "when the steps at work are made (of finite-size: the networks at work are trained)"
+LAST = " The process ends when the steps at work are made."
 
 
 def sweep(
@@ -46,12 +51,12 @@ def sweep(
         MfresnetError: bad settings, an empty grid, a directory in use, Ray missing or out of reach.
     """
     check(executor, address)
-    directory = SweepDirectory(out)
+    directory = SweepDirectory(out, _flags(executor, address))
     directory.check_free(overwrite)
     experiment = entry(name).create(settings)
     cells = experiment.cells()
     batches = experiment.batches(cells)
-    with Stop(say).installed() as stop, locked(out):
+    with Stop(say, WHEN).installed() as stop, locked(out):
         directory.check_free(overwrite)
         directory.empty()
         directory.write(
@@ -62,12 +67,13 @@ def sweep(
                 "seed": getattr(settings, "seed", None),
                 "cells": cells,
                 "batches": batches,
+                "data_sums": experiment.data_sums(cells),
                 "command": command,
                 "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 **environment(),
             },
         )
-        with stoppable(directory.how_to_resume):
+        with stoppable(directory.how_to_resume, LAST):
             return _drive(directory, experiment, _work(name, settings, executor, address), quiet, say, stop)
 
 
@@ -85,8 +91,8 @@ def resume_sweep(
         MfresnetError: no sweep there, another process runs it, or its settings are not this version's.
     """
     check(executor, address)
-    directory = SweepDirectory.open(path)
-    with Stop(say).installed() as stop, locked(path), stoppable(directory.how_to_resume):
+    directory = SweepDirectory.open(path, _flags(executor, address))
+    with Stop(say, WHEN).installed() as stop, locked(path), stoppable(directory.how_to_resume, LAST):
         stored = directory.config
         found = entry(stored["experiment"])
         settings = build(stored["settings"], found.settings_type())
@@ -96,9 +102,16 @@ def resume_sweep(
                 f"the settings in {str(path / 'config.json')!r} no longer give its cells: put them back, or run a new "
                 "sweep."
             )
+        check_sums(stored.get("data_sums", {}), experiment.data_sums(stored["cells"]), say)
         tell_changes(stored, "sweep", say)
         work = _work(stored["experiment"], settings, executor, address)
         return _drive(directory, experiment, work, quiet, say, stop)
+
+
+def _flags(executor: str, address: str | None) -> tuple[str, ...]:
+    """What a command that goes on in the same place needs."""
+    own = () if executor == "local" else ("--executor", executor)
+    return own if address is None else (*own, "--address", address)
 
 
 def _work(name: str, settings: Section, executor: str, address: str | None) -> Callable[..., Work]:
@@ -130,9 +143,9 @@ def _drive(
     begun = time.perf_counter()
     done = directory.rows(len(cells))
     missing = [batch for batch in batches if not all(place in done for place in batch)]
-    bar = tqdm(total=len(cells), disable=True if quiet else None, bar_format=BAR, dynamic_ncols=True, leave=False)
-    bar.update(len(cells) - sum(map(len, missing)))
-    settled = float(bar.n)
+    settled = float(len(cells) - sum(map(len, missing)))
+    options: dict[str, Any] = {"bar_format": BAR, "dynamic_ncols": True, "leave": False}
+    bar = tqdm(total=len(cells), initial=settled, disable=True if quiet else None, **options)
 
     def pulse(share_of_cells: float) -> None:
         """Cells' worth of work in progress; the place where a sweep stops in order."""
@@ -143,15 +156,16 @@ def _drive(
     status = "completed"
     with bar:
         try:
-            for batch, rows in _closing(start(experiment, cells, missing, pulse)):
-                for place, row in zip(batch, rows, strict=True):
-                    if place not in done:
-                        done[place] = plain({"cell": place, **cells[place], **row})
-                        directory.write_cell(place, done[place])
-                        if row["status"] == "diverged":
-                            say(f"cell {place} ({_named(cells[place])}) diverged at step {row.get('diverged.step')}.")
-                settled += len(batch)
-                pulse(0.0)
+            with closing(start(experiment, cells, missing, pulse)) as work:  # whatever ends the loop, the work ends too
+                for batch, rows in work:
+                    for place, row in zip(batch, rows, strict=True):
+                        if place not in done:
+                            done[place] = plain({"cell": place, **cells[place], **row})
+                            directory.write_cell(place, done[place])
+                            if row["status"] == "diverged":
+                                say(_lost(place, cells[place], row))
+                    settled += len(batch)
+                    pulse(0.0)
         except Stopped:
             status = "completed" if len(done) == len(cells) else "interrupted"
     rows = [done[place] for place in sorted(done)]
@@ -172,13 +186,7 @@ def _drive(
     return summary
 
 
-def _closing(work: Work) -> Iterator[tuple[Sequence[int], Sequence[dict[str, Any]]]]:
-    """The work's results; whatever ends the loop, the executor ends too."""
-    try:
-        yield from work
-    finally:
-        work.close()
-
-
-def _named(cell: Any) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in cell.items())
+def _lost(place: int, cell: Any, row: Any) -> str:
+    named = ", ".join(f"{name} = {value}" for name, value in cell.items())
+    step = f" at step {row['diverged.step']}" if "diverged.step" in row else ""
+    return f"cell {place} ({named}) diverged{step}."

@@ -5,12 +5,14 @@ An executor yields (batch, rows) as batches finish, in any order, and writes not
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from threading import Event
 from typing import Any
 
+import psutil
+
+from ...diagnostics.blocks import cores
 from ...errors import MfresnetError, unknown_name
 from ...experiments import Experiment, Stopped
 from . import on_ray
@@ -43,7 +45,9 @@ def local(
         share(0.0)
         return experiment.run([cells[cell] for cell in batches[place]], share)
 
-    with ThreadPoolExecutor(max(1, min(MOST_THREADS, os.cpu_count() or 1))) as threads:
+    largest = max((experiment.memory([cells[cell] for cell in batch]) for batch in batches), default=0)
+    room = psutil.virtual_memory().available // max(largest, 1)
+    with ThreadPoolExecutor(max(1, min(MOST_THREADS, cores(), room))) as threads:
         # from the last, which of one program has the most points, so that the last to end is a small one
         running = {threads.submit(run, place): place for place in reversed(range(len(batches)))}
         try:

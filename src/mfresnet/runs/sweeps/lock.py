@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,16 @@ from ...errors import MfresnetError
 from ..files import read_json, write_json, writing
 
 NAME = "lock.json"
+OWN = f".{NAME}."  # how the name of a process's own file begins, which the lock is a link to
+
+
+def is_lock(name: str) -> bool:
+    """Whether a file of that name belongs to the lock of its directory.
+
+    >>> is_lock("lock.json"), is_lock(".lock.json.host.17.5e1f"), is_lock(".git"), is_lock("my-lock.json")
+    (True, True, False, False)
+    """
+    return name == NAME or name.startswith((OWN, f".{OWN}"))  # the last: of a file that is being written
 
 
 @contextmanager
@@ -27,7 +38,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         MfresnetError: another process holds it, or one of another machine did and may still.
     """
-    file, own = folder / NAME, folder / f".{NAME}.{socket.gethostname()}.{os.getpid()}"
+    file, own = folder / NAME, folder / f"{OWN}{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_json(own, _me())
@@ -37,10 +48,16 @@ def locked(folder: Path) -> Iterator[None]:
                 os.link(own, file)
             except FileExistsError:
                 _remove_stale(file)
+            except OSError as error:
+                raise MfresnetError(
+                    f"{str(folder)!r} cannot be locked, as its file system makes no hard links "
+                    f"({error.strerror or error}): choose a place on another disk with --out."
+                ) from error
             else:
                 break
         else:
             raise MfresnetError(f"{str(folder)!r} is contended: several processes want to run it; start one of them.")
+        _remove_left(folder)
         yield
     finally:
         with suppress(OSError):
@@ -70,12 +87,20 @@ def _remove_stale(file: Path) -> None:
         raise MfresnetError(f"{where}: wait for it, or remove {str(file)!r} if that process is gone.")
     if _alive(holder):
         raise MfresnetError(f"{where}: wait for it, or stop it first.")
-    stale = file.with_name(f".{NAME}.stale.{os.getpid()}")
+    stale = file.with_name(f"{OWN}stale.{os.getpid()}.{secrets.token_hex(4)}")
     with suppress(OSError):  # somebody else was quicker
         os.rename(file, stale)
         if read_json(stale) != holder:  # a new holder came between: give it back
             os.link(stale, file)
         stale.unlink()
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove the own files of processes of this machine that were killed while they had them."""
+    for left in folder.glob(f"{OWN}{socket.gethostname()}.*"):
+        with suppress(OSError, MfresnetError):  # its process is quicker
+            if not _alive(read_json(left)):
+                left.unlink()
 
 
 def _alive(holder: dict[str, Any]) -> bool:

@@ -77,7 +77,9 @@ def ray(
     if begun:
         _connect(cluster, address)
     try:
-        task = cluster.remote(run_batch).options(num_cpus=1, max_retries=RETRIES)
+        task = cluster.remote(run_batch).options(
+            num_cpus=1, max_retries=RETRIES, runtime_env={"env_vars": task_environment()}
+        )
         text = json.dumps(settings)
         waiting = {task.remote(name, text, json.dumps([cells[place] for place in batch])): batch for batch in batches}
         while waiting:
@@ -91,6 +93,12 @@ def ray(
             cluster.shutdown()
 
 
+def task_environment() -> dict[str, str]:
+    """The environment of a task of one core: no GPU, which it did not ask for, and one thread."""
+    wanted = {"JAX_PLATFORMS": "cpu", "NPROC": "1", "OMP_NUM_THREADS": "1"}  # NPROC: of XLA's pool of threads
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}
+
+
 def _fetched(cluster: Any, reference: Any, batch: Sequence[int]) -> str:
     try:
         return cluster.get(reference)
@@ -100,9 +108,15 @@ def _fetched(cluster: Any, reference: Any, batch: Sequence[int]) -> str:
             raise MfresnetError(str(cause)) from None
         raise
     except cluster.exceptions.RayError as error:
+        kind, where = type(error).__name__, f"cells {batch[0]} to {batch[-1]}"
+        if isinstance(error, cluster.exceptions.WorkerCrashedError | cluster.exceptions.OutOfMemoryError):
+            raise MfresnetError(
+                f"the workers of {where} died {RETRIES + 1} times ({kind}): give them more memory, then resume the "
+                "sweep."
+            ) from error
         raise MfresnetError(
-            f"the workers of cells {batch[0]} to {batch[-1]} died {RETRIES + 1} times "
-            f"({type(error).__name__}): give them more memory, then resume the sweep."
+            f"the Ray cluster gave no rows of {where} back ({kind}: {str(error).strip().splitlines()[0]}): see to the "
+            "cluster, then resume the sweep."
         ) from error
 
 
