@@ -58,7 +58,8 @@ class Table1Settings(Section):
         default=1.0,
         ge=0,
         le=1e6,
-        description="learning rate of the depth coordinate over that of the weights (short trainings swap blocks at 10, not at 1)",
+        description="learning rate of the depth coordinate over that of the weights (in short trainings blocks swap "
+        "at 10, not at 1)",
     )
     precision: Literal["float32", "bfloat16"] = Field(default="bfloat16", description="of activations")
 
