@@ -58,7 +58,8 @@ class BlockConfig(ImageSection):
         default=1.0,
         ge=0,
         le=1e6,
-        description="mean-field: learning rate of the depth coordinate s = N t over that of the weights",
+        description="mean-field: learning rate of the depth coordinate s = N t over that of the weights (in short "
+        "trainings blocks swap at 10, not at 1)",
     )
     cadence: int = Field(
         default=1, ge=1, le=10**9, description="mean-field: steps between sorts of the blocks by depth"

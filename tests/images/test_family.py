@@ -21,8 +21,7 @@ from mfresnet.images import (
 
 KINDS = {
     "basic": lambda key: basic(key, 4, 4),
-    "resnext": lambda key: bottleneck(key, 8, 4, 8, groups=2),
-    "group norm": lambda key: basic(key, 4, 4, norm_name="group"),
+    "resnext, group norm": lambda key: bottleneck(key, 8, 4, 8, groups=2, norm_name="group"),
 }
 ORDER = np.array([2, 0, 1])
 

@@ -206,20 +206,20 @@ def test_changed_images_are_refused(config, folder, finished, tmp_path):
 
 
 def test_divergence_is_told(config, tmp_path):
-    """Weights grow by a factor of 1e9 a step: each rule ends with its second epoch and has no error to report."""
+    """Weights grow by a factor of 1e9 a step: each rule ends with its first epoch and has no error to report."""
     train, run = config.train.model_copy(update={"learning_rate": 1e6, "weight_decay": 1e3}), tmp_path / "run"
     said: list[str] = []
     summary = train_images(config.model_copy(update={"train": train}), run, quiet=True, say=said.append)
     assert summary["status"] == "diverged" and "sensitivity" not in summary
     for rule in summary["rules"].values():
-        assert (rule["diverged_seeds"], rule["epochs"], rule["finished"]) == ([0, 1], 2, True)
+        assert (rule["diverged_seeds"], rule["epochs"], rule["finished"]) == ([0, 1], 1, True)
         assert rule["test_error"]["mean"] is None
-    assert [row["epoch"] for row in RunDirectory.open(run).metrics()] == [1, 2, 1, 2]
+    assert [row["epoch"] for row in RunDirectory.open(run).metrics()] == [1, 1]
     assert sum("lower --train.learning-rate" in line for line in said) == 2
-    assert sum("no seed is left: the rule ends after epoch 2" in line for line in said) == 2
+    assert sum("no seed is left: the rule ends after epoch 1" in line for line in said) == 2
     (run / "summary.json").unlink()  # as a kill before the end would leave it
     assert resume_images(run, quiet=True, say=lambda line: None)["rules"] == summary["rules"]
-    assert [row["epoch"] for row in RunDirectory.open(run).metrics()] == [1, 2, 1, 2]
+    assert [row["epoch"] for row in RunDirectory.open(run).metrics()] == [1, 1]
 
 
 def test_descent_is_that_of_optax():
@@ -382,24 +382,44 @@ def test_real_images_are_learnt_under_every_rule(rule, tmp_path):
 
 
 @pytest.mark.slow
-def test_divided_over_devices(folder):
-    """Two devices that share each minibatch give the numbers of one, to rounding; statistics are the whole batch's."""
+def test_divided_over_devices(folder, tmp_path):
+    """Two devices that share each minibatch give the numbers of one, to rounding; statistics are the whole batch's.
+
+    A run that was stopped on two goes on with one.
+    """
     code = f"""
+import os, signal
+from pathlib import Path
 import jax, numpy as np
 from mfresnet.config import build
-from mfresnet.experiments import create
-from mfresnet.image_config import BLOCKS, ImageConfig
+from mfresnet.image_config import ImageConfig
 from mfresnet.data.images import load_images
 from mfresnet.images.job import assemble_images
+from mfresnet.runs import RunDirectory, resume_images, train_images
 assert len(jax.devices()) == 2
-states = []
+tree = {{
+    "data": {{"name": {str(folder)!r}}}, "model": {{"name": "resnet8", "width": 2}},
+    "train": {{"epochs": 2, "batch_size": 8}}, "record": {{"report": False, "sensitivity": False}},
+}}
+config, states = build(tree, ImageConfig), []
 for devices in (1, 2):
-    tree = {{"model": {{"name": "resnet8", "width": 2}}, "train": {{"epochs": 1, "batch_size": 8}}}}
-    job = assemble_images(build(tree, ImageConfig), load_images({str(folder)!r}), devices)
+    job = assemble_images(config, load_images({str(folder)!r}), devices)
     states.append(job.trainers["plain"].advance(job.begin("plain"), job.train, 2))
 for a, b in zip(*map(jax.tree.leaves, (s.statistics for s in states)), strict=True):
     np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
 assert len(states[1].weights.network.stem.sharding.device_set) == 2
+
+append, out = RunDirectory.append_metrics, Path({str(tmp_path)!r})
+def then_stop(run, row):
+    append(run, row)
+    os.kill(os.getpid(), signal.SIGINT)
+RunDirectory.append_metrics = then_stop
+assert train_images(config, out / "two", quiet=True, devices=2)["status"] == "interrupted"
+RunDirectory.append_metrics = append
+found = resume_images(out / "two", quiet=True), train_images(config, out / "one", quiet=True)
+assert [summary["status"] for summary in found] == ["completed"] * 2
+a, b = (RunDirectory.open(out / name).metrics()[-1]["train_loss"] for name in ("two", "one"))
+np.testing.assert_allclose(a, b, rtol=1e-2)  # rounding, grown over an epoch at a rate of 0.1
 """
     flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"XLA_FLAGS": flags}, capture_output=True)
