@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from small_runs import flags
 
+from mfresnet import Config
 from mfresnet.runs import RunDirectory, checkpoint
+from mfresnet.runs import train as run_into
 from mfresnet.runs.devices import Devices, connect
 
 FORCED = "--xla_force_host_platform_device_count="
@@ -124,6 +126,21 @@ def test_two_processes_give_the_result_of_one(runs, tmp_path):
     assert "train.loss" in said[0] and "train.loss" not in said[1]
     assert RunDirectory.open(out).config["devices_used"] == 4
     assert len(RunDirectory.open(out).metrics()) == len(RunDirectory.open(folder / "whole-1").metrics())
+
+
+def test_a_stop_that_another_process_was_asked_for_is_kept(tmp_path, monkeypatch):
+    """The first process writes where it stopped, though nobody has asked it."""
+    asked = []
+    monkeypatch.setattr(Devices, "any", lambda self, flag: flag or (asked.append(flag), len(asked) > 5)[1])
+    config = Config(
+        data={"n": 8, "n_test": 8},
+        model={"depth": 2, "width": 3},
+        train={"rule": "sgd", "steps": 50},
+        diagnostics={"landscape": False, "gram_every": 0, "kl_every": 0},
+    )
+    summary = run_into(config, tmp_path / "run", quiet=True)
+    assert summary["status"] == "interrupted" and 0 < summary["step"] < 50
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == summary["step"]
 
 
 def test_bad_addresses_and_missing_numbers(monkeypatch):
