@@ -28,6 +28,7 @@ from mfresnet.cli import main as mfresnet
 from mfresnet.runs import read_certificates
 
 RESULTS = Path(__file__).parent / "results" / "certificates.json"
+SCHEMA = 2  # of a case in the file; cases of another are dropped
 QUIET = (
     "--record.report false --diagnostics.gram-every 0 --diagnostics.kl-every 0 --diagnostics.landscape false --quiet"
 )
@@ -97,12 +98,13 @@ def one(name: str, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the named cases (all by default) and keep the others' last results."""
+    """Run the named cases (all by default) and keep the others' last results, where they are of the same schema."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("names", nargs="*", choices=[*CASES, []], help="cases (default: all)")
     options.add_argument("--seeds", type=int, default=3, help="number of seeds (default 3)")
     given = options.parse_args()
-    kept = json.loads(RESULTS.read_text())["cases"] if RESULTS.exists() else {}
+    last_time = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept = last_time["cases"] if last_time.get("schema") == SCHEMA else {}
     for name in given.names or CASES:
         target, command = CASES[name]
         runs = []
@@ -123,7 +125,7 @@ def main() -> None:
             "reached.worst": max(reached),
             "seeds": runs,
         }
-        RESULTS.write_text(json.dumps({"machine": facts(), "cases": kept}, indent=1) + "\n")
+        RESULTS.write_text(json.dumps({"schema": SCHEMA, "machine": facts(), "cases": kept}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

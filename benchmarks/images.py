@@ -24,6 +24,7 @@ from facts import facts
 
 from mfresnet.config import build
 from mfresnet.data.images import load_images
+from mfresnet.errors import MfresnetError
 from mfresnet.image_config import ImageConfig
 from mfresnet.images.convolution import by_products, direct
 from mfresnet.images.job import assemble_images
@@ -43,6 +44,16 @@ def flops_per_image(architecture: Architecture, size: int = 32) -> float:
             total += pixels * before * after if index == 0 and architecture.changes_shape(stage) else 0
             before = after
     return 6.0 * total
+
+
+def check_model(parser: argparse.ArgumentParser, name: str) -> None:
+    """Refuse what is no resnetD: FLOPs and the PyTorch network beside it are counted and written for these only."""
+    try:
+        architecture = Architecture.named(name)
+    except MfresnetError as error:
+        parser.error(str(error))
+    if architecture.kind != "resnet":
+        parser.error(f"--model {name}: FLOPs and the PyTorch network are those of a resnetD only, such as resnet20")
 
 
 def timed(call: Any, repeats: int) -> float:
@@ -95,10 +106,11 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="tiny networks and images, nothing written")
     options.add_argument("--data", default="cifar10", help="as `mfresnet image DATA`")
-    options.add_argument("--model", default="resnet20")
+    options.add_argument("--model", default="resnet20", help="a resnetD")
     options.add_argument("--epochs", type=int, default=160)
     options.add_argument("--seeds", type=int, default=3)
     given = options.parse_args()
+    check_model(options, given.model)
     quick, on_cpu = given.quick, jax.default_backend() == "cpu"
     precision = "float32" if on_cpu else "bfloat16"
     tree = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class MfresnetError(ValueError):
@@ -35,3 +36,29 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> MfresnetError:
     close = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
     return MfresnetError(f"unknown {kind} {name!r}: {hint}Known: {', '.join(names)}.")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this process or a device of JAX had no memory left.
+
+    >>> is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: ..")), is_out_of_memory(OSError())
+    (True, False)
+    """
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+@contextmanager
+def within_memory(way_out: str) -> Iterator[None]:
+    """Running out of memory inside is a sentence that names ``way_out``; every other error stays itself.
+
+    >>> with within_memory("lower --seeds."):
+    ...     raise MemoryError
+    Traceback (most recent call last):
+    mfresnet.errors.MfresnetError: out of memory: lower --seeds.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MfresnetError(f"out of memory: {way_out}") from error

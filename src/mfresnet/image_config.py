@@ -58,7 +58,8 @@ class BlockConfig(ImageSection):
         default=1.0,
         ge=0,
         le=1e6,
-        description="mean-field: learning rate of the depth coordinate s = N t over that of the weights",
+        description="mean-field: learning rate of the depth coordinate s = N t over that of the weights (in short "
+        "trainings blocks swap at 10, not at 1)",
     )
     cadence: int = Field(
         default=1, ge=1, le=10**9, description="mean-field: steps between sorts of the blocks by depth"
@@ -104,12 +105,6 @@ class ImageTrainConfig(ImageSection):
     clip: float | None = Field(default=None, gt=0, le=1e9, description="largest norm of the gradient (default: any)")
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="of activations; parameters and statistics are float32"
-    )
-    devices: int | None = Field(
-        default=None,
-        ge=1,
-        le=4096,
-        description="devices that share each minibatch (default: one; statistics are the batch's)",
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from mfresnet.bounds import (
+    Density,
     DrawnPoint,
     GibbsPoint,
     clopper_pearson_lower,
@@ -137,10 +138,17 @@ def test_without_head_only_residual_particles_are_paid():
 
 def test_the_standing_follows_the_density():
     point = DrawnPoint(1, 2, [0.1, 0.1], [1.0, 2.0])
-    exact = drawn_certificate([point], 500)
-    solved = drawn_certificate([point], 500, exact_density=False, density_error=1e-3)
-    assert (exact.standing, solved.standing) == ("proved", "estimated")
-    assert exact.value == solved.value and "estimated" in solved.reading
+    kinds = {
+        "proved": Density("same"),
+        "estimated": Density("euler", departure=1e-3),
+        "violated": Density("euler", departure=1e-3, folded=2),
+    }
+    found = {standing: drawn_certificate([point], 500, density=density) for standing, density in kinds.items()}
+    assert all(c.standing == standing for standing, c in found.items())
+    assert len({c.value for c in found.values()}) == 1 and "estimated" in found["estimated"].reading
+    assert drawn_certificate([point], 500, density=Density("solver")).standing == "estimated"
+    assert drawn_certificate([point], 500).standing == "estimated"  # nobody said that Q is the prior
+    exact = found["proved"]
     other = drawn_certificate([point], 250, prior="the law trained on 250 other points")
     assert "250 other" in str(other) and other.value > exact.value
 
@@ -175,6 +183,7 @@ def test_mean_upper_covers():
     ("call", "match"),
     [
         (lambda: drawn_certificate([], 100), "grid point"),
+        (lambda: Density("exact"), "same, euler, solver"),
         (lambda: drawn_certificate([DrawnPoint(1, 1, [0.1], [1.0])], 7), "n = 7"),
         (lambda: drawn_certificate([DrawnPoint(1, 1, [0.1], [1.0])], 100, 0.0), "delta"),
         (lambda: drawn_certificate([DrawnPoint(1, 1, [0.1, 0.2], [1.0])], 100), "per draw"),

@@ -196,3 +196,16 @@ def test_import_is_light():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"name": "breast-cancer", "transform": "none"}, "'none' does not"),
+        ({"name": "circles", "transform": "sphere"}, "'sphere' does not"),
+        ({"name": "sphere-teacher"}, "for classes"),
+    ],
+)
+def test_a_share_for_a_map_that_reads_no_data_is_refused(changes, match):
+    with pytest.raises(MfresnetError, match=match):
+        load(DataConfig(**changes, map_share=0.5, n=40, n_test=20))

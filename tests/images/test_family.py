@@ -21,9 +21,7 @@ from mfresnet.images import (
 
 KINDS = {
     "basic": lambda key: basic(key, 4, 4),
-    "bottleneck": lambda key: bottleneck(key, 8, 2, 8),
-    "resnext": lambda key: bottleneck(key, 8, 4, 8, groups=2),
-    "group norm": lambda key: basic(key, 4, 4, norm_name="group"),
+    "resnext, group norm": lambda key: bottleneck(key, 8, 4, 8, groups=2, norm_name="group"),
 }
 ORDER = np.array([2, 0, 1])
 
@@ -128,7 +126,7 @@ PLACE = Place(first=2, count=3, total=9)
 
 @pytest.mark.parametrize("name", RULES)
 def test_contract_of_every_rule(name):
-    """An order is a permutation, evaluation draws nothing, and training reduces the loss."""
+    """An order is a permutation, evaluation takes the mean step of training, and training reduces the loss."""
     rule = make_rule(name, **OPTIONS.get(name, {}))
     coordinates, order = rule.begin(PLACE), jnp.arange(3, dtype=jnp.int32)
     assert all(value.shape == (3,) for value in coordinates.values())
@@ -137,11 +135,13 @@ def test_contract_of_every_rule(name):
     assert bool(jnp.any(arranged != order)) <= rule.moves
     np.testing.assert_array_equal(rule.settled(coordinates, arranged), order)
     still = rule.plan(coordinates, order, PLACE)
-    again = rule.plan(coordinates, order, PLACE)
     for plan in (still, rule.plan(coordinates, arranged, PLACE, jax.random.key(0))):
         assert plan.steps.shape == (3,) and bool(jnp.isfinite(plan.steps).all())
         assert (plan.order is not None) == rule.moves
-    np.testing.assert_array_equal(still.steps, again.steps)
+    keys = jax.random.split(jax.random.key(5), 300)
+    drawn = jax.vmap(lambda key: rule.plan(coordinates, order, PLACE, key).steps)(keys)
+    # 4.5 standard errors of a mean of 300 Bernoulli draws are at most 0.13
+    np.testing.assert_allclose(jnp.mean(drawn, 0), still.steps, atol=0.13)
     settled, speed = rule.settle(coordinates, coordinates, PLACE)
     assert settled.keys() == speed.keys() == coordinates.keys()
 

@@ -1,4 +1,4 @@
-"""Removal, swap, single paths and Gram shares, on a network whose blocks are known."""
+"""Removal, swap and single paths, on a network whose blocks are known (all of them of a run: `test_training`)."""
 
 import equinox as eqx
 import jax
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mfresnet.images import Architecture, ImageTrainer, channel_statistics, make_rule
-from mfresnet.images.sensitivity import first_order_share, gram_shares, of_seed, removal, swaps
+from mfresnet.images.sensitivity import first_order_share, of_seed, removal, swaps
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +56,3 @@ def test_single_paths(trained):
             lambda state, stage=stage: state.weights.network.stages[stage].family.kernels[1], quiet, kept
         )
     assert first_order_share(trainer, quiet, x) == pytest.approx(1, abs=1e-5)
-
-
-def test_gram_shares_sum_to_one(trained):
-    trainer, state, x, _ = trained
-    found = gram_shares(trainer, state, x[:2])
-    assert sum(found.values()) == pytest.approx(1, abs=1e-6) and len(found) == 8
-    assert found[1, 0] > 0 and found["rest"] > 0

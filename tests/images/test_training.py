@@ -19,16 +19,19 @@ from mfresnet import MfresnetError
 from mfresnet.cli import main
 from mfresnet.config import build
 from mfresnet.experiments import create
+from mfresnet.experiments.table1 import trained
 from mfresnet.image_config import BLOCKS, ImageConfig
-from mfresnet.images import Architecture, ImageTrainer, make_rule
+from mfresnet.images import RULES, Architecture, ImageTrainer, make_rule
 from mfresnet.images.job import assemble_images
 from mfresnet.images.paired import over_seeds, paired
 from mfresnet.images.training import Weights, cross_entropy
 from mfresnet.report import write_report
-from mfresnet.runs import RunDirectory, resume_images, train_images
+from mfresnet.runs import RunDirectory, checkpoint, image_training, resume_images, train_images
+from mfresnet.runs.image_rows import image_summary
 from mfresnet.runs.image_training import _split
 
 EPOCHS, PER_EPOCH = 4, 3
+SEEDS, RATE = 2, 20.0  # lr_t: blocks of a few steps' training swap
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +41,13 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(folder) -> ImageConfig:
-    """Two seeds of a mean-field network of 14 layers, whose blocks do swap."""
+    """Two seeds of a network of 20 layers, plain and mean-field, whose blocks do swap."""
     tree = {
         "data": {"name": str(folder)},
         "model": {"name": "resnet20", "width": 2},
-        "blocks": {"rules": "mean-field", "lr_t": 100.0},
-        "train": {"seeds": 2, "epochs": EPOCHS, "batch_size": 8, "learning_rate": 0.05, "clip": 1.0},
-        "record": {"report": False, "sensitivity": False},
+        "blocks": {"rules": "plain,mean-field", "lr_t": RATE},
+        "train": {"seeds": SEEDS, "epochs": EPOCHS, "batch_size": 8},
+        "record": {"report": False},
     }
     return build(tree, ImageConfig)
 
@@ -55,15 +58,27 @@ def job(config):
 
 
 @pytest.fixture(scope="module")
-def finished(config, tmp_path_factory) -> Path:
-    """A run to its end."""
-    out = tmp_path_factory.mktemp("run") / "whole"
-    train_images(config, out, quiet=True, say=lambda line: None)
-    return out
+def stopped_and_finished(config, tmp_path_factory) -> tuple[dict, list[str], Path]:
+    """Ctrl-C after the second epoch of the second rule, then `mfresnet resume`; the summary of the stopped run."""
+    out, append, said = tmp_path_factory.mktemp("run") / "run", RunDirectory.append_metrics, []
+
+    def then_stop(run, row):
+        append(run, row)
+        if (row["rule"], row["epoch"]) == ("mean-field", 2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunDirectory, "append_metrics", then_stop)
+        train_images(config, out, quiet=True, say=said.append)
+    stopped = RunDirectory.open(out).summary
+    assert main(["resume", str(out), "--quiet"]) == 0
+    return stopped, said, out
 
 
-def state_of(run: Path) -> bytes:
-    return (run / "checkpoints" / "mean-field" / f"step-{EPOCHS * PER_EPOCH:09d}" / "state.safetensors").read_bytes()
+@pytest.fixture(scope="module")
+def finished(stopped_and_finished) -> Path:
+    """A run of two rules at its end."""
+    return stopped_and_finished[2]
 
 
 def same(a, b) -> None:
@@ -83,37 +98,100 @@ def test_any_chunks_give_the_same_bits(job):
 
 def test_a_run_learns_and_its_blocks_swap(finished):
     rows = RunDirectory.open(finished).metrics()
-    assert [row["epoch"] for row in rows] == [1, 2, 3, 4] and [row["step"] for row in rows] == [3, 6, 9, 12]
-    assert np.mean(rows[-1]["train_loss"]) < np.mean(rows[0]["train_loss"])
-    depth = np.concatenate([np.ravel(np.concatenate(seed)) for row in rows for seed in row["t"]])
+    assert [(row["rule"], row["epoch"]) for row in rows] == [
+        (r, e) for r in ("plain", "mean-field") for e in (1, 2, 3, 4)
+    ]
+    assert [row["step"] for row in rows] == list(range(3, 25, 3))
+    plain, moving = rows[:EPOCHS], rows[EPOCHS:]
+    for own in (plain, moving):
+        assert np.mean(own[-1]["train_loss"]) < np.mean(own[0]["train_loss"])
+    depth = np.concatenate([np.ravel(np.concatenate(seed)) for row in moving for seed in row["t"]])
     assert depth.min() >= 0 and depth.max() <= 1
-    assert sum(np.sum(row["swaps"]) for row in rows) > 0
-    assert all(0 <= value <= 1 for row in rows for name in ("entropy", "distance") for value in np.ravel(row[name]))
+    assert sum(np.sum(row["swaps"]) for row in moving) > 0 and "swaps" not in plain[0]
+    assert all(0 <= value <= 1 for row in moving for name in ("entropy", "distance") for value in np.ravel(row[name]))
     summary = RunDirectory.open(finished).summary
-    assert summary["status"] == "completed" and summary["rules"]["mean-field"]["test_error"]["seeds"] == 2
+    assert summary["status"] == "completed" and summary["rules"]["mean-field"]["test_error"]["seeds"] == SEEDS
+    difference = summary["paired"]["mean-field minus plain"]
+    errors = {name: np.array(rule["test_errors"]) for name, rule in summary["rules"].items()}
+    assert difference["epoch"] == EPOCHS
+    assert difference["mean"] == pytest.approx(np.mean(errors["mean-field"] - errors["plain"]))
 
 
-def test_stopped_and_resumed_to_the_bit(config, finished, tmp_path, monkeypatch):
-    """Ctrl-C after the second epoch, then `mfresnet resume`."""
-    append = RunDirectory.append_metrics
+def test_sensitivity_of_both_rules(finished):
+    """Every block is removed, neighbours are swapped, and the shares of the Gram matrix's trace sum to 1."""
+    found = RunDirectory.open(finished).summary["sensitivity"]
+    assert list(found) == ["plain", "mean-field"]
+    for values in found.values():
+        assert values["images"] == 12 and len(values["removal"]) == 7 and len(values["swap"]) == 4
+        assert sum(values["gram_share"].values()) == pytest.approx(1, abs=1e-6) and len(values["gram_share"]) == 8
+        assert values["gram_share"]["stage 2, block 1"] > 0 and values["gram_share"]["rest"] > 0
+        assert values["first_order_share"] < 1
 
-    def then_stop(run, row):
-        append(run, row)
-        if row["epoch"] == 2:
-            os.kill(os.getpid(), signal.SIGINT)
 
+def test_stopped_and_resumed_to_the_bit(job, stopped_and_finished):
+    """The last states of both rules against training in memory, epoch by epoch."""
+    stopped, said, run = stopped_and_finished
+    assert stopped["status"] == "interrupted" and "mfresnet resume" in said[-1]
+    assert stopped["rules"]["plain"]["finished"] and not stopped["rules"]["mean-field"]["finished"]
+    assert list(stopped["sensitivity"]) == ["plain"]
+    for name, trainer in job.trainers.items():
+        state = job.begin(name)
+        for _ in range(EPOCHS):
+            state = trainer.advance(state, job.train, PER_EPOCH)
+        found = checkpoint.latest(run / "checkpoints" / name, state, pytest.fail)
+        assert found is not None
+        same(found[0], state)
+    again: list[str] = []
+    assert resume_images(run, say=again.append)["status"] == "completed" and "nothing to do" in again[-1]
+
+
+def test_a_stopped_run_is_judged_at_equal_epochs(stopped_and_finished):
+    """Plain was at its last epoch, mean-field at the second: both errors are those of the second."""
+    stopped, _, run = stopped_and_finished
+    errors = {row["rule"]: np.array(row["test_error"]) for row in RunDirectory.open(run).metrics() if row["epoch"] == 2}
+    difference = stopped["paired"]["mean-field minus plain"]
+    assert difference["epoch"] == 2 and stopped["rules"]["plain"]["tested"] == EPOCHS
+    assert difference["mean"] == pytest.approx(np.mean(errors["mean-field"] - errors["plain"]))
+
+
+def test_rules_without_a_common_epoch_are_not_compared(job):
+    row = {"train_loss": [1.0, 1.0], "test_error": [0.5, 0.5]}
+    rows = [{"rule": "plain", "epoch": 4} | row, {"rule": "mean-field", "epoch": 1} | row]
+    assert image_summary(job, rows, "interrupted")["paired"] == {}
+
+
+def test_a_damaged_summary_is_made_again(finished, tmp_path, monkeypatch):
+    """Other versions are named, too."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "summary.json").write_text('{"status": "comp')
+    stored = json.loads((run / "config.json").read_text())
+    stored["versions"]["jax"] = "0.0.1"
+    (run / "config.json").write_text(json.dumps(stored))
+    monkeypatch.setattr(image_training, "block_sensitivity", lambda job, name, state: {"rule": name})
     said: list[str] = []
-    monkeypatch.setattr(RunDirectory, "append_metrics", then_stop)
-    summary = train_images(config, tmp_path / "run", quiet=True, say=said.append)
-    monkeypatch.undo()
-    assert summary["status"] == "interrupted" and "mfresnet resume" in said[-1]
-    assert len(RunDirectory.open(tmp_path / "run").metrics()) == 2
-    assert main(["resume", str(tmp_path / "run"), "--quiet"]) == 0
-    assert state_of(tmp_path / "run") == state_of(finished)
-    a, b = (RunDirectory.open(path).metrics() for path in (finished, tmp_path / "run"))
-    assert [{**row, "wall_s": 0} for row in a] == [{**row, "wall_s": 0} for row in b]
-    assert resume_images(tmp_path / "run", say=said.append)["status"] == "completed"  # nothing left to do
-    assert "nothing to do" in said[-1]
+    summary = resume_images(run, quiet=True, say=said.append)
+    assert any("It is made again." in line for line in said)
+    assert any("versions differ from the run's (jax 0.0.1 -> " in line for line in said)
+    whole = RunDirectory.open(finished).summary
+    assert summary["sensitivity"] == {name: {"rule": name} for name in ("plain", "mean-field")}
+    assert all(summary[name] == whole[name] for name in ("status", "rules", "paired"))
+
+
+def test_what_a_run_of_images_does_not_take(finished, capsys):
+    assert main(["resume", str(finished), "--processes", "2"]) == 2
+    assert "--processes is of runs on points" in capsys.readouterr().err
+
+
+def test_no_memory_left(config, tmp_path, monkeypatch):
+    """The sentence names the flags of `mfresnet image`."""
+
+    def full(*_):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1.00TiB.")
+
+    monkeypatch.setattr(ImageTrainer, "advance", full)
+    with pytest.raises(MfresnetError, match=r"out of memory: lower --seeds \(now 2\), --train.batch-size \(now 8\)"):
+        train_images(config, tmp_path / "run", quiet=True, say=lambda line: None)
 
 
 def test_changed_images_are_refused(config, folder, finished, tmp_path):
@@ -127,13 +205,21 @@ def test_changed_images_are_refused(config, folder, finished, tmp_path):
         resume_images(run, say=lambda line: None)
 
 
-def test_divergence_is_told(job, config, tmp_path):
-    """A rate of 1e30 sends every seed to infinity; the run says so and has no error to report."""
-    train = config.train.model_copy(update={"learning_rate": 1e30})
+def test_divergence_is_told(config, tmp_path):
+    """Weights grow by a factor of 1e9 a step: each rule ends with its first epoch and has no error to report."""
+    train, run = config.train.model_copy(update={"learning_rate": 1e6, "weight_decay": 1e3}), tmp_path / "run"
     said: list[str] = []
-    summary = train_images(config.model_copy(update={"train": train}), tmp_path / "run", quiet=True, say=said.append)
-    assert summary["status"] == "diverged" and summary["rules"]["mean-field"]["diverged_seeds"] == [0, 1]
-    assert any("lower --train.learning-rate" in line for line in said)
+    summary = train_images(config.model_copy(update={"train": train}), run, quiet=True, say=said.append)
+    assert summary["status"] == "diverged" and "sensitivity" not in summary
+    for rule in summary["rules"].values():
+        assert (rule["diverged_seeds"], rule["epochs"], rule["finished"]) == ([0, 1], 1, True)
+        assert rule["test_error"]["mean"] is None
+    assert [row["epoch"] for row in RunDirectory.open(run).metrics()] == [1, 1]
+    assert sum("lower --train.learning-rate" in line for line in said) == 2
+    assert sum("no seed is left: the rule ends after epoch 1" in line for line in said) == 2
+    (run / "summary.json").unlink()  # as a kill before the end would leave it
+    assert resume_images(run, quiet=True, say=lambda line: None)["rules"] == summary["rules"]
+    assert [row["epoch"] for row in RunDirectory.open(run).metrics()] == [1, 1]
 
 
 def test_descent_is_that_of_optax():
@@ -181,7 +267,7 @@ def test_label_smoothing():
         (["--blocks", "plain,plain"], "names 'plain' twice"),
         (["--model", "resnet21"], "6n + 2 layers"),
         (["--train.batch-size", "28"], "larger than the 27 training images"),
-        (["--train.devices", "64"], "train.devices = 64"),
+        (["--devices", "64"], "devices = 64 is not allowed"),
         (["--epochs", "0"], "train.epochs"),
         (["--model", "resnet20", "--model.name", "resnet32"], "named twice"),
         (["--train.lr", "1"], "unknown argument"),
@@ -200,13 +286,19 @@ def test_intervals_over_seeds():
     assert over_seeds([1.0, None])["lost"] == 1 and over_seeds([1.0])["low"] is None
     assert paired([0.1, None, 0.3, 0.2], [0.2, 0.1, 0.41, 0.29])["verdict"] == "higher error"
     assert paired([0.1], [0.2])["verdict"] == "one seed: no interval"
-    assert paired([0.1, 0.2], [0.2, 0.3 + 1e-17])["verdict"] in ("no spread over seeds: not judged", "higher error")
+    # 0.2 - 0.1 and 0.3 - 0.2 differ in their last bits, which is no spread
+    assert paired([0.1, 0.2], [0.2, 0.3])["verdict"] == "no spread over seeds: not judged"
+
+
+def test_the_configuration_names_every_rule():
+    """The tree of settings is read without JAX and so has its own list."""
+    assert tuple(RULES) == BLOCKS
 
 
 def test_report_of_an_image_run(finished):
     """Errors and depths are drawn, nothing is missing, and settings are explained by their own tree."""
     page = write_report(finished).read_text(encoding="utf-8")
-    for words in ("Test error, %", "Depth t of the blocks of stage 3", "Swaps of neighbours", "blocks.lr_t"):
+    for words in ("Test error, %", "Depth t of the blocks of stage 3", "Swaps of neighbours", "blocks.lr_t", " points"):
         assert words in page
     assert "could not be drawn" not in page and "Not everything could be shown" not in page
 
@@ -237,6 +329,39 @@ def test_table_rows_are_judged_on_matched_seeds():
         create("table1", {"rows": "resnet200"}).cells()
 
 
+def test_a_table_is_made_of_image_runs(folder, finished):
+    """`Table1.run` gives the errors, swaps and depths of the same run on disk."""
+    tree = {"rows": "resnet20", "data": str(folder), "width": 2, "seeds": SEEDS, "epochs": EPOCHS, "batch_size": 8}
+    experiment = create("table1", tree | {"lr_t": RATE, "precision": "float32"})
+    cells = experiment.cells()
+    rows = [
+        cells[i] | row
+        for batch in experiment.batches(cells)
+        for i, row in zip(batch, experiment.run([cells[i] for i in batch]), strict=True)
+    ]
+    whole, metrics = RunDirectory.open(finished).summary["rules"], RunDirectory.open(finished).metrics()
+    assert [row["test_error"] for row in rows] == whole["plain"]["test_errors"] + whole["mean-field"]["test_errors"]
+    assert "t" not in rows[0] and "swaps" not in rows[0]
+    for seed, row in enumerate(rows[SEEDS:]):
+        assert row["swaps_by_epoch"] == [np.sum(own["swaps"][seed]) for own in metrics[EPOCHS:]]
+        assert row["swaps"] == sum(row["swaps_by_epoch"])
+        np.testing.assert_allclose(np.concatenate(row["t"]), np.concatenate(metrics[-1]["t"][seed]), rtol=1e-6)
+    result = experiment.analyse(rows)
+    assert [trace["name"] for trace in result.figures[0].data] == [
+        "plain", "plain, reported", "mean-field", "mean-field, reported"
+    ]  # fmt: skip
+    assert result.figures[0].data[0]["y"] == [pytest.approx(100 * whole["plain"]["test_error"]["mean"])]
+
+
+def test_a_table_leaves_a_rule_without_seeds(config, folder):
+    train = config.train.model_copy(update={"learning_rate": 1e30})
+    job = assemble_images(config.model_copy(update={"train": train}), _split(config, lambda line: None))
+    shares: list[float] = []
+    rows = trained(job, "plain", shares.append)
+    assert [(row["status"], row["diverged.step"]) for row in rows] == [("diverged", PER_EPOCH)] * SEEDS
+    assert shares == [1 / EPOCHS] and np.isnan(rows[0]["test_error"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", BLOCKS)
 def test_real_images_are_learnt_under_every_rule(rule, tmp_path):
@@ -257,24 +382,44 @@ def test_real_images_are_learnt_under_every_rule(rule, tmp_path):
 
 
 @pytest.mark.slow
-def test_divided_over_devices(folder):
-    """Two devices that share each minibatch give the numbers of one, to rounding; statistics are the whole batch's."""
+def test_divided_over_devices(folder, tmp_path):
+    """Two devices that share each minibatch give the numbers of one, to rounding; statistics are the whole batch's.
+
+    A run that was stopped on two goes on with one.
+    """
     code = f"""
+import os, signal
+from pathlib import Path
 import jax, numpy as np
 from mfresnet.config import build
-from mfresnet.experiments import create
-from mfresnet.image_config import BLOCKS, ImageConfig
+from mfresnet.image_config import ImageConfig
 from mfresnet.data.images import load_images
 from mfresnet.images.job import assemble_images
+from mfresnet.runs import RunDirectory, resume_images, train_images
 assert len(jax.devices()) == 2
-states = []
+tree = {{
+    "data": {{"name": {str(folder)!r}}}, "model": {{"name": "resnet8", "width": 2}},
+    "train": {{"epochs": 2, "batch_size": 8}}, "record": {{"report": False, "sensitivity": False}},
+}}
+config, states = build(tree, ImageConfig), []
 for devices in (1, 2):
-    tree = {{"model": {{"name": "resnet8", "width": 2}}, "train": {{"epochs": 1, "batch_size": 8, "devices": devices}}}}
-    job = assemble_images(build(tree, ImageConfig), load_images({str(folder)!r}))
+    job = assemble_images(config, load_images({str(folder)!r}), devices)
     states.append(job.trainers["plain"].advance(job.begin("plain"), job.train, 2))
 for a, b in zip(*map(jax.tree.leaves, (s.statistics for s in states)), strict=True):
     np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
 assert len(states[1].weights.network.stem.sharding.device_set) == 2
+
+append, out = RunDirectory.append_metrics, Path({str(tmp_path)!r})
+def then_stop(run, row):
+    append(run, row)
+    os.kill(os.getpid(), signal.SIGINT)
+RunDirectory.append_metrics = then_stop
+assert train_images(config, out / "two", quiet=True, devices=2)["status"] == "interrupted"
+RunDirectory.append_metrics = append
+found = resume_images(out / "two", quiet=True), train_images(config, out / "one", quiet=True)
+assert [summary["status"] for summary in found] == ["completed"] * 2
+a, b = (RunDirectory.open(out / name).metrics()[-1]["train_loss"] for name in ("two", "one"))
+np.testing.assert_allclose(a, b, rtol=1e-2)  # rounding, grown over an epoch at a rate of 0.1
 """
     flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"XLA_FLAGS": flags}, capture_output=True)

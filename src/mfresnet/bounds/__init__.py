@@ -2,6 +2,7 @@
 
 from .binomial import clopper_pearson, clopper_pearson_lower, clopper_pearson_upper, held_out_certificate
 from .certificate import Certificate, Hypothesis
+from .density import Density
 from .kernel import kernel_bound, kernel_certificate, kernel_complexity, kernel_energy
 from .kl_ball import confidence_term, kl_ball_certificate, psi, rademacher_bound, ramp_loss
 from .kl_estimate import KLEstimate, kl_estimate
@@ -36,6 +37,7 @@ from .theorem6 import constant_from_gaps, constant_from_radii, theorem6_certific
 
 __all__ = [
     "Certificate",
+    "Density",
     "Draw",
     "DrawnPoint",
     "GibbsPoint",

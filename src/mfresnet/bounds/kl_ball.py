@@ -181,6 +181,7 @@ def kl_ball_certificate(
             "head_kl": float(head_kl),
             "encoder_kl": float(encoder_kl),
             "rademacher": complexity,
+            "rademacher.head": head_part,
             "grid": grid,
         },
     )

@@ -6,7 +6,7 @@ not see the n points of the bound. Two certificates:
 - `gibbs_certificate` bounds the mean error over Q. It needs KL(Q || P) = k' KL(tau_t||tau_0) + N' KL(nu_t||nu_0),
   which is an expectation over probes: estimated.
 - `drawn_certificate` bounds the mean error of the very networks that were drawn. It needs only log(dQ/dP) at these
-  networks, which is a number one can compute: nothing is estimated.
+  networks, which is 0 where Q is P, and as good as the density of the flow elsewhere (`Density`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import MfresnetError
 from .certificate import INDEPENDENT, Certificate, Hypothesis, build
 from .checks import checked_count, checked_delta, checked_points, checked_values
+from .density import Density
 from .kl_estimate import KLEstimate, kl_estimate
 from .kl_inverse import kl_inverse_upper
 
@@ -140,7 +141,7 @@ def gibbs_certificate(
     prior: str = DATA_FREE,
     method: str = "nonnegative",
     train_method: str = "kl",
-    exact_density: bool = True,
+    density: Density | None = None,
     chance: float = 0.5,
 ) -> Certificate:
     """Mean error over Q, minimised over the grid (theory, section 8(b)).
@@ -156,7 +157,7 @@ def gibbs_certificate(
         tried: number of grid points that the given ones were chosen from; None counts ``points``. The confidence limits
             of train error and KL hold for all of them, also those never computed.
         prior: what P is, in words.
-        exact_density: whether the flow's log-density is exact (Euler steps) or a solver's, to its tolerance.
+        density: where the log-ratios come from; None for Euler steps without folds.
 
     >>> rng = np.random.default_rng(0)
     >>> ratios = 0.1 * rng.normal(size=(4, 500)) + 0.005
@@ -189,6 +190,7 @@ def gibbs_certificate(
     rate = float(np.mean(np.asarray(p.errors, np.float64)))
     alone = float(pac_bayes_bound(train, 0.0, n, for_bound, priors))
     complex_ = max(alone, float(pac_bayes_bound(train, min(kl, upper), n, for_bound, priors)))
+    about = density or Density("euler", _departure(encoder, head))
     error = p.residuals * encoder.stderr + (p.heads * head.stderr if head else 0.0)
     hypotheses = (
         INDEPENDENT,
@@ -200,7 +202,7 @@ def gibbs_certificate(
             error,
             "from probes, by a normal approximation: log-density ratios are unbounded",
         ),
-        _about_density(exact_density, _departure(encoder, head)),
+        *about.hypotheses,
         Hypothesis(
             "train error of Q",
             "proved",
@@ -227,11 +229,10 @@ def drawn_certificate(
     *,
     grid_size: int | None = None,
     prior: str = DATA_FREE,
-    exact_density: bool = True,
-    density_error: float | None = None,
+    density: Density | None = None,
     chance: float = 0.5,
 ) -> Certificate:
-    """Mean error of the drawn networks h_1 .. h_m themselves, with nothing estimated.
+    """Mean error of the drawn networks h_1 .. h_m themselves, with nothing estimated but log(dQ/dP).
 
         kl( mean_j train error(h_j) || mean_j true error(h_j) )
             <= ( mean_j log(dQ/dP)(h_j) + log(2 sqrt(n) |grid|/delta) )/n
@@ -245,11 +246,11 @@ def drawn_certificate(
     Args:
         points: all grid points that were tried, not only the best.
         grid_size: number of grid points; None counts ``points``.
-        density_error: error of log(dQ/dP), for the record (solver tolerance).
+        density: where the log-ratios come from; None for Euler steps without folds.
 
     >>> found = drawn_certificate([DrawnPoint(10, 20, np.full(50, 0.05), np.full(50, 1.0))], 1000)
     >>> round(found.value, 3), found.standing
-    (0.083, 'proved')
+    (0.083, 'estimated')
     """
     points, n, delta = _checked_points(points), checked_points(n), checked_delta(delta)
     grid_size = _checked_grid(grid_size, len(points), "grid_size")
@@ -273,8 +274,8 @@ def drawn_certificate(
         Hypothesis(
             "each network is an exact draw of Q", "proved", note="probes are exact draws, taken without replacement"
         ),
-        Hypothesis("train errors and log(dQ/dP) of the drawn networks", "computed"),
-        _about_density(exact_density, density_error),
+        Hypothesis("train errors of the drawn networks", "computed"),
+        *(density or Density()).hypotheses,
     )
     draws = np.size(p.errors)
     certifies = (
@@ -295,13 +296,6 @@ def _about_prior(prior: str) -> tuple[Hypothesis, ...]:
         ),
         Hypothesis("every grid point that was tried is counted", "assumed", note="also alpha, beta and other settings"),
     )
-
-
-def _about_density(exact: bool, error: float | None) -> Hypothesis:
-    statement = "log-densities along the flow"
-    if exact:
-        return Hypothesis(statement, "computed", error, "exact determinants of Euler steps")
-    return Hypothesis(statement, "estimated", error, "integrated by a solver to its tolerance")
 
 
 def _departure(encoder: KLEstimate, head: KLEstimate | None) -> float:

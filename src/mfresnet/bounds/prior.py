@@ -7,7 +7,7 @@ pulled back along it to time 0.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -15,9 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ..flow import Batch, Ensemble, Hessians, LogRatio, Options, Probes, field
-from ..flow.rules import log_determinants
+from ..flow import Batch, Ensemble, Hessians, LogRatio, Options, Probes, Unfolded, field
+from ..flow.rules import euler_gain
 from ..model import ScaledResNet
+
+Carry: TypeAlias = tuple[Probes, LogRatio, Unfolded, Array]
 
 
 class PulledBack(NamedTuple):
@@ -53,9 +55,12 @@ def pull_back(
     """Trace probes back along the Euler flow theta <- theta + h v(theta) that ``history`` records.
 
     Each step is inverted by the fixed-point iteration theta = theta' - h v(theta), a contraction while h times the
-    Lipschitz constant of v is below 1, and its log-determinant is exact, so
+    Lipschitz constant of v is below 1. With its log-determinant
 
         log tau_s(omega) = log tau_0(start) + log_ratio,      log(dQ/dP) of a particle = R_posterior - R_prior.
+
+    Where a step of the prior folds space there are other preimages, each of which adds to the density of the prior: the
+    log(dQ/dP) found is then too large, which no bound that grows with it suffers from.
 
     Args:
         history: see `stack`.
@@ -67,8 +72,8 @@ def pull_back(
     options = options or Options()
     arrays, static = eqx.partition(history, eqx.is_array)
 
-    def back(carry: tuple[Probes, LogRatio, Array], one: ScaledResNet) -> tuple[tuple[Probes, LogRatio, Array], None]:
-        here, gain, worst = carry
+    def back(carry: Carry, one: ScaledResNet) -> tuple[Carry, None]:
+        here, gain, unfolded, worst = carry
         model = eqx.combine(one, static)
 
         def refine(state: tuple[Probes, Array, Array]) -> tuple[Probes, Array, Array]:
@@ -84,10 +89,10 @@ def pull_back(
         now = field(model, trained, data, options, before, "hessian")
         velocity, seen = now.at_probes(Hessians)
         image = jax.tree.map(lambda b, v: b + h * v, before, velocity)
-        head = None if seen.head is None else log_determinants(seen.head, h)
-        step = LogRatio(log_determinants(seen.encoder, h), head)
+        step, upright = euler_gain(seen, h)
         worst = jnp.maximum(worst, largest_distance(image, here))
-        return (before, jax.tree.map(jnp.add, gain, step), worst), None
+        unfolded = jax.tree.map(jnp.logical_and, unfolded, upright)
+        return (before, jax.tree.map(jnp.add, gain, step), unfolded, worst), None
 
     dtype = probes.encoder.w.dtype
     settled = 64 * jnp.finfo(dtype).eps
@@ -95,8 +100,9 @@ def pull_back(
         jnp.zeros(probes.encoder.w.shape[:-1], dtype),
         None if probes.head is None else jnp.zeros(probes.head.w.shape[:-1], dtype),
     )
-    (start, gain, worst), _ = jax.lax.scan(back, (probes, zeros, jnp.zeros((), dtype)), arrays, reverse=True)
-    return PulledBack(Ensemble(probes, start, gain), worst)
+    begin = (probes, zeros, Unfolded.of(zeros), jnp.zeros((), dtype))
+    (start, gain, unfolded, worst), _ = jax.lax.scan(back, begin, arrays, reverse=True)
+    return PulledBack(Ensemble(probes, start, gain, unfolded), worst)
 
 
 def largest_distance(a: Probes, b: Probes) -> Array:

@@ -113,6 +113,15 @@ def head_rademacher(
     return head_supremum(z, signs, radius, beta=beta, sigma=sigma, bias=bias, seed=seed, **options)
 
 
+def quadrature(n: int) -> int:
+    """Points of (w, b) that keep the features of n inputs within 64 MB: at most 2048, at least 64.
+
+    >>> quadrature(100), quadrature(60_000)
+    (2048, 128)
+    """
+    return 2 ** int(np.clip((2**23 // n).bit_length() - 1, 6, 11))
+
+
 def _dual(squares: np.ndarray, radius: float) -> np.ndarray:
     """min_u (r + log mean exp(u^2 S^2/2))/u for each row of S^2, shape (rows, samples).
 

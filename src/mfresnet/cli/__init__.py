@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import MfresnetError, unknown_name
+from ..errors import MfresnetError, is_out_of_memory, unknown_name
 from . import finished, image, sweep, training
 from .parsing import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Parser, run_argument
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename!r}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}.")
     except Exception as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         return _fail("out of memory: lower data.n, model.depth or model.width, or set --train.batch-size.")
 

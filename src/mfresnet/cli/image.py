@@ -14,6 +14,7 @@ from .parsing import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     Once,
+    devices_argument,
     output_arguments,
     setting_arguments,
     settings,
@@ -34,6 +35,7 @@ def image_arguments(parser: argparse.ArgumentParser) -> None:
     for short, (name, what) in SHORT.items():
         parser.add_argument(f"--{short}", action=Once, metavar="VALUE", help=f"{what} (the same as --{name})")
     output_arguments(parser)
+    devices_argument(parser, "each minibatch")
     setting_arguments(parser, ImageConfig)
 
 
@@ -45,15 +47,21 @@ def image(options: argparse.Namespace, argv: list[str]) -> int:
 
     out = options.out or fresh_path(Path("runs"), f"{Path(config.data.name).stem}-{config.model.name}")
     command = "mfresnet " + shlex.join(argv)
-    summary = train_images(config, out, command=command, overwrite=options.overwrite, quiet=options.quiet)
+    summary = train_images(
+        config, out, command=command, overwrite=options.overwrite, quiet=options.quiet, devices=options.devices
+    )
     return image_finished(out, summary, report=config.record.report)
 
 
 def image_finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
     """Print errors and paired differences, write the report, and turn the status into an exit code."""
+    stopped = summary["status"] == "interrupted"  # the rules are at different epochs then
     rows = [("status", summary["status"])]
-    rows += [(f"test error, {name}", percent(rule["test_error"])) for name, rule in summary["rules"].items()]
-    rows += [(name, f"{percent(found)}: {found['verdict']}") for name, found in summary.get("paired", {}).items()]
+    for name, rule in summary["rules"].items():
+        rows.append((f"test error, {name}", in_percent(rule["test_error"]) + at_epoch(rule["tested"], stopped)))
+    for name, found in summary.get("paired", {}).items():
+        said = in_percent(found, "points") + at_epoch(found["epoch"], stopped)
+        rows.append((name, f"{said}: {found['verdict']}"))
     rows += [("seconds", f"{summary['wall_s']:.1f}"), ("run", str(out))]
     if report:
         from ..report import write_report
@@ -64,14 +72,19 @@ def image_finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
     return {"completed": EXIT_OK, "diverged": EXIT_DIVERGED, "interrupted": EXIT_INTERRUPTED}[summary["status"]]
 
 
-def percent(found: dict[str, Any]) -> str:
-    """Mean and interval in per cent.
+def at_epoch(epoch: int, stopped: bool) -> str:
+    """Where a number of a stopped run was taken."""
+    return f" at epoch {epoch}" if stopped else ""
 
-    >>> percent({"mean": 0.1, "low": 0.08, "high": 0.12, "seeds": 3})
+
+def in_percent(found: dict[str, Any], unit: str = "%") -> str:
+    """Mean and interval, times 100: an error in per cent, a difference of errors in percentage points.
+
+    >>> in_percent({"mean": 0.1, "low": 0.08, "high": 0.12, "seeds": 3})
     '10.00 % [8.00, 12.00] over 3 seeds'
     """
     if found["mean"] is None:
         return "not finite"
     interval = "" if found["low"] is None else f" [{100 * found['low']:.2f}, {100 * found['high']:.2f}]"
     count = found["seeds"]
-    return f"{100 * found['mean']:.2f} %{interval} over {count} seed{'s' * (count != 1)}"
+    return f"{100 * found['mean']:.2f} {unit}{interval} over {count} seed{'s' * (count != 1)}"

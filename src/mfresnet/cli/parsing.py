@@ -63,6 +63,11 @@ def output_arguments(parser: argparse.ArgumentParser, what: str = "run", metavar
     quiet_argument(parser)
 
 
+def devices_argument(parser: Any, what: str) -> None:
+    """``--devices``: no setting of the run itself, which is the same on any number of devices."""
+    parser.add_argument("--devices", action=Once, type=int, metavar="N", help=f"devices that share {what} (default 1)")
+
+
 def quiet_argument(parser: argparse.ArgumentParser) -> None:
     """``--quiet``."""
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

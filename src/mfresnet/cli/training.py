@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from .parsing import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     Once,
+    devices_argument,
     output_arguments,
     quiet_argument,
     run_argument,
@@ -42,9 +44,7 @@ def resume_arguments(parser: argparse.ArgumentParser) -> None:
 def device_arguments(parser: argparse.ArgumentParser) -> None:
     """Where a run computes; no setting of the run itself, which is the same on any number of devices."""
     group = parser.add_argument_group("devices")
-    group.add_argument(
-        "--devices", action=Once, type=int, metavar="N", help="devices that share the points (default 1)"
-    )
+    devices_argument(group, "the points, or each minibatch of images")
     group.add_argument("--coordinator", action=Once, metavar="HOST:PORT", help="of process 0, for many processes")
     group.add_argument("--processes", action=Once, type=int, metavar="P", help="how many processes there are")
     group.add_argument("--process-id", action=Once, type=int, metavar="I", help="which one this is, from 0")
@@ -126,22 +126,30 @@ def resume(options: argparse.Namespace, argv: list[str]) -> int:
     from ..runs.sweeps import SweepDirectory
 
     if SweepDirectory.is_sweep(options.run):
-        for name in ("devices", "coordinator", "processes", "process_id"):
-            if getattr(options, name) is not None:
-                flag = name.replace("_", "-")
-                raise MfresnetError(f"--{flag} is of runs, and {str(options.run)!r} is a sweep: leave it out.")
+        refuse(options, ("devices", "coordinator", "processes", "process_id"), "runs", "a sweep")
         return resume_sweep(options)
-    for name in ("executor", "address"):
-        if getattr(options, name) is not None:
-            raise MfresnetError(f"--{name} is of sweeps, and {str(options.run)!r} is none: leave it out.")
+    refuse(options, ("executor", "address"), "sweeps", "none")
 
     if RunDirectory.open(options.run).config.get("kind") == "image":
         from ..runs import resume_images
         from .image import ImageConfig, image_finished
 
-        summary = resume_images(options.run, quiet=options.quiet)
+        refuse(options, ("coordinator", "processes", "process_id"), "runs on points", "a run of image networks")
+        summary = resume_images(options.run, quiet=options.quiet, devices=options.devices)
         config = build(RunDirectory.open(options.run).config["config"], ImageConfig)
         return image_finished(options.run, summary, report=config.record.report)
     summary = go_on(options.run, quiet=options.quiet, devices=connected(options))
     config = build(RunDirectory.open(options.run).config["config"])
     return finished(options.run, summary, report=config.record.report)
+
+
+def refuse(options: argparse.Namespace, names: Sequence[str], owner: str, what: str) -> None:
+    """Flags that belong to another kind of directory.
+
+    Raises:
+        MfresnetError: one of them is given.
+    """
+    for name in names:
+        if getattr(options, name) is not None:
+            flag = name.replace("_", "-")
+            raise MfresnetError(f"--{flag} is of {owner}, and {str(options.run)!r} is {what}: leave it out.")

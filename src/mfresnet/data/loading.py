@@ -190,6 +190,13 @@ def _finished(
 ) -> Split:
     """Label noise, transform and check, the same for every source."""
     name = config.name if table is None else table.name
+    if config.map_share < 1 and (task == "regression" or not transform.reads_data):
+        why = (
+            "keeps points out of certificates, which are for classes"
+            if task == "regression"
+            else f"is for maps of the inputs that read data, which {transform.kind!r} does not here"
+        )
+        raise MfresnetError(f"data.map_share = {config.map_share:g} {why}: leave it out.")
     notes = list(notes)
     targets = [train[1], test[1]]
     if config.label_noise > 0:

@@ -1,8 +1,9 @@
 """The table of [L20]: test error of image networks, plain and with mean-field training (theory, section 10).
 
-A cell is a seed of a rule in a row; the seeds of a rule are one batch, trained as one program, so that a kill costs
-what all seeds of the rules at work have trained so far (`mfresnet image` keeps checkpoints). Published figures of
-one architecture differ by 0.1 to 0.5 points between implementations, so the claim is the difference on matched seeds.
+A cell is a seed of a rule in a row; the seeds of a rule are one batch, trained as one program. A batch that is stopped
+or killed begins anew when the sweep is resumed: a sweep keeps whole cells, where `mfresnet image` writes checkpoints.
+Published figures of one architecture differ by 0.1 to 0.5 points between implementations, so the claim is the
+difference on matched seeds.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..data.images import ImageSplit, load_images
+from ..errors import within_memory
 from ..image_config import ImageConfig
 from ..images.job import ImageJob, assemble_images, check_images, image_facts
 from ..images.paired import over_seeds, paired
-from .experiment import Cell, Experiment, Pulse, Result, Row, diverged
+from .experiment import Cell, Experiment, Plot, Pulse, Result, Row, diverged
 from .table1_settings import ROWS, Table1Settings
 
 
@@ -66,10 +68,18 @@ class Table1(Experiment):
         return ImageConfig.model_validate(tree)
 
     def run(self, cells: Sequence[Cell], pulse: Pulse = lambda share: None) -> list[dict[str, Any]]:
-        """Train the seeds of one rule and test them at the end."""
-        config = self.config(cells[0], len(cells))
+        """Train the seeds of one rule and test them at the end.
+
+        Raises:
+            MfresnetError: bad images, or no memory left for all seeds at once.
+        """
+        config, own = self.config(cells[0], len(cells)), self.settings
         job = assemble_images(config, self.images(config))
-        return trained(job, cells[0]["rule"], pulse)
+        with within_memory(
+            f"lower --seeds (now {own.seeds}), --batch-size (now {own.batch_size}) or --width, or set --precision "
+            "bfloat16."
+        ):
+            return trained(job, cells[0]["rule"], pulse)
 
     def images(self, config: ImageConfig) -> ImageSplit:
         """The same images for every seed and rule: drawn by the sweep's own seed."""
@@ -110,6 +120,7 @@ class Table1(Experiment):
             verdict=verdict or "no two rules to compare",
             passed=judge(compared) if full else None,
             points=points,
+            figures=[_figure(points)],
             notes=[*notes, *diverged(rows, "")],
         )
 
@@ -133,26 +144,69 @@ def _said(point: Row) -> str:
     return f"{point['row']}, {point['rule']} minus plain: {difference}, {point['difference_verdict']}"
 
 
+def _figure(points: Sequence[Row]) -> Plot:
+    """The error of each rule in each row, with its interval over seeds and the reported figure."""
+    data: list[dict[str, Any]] = []
+    for index, rule in enumerate(dict.fromkeys(point["rule"] for point in points)):
+        own = [point for point in points if point["rule"] == rule]
+        rows, colour = [point["row"] for point in own], f"@class-{index}"
+        half = [None if p["low"] is None else p["high"] - p["mean"] for p in own]
+        marker = {"color": colour, "size": 10}
+        data.append(
+            {"x": rows, "y": [p["mean"] for p in own], "error_y": {"type": "data", "array": half}, "mode": "markers"}
+            | {"name": rule, "marker": marker}
+        )
+        if any(point["reported"] is not None for point in own):
+            reported = [point["reported"] for point in own]
+            data.append(
+                {"x": rows, "y": reported, "mode": "markers", "name": f"{rule}, reported"}
+                | {"marker": marker | {"symbol": "line-ew-open", "size": 14}}
+            )
+    axes = {"xaxis": {"type": "category"}, "yaxis": {"title": {"text": "test error, %"}}}
+    return Plot("test error of each rule, 95 % interval over seeds", data, {**axes, "showlegend": True})
+
+
 def trained(job: ImageJob, rule: str, pulse: Pulse = lambda share: None) -> list[dict[str, Any]]:
-    """Train all seeds of a job under a rule, in memory; the measured values of each seed."""
+    """Train all seeds of a job under a rule, in memory; the measured values of each seed.
+
+    Where blocks move, "swaps" counts swaps of neighbours, of all families and steps, and "swaps_by_epoch" lists them;
+    "t" is the depth s/N of each block at the end, a list for each stage. Training ends early when no seed is left.
+    """
     trainer = job.trainers[rule]
     state, done = job.begin(rule), 0
     chunk = max(1, min(trainer.per_epoch, 200))
-    while done < trainer.steps:
+    swaps: list[np.ndarray] = []  # of each epoch, shape (seeds,)
+    lost = np.full(len(job.seeds), 0)  # the step by which a seed had left the finite numbers, 0 while it has not
+    while done < trainer.steps and not lost.all():
         count = min(chunk, trainer.per_epoch - done % trainer.per_epoch)
         state = trainer.advance(state, job.train, count)
         state.step.block_until_ready()
         done += count
+        lost = np.where((lost == 0) & ~np.isfinite(np.asarray(state.tally.loss)), done, lost)
+        if done % trainer.per_epoch == 0 and trainer.rule.moves:
+            swaps.append(np.sum(state.tally.swaps, axis=0))
         pulse(done / trainer.steps)
     loss, error = (np.asarray(value, float) for value in trainer.evaluate(state, job.test))
     last = np.asarray(state.tally.loss) / np.asarray(state.tally.steps)
     exact = np.rint(error * len(job.test)) / len(job.test)
-    return [
-        {
-            "status": "completed" if np.isfinite(loss[k]) and np.isfinite(last[k]) else "diverged",
-            "test_error": float(exact[k]),
+    rows: list[dict[str, Any]] = []
+    for k in range(len(job.seeds)):
+        sound = lost[k] == 0 and bool(np.isfinite(loss[k]))
+        row: dict[str, Any] = {
+            "status": "completed" if sound else "diverged",
+            "test_error": float(exact[k]) if sound else np.nan,  # argmax names a class all the same
             "test_loss": float(loss[k]),
             "train_loss": float(last[k]),
         }
-        for k in range(len(job.seeds))
-    ]
+        if not sound:
+            row["diverged.step"] = int(lost[k] or done)
+        if trainer.rule.moves:
+            by_epoch = [int(epoch[k]) for epoch in swaps]
+            row |= {"swaps": sum(by_epoch), "swaps_by_epoch": by_epoch}
+        if "s" in state.weights.coordinates[0]:
+            row["t"] = [
+                [float(s) / max(place.count, 1) for s in np.asarray(family["s"][k])]
+                for family, place in zip(state.weights.coordinates, trainer.architecture.places, strict=True)
+            ]
+        rows.append(row)
+    return rows

@@ -55,7 +55,11 @@ class Table1Settings(Section):
     )
     batch_size: int = Field(default=128, ge=1, le=10**6, description="images of a minibatch")
     lr_t: float = Field(
-        default=1.0, ge=0, le=1e6, description="learning rate of the depth coordinate over that of the weights"
+        default=1.0,
+        ge=0,
+        le=1e6,
+        description="learning rate of the depth coordinate over that of the weights (in short trainings blocks swap "
+        "at 10, not at 1)",
     )
     precision: Literal["float32", "bfloat16"] = Field(default="bfloat16", description="of activations")
 

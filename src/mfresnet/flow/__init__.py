@@ -5,7 +5,7 @@ from .divergence import first_bad_step
 from .field import Batch, Field, Hessians, Laplacians, Options, Probes, decay_rate, field
 from .losses import LOSSES, error, logistic, mistakes, squared
 from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, flow, optimiser
-from .state import Ensemble, LogRatio, TrainState
+from .state import Ensemble, LogRatio, TrainState, Unfolded
 from .trainer import Trainer, batch_of, evaluate, predict
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Sweep",
     "TrainState",
     "Trainer",
+    "Unfolded",
     "Velocities",
     "adjoint",
     "batch_of",

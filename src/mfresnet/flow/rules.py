@@ -21,7 +21,7 @@ from jax import Array
 from ..errors import MfresnetError, unknown_name
 from ..model import ScaledResNet
 from .field import Field, Hessians, Laplacians, Probes
-from .state import Ensemble, LogRatio
+from .state import Ensemble, LogRatio, Unfolded
 
 FieldOf = Callable[[ScaledResNet, Probes | None, str], Field]
 Moved = tuple[ScaledResNet, Ensemble | None, Any, Array, Array]  # model, probes, memory, loss, time passed
@@ -46,26 +46,38 @@ def moved_by(tree: Any, velocity: Any, h: float | Array) -> Any:
     return eqx.apply_updates(tree, jax.tree.map(lambda v: h * v, velocity))
 
 
-def log_determinants(curvature: tuple[Array, Array], h: float | Array) -> Array:
-    """-log|det(I - h Hess Phi)| for each probe: the exact change of log-density of one Euler step.
+def log_determinants(curvature: tuple[Array, Array], h: float | Array) -> tuple[Array, Array]:
+    """-log|det(I - h Hess Phi)| of one Euler step for each probe, and whether the matrix is positive definite there.
 
     The Hessian of Phi in (out, (w, b)) is [[0, A], [A^T, B]], so the determinant is that of the Schur
-    complement I - h B - h^2 A^T A.
+    complement I - h B - h^2 A^T A, and the matrix is positive definite where the complement is.
     """
     mixed, bend = curvature
     eye = jnp.eye(bend.shape[-1], dtype=bend.dtype)
     schur = eye - h * bend - h**2 * jnp.einsum("...oi,...oj->...ij", mixed, mixed)
-    return -jnp.linalg.slogdet(schur)[1]
+    factor = jnp.linalg.cholesky(schur)  # nan where there is none
+    return -jnp.linalg.slogdet(schur)[1], jnp.isfinite(jnp.diagonal(factor, axis1=-2, axis2=-1)).all(-1)
 
 
-def _advanced(ensemble: Ensemble, velocity: Probes, gain: LogRatio, h: float | Array) -> Ensemble:
+def euler_gain(seen: Hessians, h: float | Array) -> tuple[LogRatio, Unfolded]:
+    """What one Euler step adds to the log-densities of the probes, and where it does not fold space."""
+    encoder = log_determinants(seen.encoder, h)
+    head = (None, None) if seen.head is None else log_determinants(seen.head, h)
+    return LogRatio(encoder[0], head[0]), Unfolded(encoder[1], head[1])
+
+
+def _advanced(
+    ensemble: Ensemble, velocity: Probes, gain: LogRatio, h: float | Array, unfolded: Unfolded | None = None
+) -> Ensemble:
     """Probes moved by ``h velocity``, log-densities by ``gain``."""
-    log_ratio = jax.tree.map(jnp.add, ensemble.log_ratio, gain)
-    return Ensemble(moved_by(ensemble.probes, velocity, h), ensemble.start, log_ratio)
+    log_ratio, still = jax.tree.map(jnp.add, ensemble.log_ratio, gain), ensemble.unfolded
+    if unfolded is not None:
+        still = jax.tree.map(jnp.logical_and, still, unfolded)
+    return Ensemble(moved_by(ensemble.probes, velocity, h), ensemble.start, log_ratio, still)
 
 
 class EulerFlow(Rule):
-    """theta <- theta + h v(theta). The log-density change of each step is the exact log-determinant."""
+    """theta <- theta + h v(theta). The log-density change of a step that is one-to-one is the log-determinant."""
 
     h: Array
     carries_probes: ClassVar[bool] = True
@@ -77,11 +89,8 @@ class EulerFlow(Rule):
         now = fieldof(model, None if ensemble is None else ensemble.probes, "hessian")
         if ensemble is not None:
             velocity, seen = now.at_probes(Hessians)
-            gain = LogRatio(
-                log_determinants(seen.encoder, self.h),
-                None if seen.head is None else log_determinants(seen.head, self.h),
-            )
-            ensemble = _advanced(ensemble, velocity, gain, self.h)
+            gain, unfolded = euler_gain(seen, self.h)
+            ensemble = _advanced(ensemble, velocity, gain, self.h, unfolded)
         return moved_by(model, now.model, self.h), ensemble, memory, now.loss, self.h
 
 
@@ -155,7 +164,7 @@ class AdaptiveFlow(Rule):
         )
         params, carried = jax.tree.map(lambda leaf: leaf[0], solution.ys)
         if ensemble is not None:
-            ensemble = Ensemble(carried[0], ensemble.start, carried[1])
+            ensemble = Ensemble(carried[0], ensemble.start, carried[1], ensemble.unfolded)
         accepted = jnp.maximum(solution.stats["num_accepted_steps"], 1)
         memory = (self.h / accepted).astype(memory.dtype)
         # A solver that gave up is a divergence, which shows as a loss that is not finite.

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ..model import InitialScales, Particles, ScaledResNet
 from .field import Probes
@@ -24,12 +24,35 @@ class LogRatio(eqx.Module):
     head: Float[Array, " probes"] | None
 
 
+class Unfolded(eqx.Module):
+    """Whether I - h Hess Phi was positive definite at each probe in every Euler step so far.
+
+    Were it so everywhere, each step would be the gradient of a strictly convex function, hence one-to-one, and
+    `LogRatio` the change of the density. One probe where it is not is a place where the step folds space: the density
+    is then a sum over several preimages, of which `LogRatio` holds one. Solvers of the flow itself leave it as it is.
+    """
+
+    encoder: Bool[Array, "layers probes"]
+    head: Bool[Array, " probes"] | None
+
+    @classmethod
+    def of(cls, log_ratio: LogRatio) -> Unfolded:
+        """All true, in the shape of ``log_ratio``: before the first step."""
+        return cls(*(None if v is None else jnp.ones(v.shape, bool) for v in (log_ratio.encoder, log_ratio.head)))
+
+
 class Ensemble(eqx.Module):
-    """Probes where they are and where they started, and the change of their log-density."""
+    """Probes where they are and where they started, the change of their log-density, and whether it is exact."""
 
     probes: Probes
     start: Probes
     log_ratio: LogRatio
+    unfolded: Unfolded
+
+    @property
+    def folded(self) -> Int[Array, ""]:
+        """Number of probes, of the encoder and of the head, that saw a step fold space."""
+        return sum((jnp.sum(~leaf) for leaf in jax.tree.leaves(self.unfolded)), jnp.zeros((), int))
 
     @classmethod
     def create(
@@ -50,7 +73,7 @@ class Ensemble(eqx.Module):
             jnp.zeros((layers, encoder), model.dtype),
             None if model.head is None else jnp.zeros(head, model.dtype),
         )
-        return cls(probes, probes, zeros)
+        return cls(probes, probes, zeros, Unfolded.of(zeros))
 
 
 class TrainState(eqx.Module):

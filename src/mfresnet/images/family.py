@@ -22,10 +22,11 @@ Your own block is an Equinox module that returns its branch F(x) and its state (
 >>> def loss(blocks, t, order, x):
 ...     y, _ = sweep(blocks, (), x, rule.plan(t, order, place), train=True)
 ...     return jnp.mean((y - 1) ** 2)
+>>> gradient = jax.jit(jax.grad(loss, (0, 1)))
 >>> t, order, rate = rule.begin(place), jnp.arange(6), 0.3
 >>> for step in range(50):
 ...     order = rule.arrange(t, order, step, jax.random.key(step))
-...     g_blocks, g_t = jax.grad(loss, (0, 1))(blocks, t, order, jnp.ones((1, 4)))
+...     g_blocks, g_t = gradient(blocks, t, order, jnp.ones((1, 4)))
 ...     blocks, t = jax.tree.map(lambda p, g: p - rate * g, (blocks, t), (g_blocks, g_t))
 ...     t, _ = rule.settle(t, g_t, place)
 >>> bool(loss(blocks, t, order, jnp.ones((1, 4))) < 0.01), t["s"].shape

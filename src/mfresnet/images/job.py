@@ -66,8 +66,12 @@ def check_images(config: ImageConfig) -> Architecture:
     return Architecture.named(config.model.name, config.model.width)
 
 
-def assemble_images(config: ImageConfig, split: ImageSplit) -> ImageJob:
+def assemble_images(config: ImageConfig, split: ImageSplit, devices: int | None = None) -> ImageJob:
     """Everything of an image run.
+
+    Args:
+        devices: how many share each minibatch (default 1); normalisation still takes the statistics of the whole
+            minibatch. No setting of the run: its result is the same to rounding on any number.
 
     Raises:
         MfresnetError: settings that contradict each other, the images or the machine.
@@ -87,7 +91,7 @@ def assemble_images(config: ImageConfig, split: ImageSplit) -> ImageJob:
         }
     )
     mean, std = channel_statistics(split.train.x)
-    mesh = devices_mesh(train.devices)
+    mesh = devices_mesh(devices)
     trainers = {
         name: ImageTrainer(
             mean=jnp.asarray(mean),
@@ -125,11 +129,13 @@ def devices_mesh(count: int | None) -> Mesh | None:
     Raises:
         MfresnetError: there are not so many.
     """
-    if count in (None, 1):
+    if count is None or count == 1:
         return None
     found = jax.devices()
-    if count > len(found):
-        raise MfresnetError(f"train.devices = {count}, but there are {len(found)}: give a value <= {len(found)}.")
+    if not 1 <= count <= len(found):
+        raise MfresnetError(
+            f"devices = {count} is not allowed: JAX has {len(found)} here, so give a value from 1 to {len(found)}."
+        )
     return Mesh(np.array(found[:count]), ("batch",))
 
 

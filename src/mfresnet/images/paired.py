@@ -9,6 +9,8 @@ import numpy as np
 
 from ..experiments.statistics import student
 
+ROUNDING = 1e-12  # errors are multiples of 1/n: a spread below this is rounding
+
 
 def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
     """Mean over seeds with Student's 95 % interval; seeds without a finite value are left out and counted.
@@ -48,7 +50,7 @@ def paired(first: Sequence[float | None], second: Sequence[float | None]) -> dic
     found = over_seeds([b - a for a, b in both])
     if found["low"] is None:
         verdict = "one seed: no interval" if both else "no matched seeds"
-    elif found["low"] == found["high"]:
+    elif found["high"] - found["low"] < ROUNDING:
         verdict = "no spread over seeds: not judged"
     elif found["high"] < 0:
         verdict = "lower error"

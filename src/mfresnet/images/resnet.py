@@ -142,8 +142,8 @@ class ImageResNet(eqx.Module):
     ) -> ImageResNet:
         """A network at its start: He et al.'s Gaussian kernels.
 
-        >>> network = ImageResNet.create(jax.random.key(0), Architecture.named("resnet20"))
-        >>> sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(network, eqx.is_array)))
+        >>> network = eqx.filter_eval_shape(ImageResNet.create, jax.random.key(0), Architecture.named("resnet20"))
+        >>> sum(leaf.size for leaf in jax.tree.leaves(network) if hasattr(leaf, "size"))
         272282
         """
         k_stem, k_readout, *k_stages = jax.random.split(key, 2 + STAGES)

@@ -73,6 +73,20 @@ class MeanField(Rule):
 
     A coordinate that leaves [0, 1] is reflected at the end, and its momentum changes sign. A block at t = 1 has step 0.
 
+    Whether blocks swap depends on lr_t and on the number of steps. Measured on 2,000 CIFAR-10 images (DIR: Parquet
+    files), 310 steps, two seeds, with ``mfresnet image DIR --data.n 2000 --data.n-test 1000 --model resnet26
+    --model.width 4 --blocks mean-field --blocks.lr-t LR_T --epochs 5 --train.batch-size 32 --train.schedule constant
+    --seeds 2``; plain has test errors of 72.5 and 67.1 %, differences on matched seeds are in points with their 95 %
+    interval:
+
+        lr_t    swaps of a seed    largest |s_i - i| at an epoch's end    error less plain's
+        0.1            0                         0.11                     +2.1 [ -8.8, 12.9]
+        1              0                         0.49                     +0.5 [-22.4, 23.4]
+        10            24                         3.61                     +4.8 [ -2.8, 12.4]
+
+    So at the default of 1 blocks move by half a spacing and do not swap in so short a training, at 10 they do. No
+    difference in error is shown at any, and none is excluded: a larger default has no evidence yet.
+
     Args:
         rate: lr_t, the learning rate of s over that of the weights.
         cadence: training steps between sorts; in between, two blocks that have crossed give a negative step.

@@ -29,26 +29,20 @@ def places_of(trainer: ImageTrainer) -> list[tuple[int, int]]:
 
 
 @eqx.filter_jit
-def _variants(
+def _variant(
     trainer: ImageTrainer, state: ImageState, x: Array, factors: tuple[Array, ...], orders: tuple[Array, ...]
 ) -> Array:
-    """Logits of variants of the network, one after the other: steps times factors, places read in other orders."""
-
-    def one(given: tuple) -> Array:
-        factor, order = given
-        plans = []
-        for plan, keep, move in zip(trainer.plans(state.weights, state.orders), factor, order, strict=True):
-            blocks = jnp.arange(len(plan.steps)) if plan.order is None else plan.order
-            plans.append(Plan(plan.steps * keep, permuted(blocks, move), plan.mix))
-        return state.weights.network(trainer.prepared(x), state.statistics, tuple(plans), False)[0]
-
-    return jax.lax.map(one, (factors, orders))
+    """Logits of a variant of the network: steps times factors, places read in other orders. One program for all."""
+    plans = []
+    for plan, keep, move in zip(trainer.plans(state.weights, state.orders), factors, orders, strict=True):
+        blocks = jnp.arange(len(plan.steps)) if plan.order is None else plan.order
+        plans.append(Plan(plan.steps * keep, permuted(blocks, move), plan.mix))
+    return state.weights.network(trainer.prepared(x), state.statistics, tuple(plans), False)[0]
 
 
 def _changed(trainer: ImageTrainer, state: ImageState, x: Array, variants: list[tuple[Any, Any]]) -> np.ndarray:
     """Logits, shape (variants, n, classes), of (factors, orders) for each family."""
-    stacked = jax.tree.map(lambda *rows: jnp.stack([jnp.asarray(row) for row in rows]), *variants)
-    return np.asarray(_variants(trainer, state, x, *stacked))
+    return np.stack([np.asarray(_variant(trainer, state, x, *variant)) for variant in variants])
 
 
 def _unchanged(trainer: ImageTrainer) -> tuple[list[np.ndarray], list[np.ndarray]]:

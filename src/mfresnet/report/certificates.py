@@ -33,6 +33,7 @@ def certificates(run: Run) -> Section | None:
     parts: list[Any] = []
     if ordered:
         parts.append(_table(record, ordered))
+        parts += _tightness(record)
     parts += [
         _waterfall(NAMES[name], one) for name, one in ordered if name.startswith("pac_bayes") and one.get("terms")
     ]
@@ -71,6 +72,16 @@ def _table(record: Mapping[str, Any], found: Sequence[tuple[str, Mapping[str, An
             )
         )
     return Table(("bound", "error at most", "test error", "verdict", "hypotheses", "of what"), rows)
+
+
+def _tightness(record: Mapping[str, Any]) -> list[Table]:
+    """How far the bound of the head's KL ball is from the number that it bounds, where both are there."""
+    details = (record["certificates"].get("kl_ball") or {}).get("details") or {}
+    bound, exact, error = (number(details.get(f"rademacher.head{end}")) for end in ("", ".exact", ".exact.error"))
+    if not (math.isfinite(bound) and exact > 0):
+        return []
+    row = (f"{bound:.3g}", f"{exact:.3g} ± {error:.1g}", f"{bound / exact:.3g}")
+    return [Table(("Rademacher complexity of the head's KL ball: bound", "exact, by duality", "ratio"), [row])]
 
 
 def _share(value: float) -> str:

@@ -47,12 +47,12 @@ def rules(run: Run) -> Mapping[str, Mapping[str, Any]]:
     return found if isinstance(found, Mapping) else {}
 
 
-def interval(found: Mapping[str, Any]) -> str:
-    """The interval of an error over seeds, in words."""
+def interval(found: Mapping[str, Any], unit: str = "%") -> str:
+    """The interval over seeds in words, of an error (per cent) or of a difference (points)."""
     count = f"{found.get('seeds')} seeds" if found.get("seeds") != 1 else "one seed"
     if found.get("low") is None:
         return count
-    return f"{count}; 95 % interval {100 * found['low']:.2f} to {100 * found['high']:.2f} %"
+    return f"{count}; 95 % interval {100 * found['low']:.2f} to {100 * found['high']:.2f} {unit}"
 
 
 def rows_of(run: Run) -> dict[str, list[Mapping[str, Any]]]:
@@ -73,13 +73,24 @@ def errors(run: Run) -> Section | None:
         _curves("Test error, %", by_rule, "test_error", 100),
         _curves("Training loss", by_rule, "train_loss", 1, log=True),
     ]
-    table = [(name, _percent(rule["test_error"]), interval(rule["test_error"])) for name, rule in rules(run).items()]
+    table = [
+        (name, _percent(rule["test_error"], "%"), str(rule.get("tested", "")), interval(rule["test_error"]))
+        for name, rule in rules(run).items()
+    ]
     paired = run.summary.get("paired")
     if isinstance(paired, Mapping):
-        table += [(name, _percent(found), f"{interval(found)}: {found['verdict']}") for name, found in paired.items()]
+        table += [
+            (
+                name,
+                _percent(found, "points"),
+                str(found.get("epoch", "")),
+                f"{interval(found, 'points')}: {found['verdict']}",
+            )
+            for name, found in paired.items()
+        ]
     parts: list[Any] = [figure for figure in figures if figure]
     if table:
-        parts.append(Table(("rule", "test error, %", "over seeds"), table))
+        parts.append(Table(("rule", "test error", "epoch", "over seeds"), table))
     caption = "A line is a seed; rules with the same seed share their start, their minibatches and their augmentation."
     return Section("Errors", caption, parts)
 
@@ -134,14 +145,15 @@ def blocks(run: Run) -> Section | None:
     shares = [(name, f"{number(values.get('first_order_share')):.3f}") for name, values in found.items()]
     parts.append(Table(("rule", "share of f - f_0 explained by paths through a single block"), shares))
     caption = (
-        "First seed, on test images. An ensemble of shallow networks would have a share of 1 and no block that matters."
+        "First seed, on at most 1,000 test images, drawn. An ensemble of shallow networks would have a share of 1 and "
+        "no block that matters."
     )
     return Section("What the blocks do", caption, parts)
 
 
-def _percent(found: Mapping[str, Any]) -> str:
+def _percent(found: Mapping[str, Any], unit: str) -> str:
     mean = number(found.get("mean"))
-    return f"{100 * mean:.2f}" if math.isfinite(mean) else "not finite"
+    return f"{100 * mean:.2f} {unit}" if math.isfinite(mean) else "not finite"
 
 
 def _curves(

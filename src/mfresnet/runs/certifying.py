@@ -43,11 +43,11 @@ def certify(
 
     Args:
         delta, heads, residuals, settings: instead of the run's own ``certify`` settings. A value chosen after a look
-            at the certificates is one more setting tried: count it in ``settings``.
+            at the certificates is one more setting tried: count it in ``settings``, which never falls below the run's.
 
     Raises:
-        MfresnetError: no run there, no classes, no flow of the laws, no probes, fewer than 8 training points, a
-            delta outside (0, 1), or no sound checkpoint.
+        MfresnetError: no run there, fewer settings than the run tried, no classes, no flow of the laws, no probes,
+            fewer than 8 training points, a delta outside (0, 1), or no sound checkpoint.
     """
     run = RunDirectory.open(path)
     run.refuse_images("certify")
@@ -56,6 +56,12 @@ def certify(
     given = {"delta": delta, "heads": heads, "residuals": residuals, "settings": settings}
     if delta is not None:
         checked_delta(delta)
+    paid = tree["certify"]["settings"]
+    if settings is not None and settings < paid:
+        raise MfresnetError(
+            f"settings = {settings} is fewer than the {paid} that this run tried on its points, all of which the union "
+            f"bound pays for: give {paid} or more."
+        )
     tree["certify"] |= {name: value for name, value in given.items() if value is not None}
     config = build(tree)
     check_possible(config, stored.get("data", {}).get("task"))

@@ -107,7 +107,7 @@ def restore(like: T, arrays: Mapping[str, np.ndarray]) -> T:
         value = arrays.get(name)
         if value is None or value.shape != leaf.shape or value.dtype != leaf.dtype:
             what = "is missing" if value is None else f"is {_kind(value)}, not {_kind(leaf)}"
-            raise MfresnetError(f"array {name!r} of the checkpoint {what}: it belongs to another configuration.")
+            raise MfresnetError(f"array {name!r} of the checkpoint {what}: it is of another configuration or version.")
         found.append(jax.numpy.asarray(value))
     return eqx.combine(jax.tree.unflatten(structure, found), static)
 

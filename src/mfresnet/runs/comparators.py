@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import equinox as eqx
+import jax
 import numpy as np
 
 from ..assembly import Job
 from ..bounds import (
     Hypothesis,
+    head_rademacher,
     held_out_certificate,
     kernel_certificate,
     kl_ball_certificate,
@@ -18,19 +21,35 @@ from ..bounds import (
 )
 from ..bounds.certificate import Certificate
 from ..bounds.certificate import build as with_terms
+from ..bounds.supremum import quadrature
 from ..diagnostics.gram import gram
 from ..errors import MfresnetError
 from ..flow import evaluate, predict
 from ..model import ScaledResNet
-from .moments import Moment, about_data, certified, certified_rows, chance_of, train_task
+from .moments import Grid, Moment, about_data, certified, certified_rows, chance_of, train_task
 
 KERNEL_POINTS = 512  # most points of the kernel comparator
+KERNEL = 31  # name of the stream of random numbers
 RIDGES = (1e-4, 1e-2, 1.0, 100.0)  # added to the diagonal of the kernel; stated here, so a union over them suffices
 
 
 def kl_ball_of(job: Job, moment: Moment, delta: float) -> Certificate:
-    """The Rademacher bound of the KL ball at one time: of the predictor of the laws, seen through all probes."""
-    return _of_ball(kl_ball_certificate, job, moment, delta)
+    """The Rademacher bound of the KL ball at one time: of the predictor of the laws, seen through all probes.
+
+    Beside the bound of the head's part its details have the number itself, by duality, at the states of the start.
+    """
+    found = _of_ball(kl_ball_certificate, job, moment, delta)
+    network, x = moment.state.model, certified(job).x
+    radius, bias = (
+        float(found.details["head_radius"] or 0),
+        bool(network.head is not None and network.head.b is not None),
+    )
+    exact = head_rademacher(
+        network.embed(x), radius, beta=float(network.beta), sigma=network.sigma, bias=bias,
+        draws=16, samples=quadrature(len(x)), replicates=2, seed=job.config.seed,
+    )  # fmt: skip
+    more = {"rademacher.head.exact": exact.value, "rademacher.head.exact.error": exact.error}
+    return replace(found, details=found.details | more)
 
 
 def theorem6_of(job: Job, moment: Moment, delta: float) -> Certificate:
@@ -39,13 +58,17 @@ def theorem6_of(job: Job, moment: Moment, delta: float) -> Certificate:
 
 
 def _of_ball(bound: Callable[..., Certificate], job: Job, moment: Moment, delta: float) -> Certificate:
-    """A bound over KL balls: half of delta is for it, a quarter for the upper limit of each KL."""
+    """A bound over KL balls: half of delta is for it, a quarter for the upper limits of each KL.
+
+    The bound holds for all laws at once, the limits for one: they are paid for at each law that probes had a say in.
+    """
     config, train = job.config, certified(job)
     if moment.head is None:
         raise MfresnetError("the KL-ball bound needs a head, and this network has none: set model.head true.")
     if train.y.shape[1] != 1:
         raise MfresnetError("the KL-ball bound is for two classes with one output: use the PAC-Bayes certificate.")
-    head, encoder = (kl_estimate(r, delta / 4) for r in (moment.head, moment.encoder))
+    ends = Grid.of(config, job.state.model.encoder.w.shape[0]).ends
+    head, encoder = (kl_estimate(r, delta / (4 * ends)) for r in (moment.head, moment.encoder))
     network = of_laws(moment)
     margins = np.asarray(predict(network, train.x) * train.y, np.float64)[:, 0]
     found = bound(
@@ -61,7 +84,8 @@ def _of_ball(bound: Callable[..., Certificate], job: Job, moment: Moment, delta:
         settings=config.certify.settings,
         standard_start=set(config.model.initial.model_dump().values()) == {1.0},
     )
-    hypotheses = found.hypotheses + about_data(job)
+    density = moment.density(config.train.solver, config.train.tolerance)
+    hypotheses = found.hypotheses + density.hypotheses + about_data(job)
     return with_terms(found.name, found.terms, delta, hypotheses, found.certifies, details=found.details)
 
 
@@ -71,6 +95,13 @@ def of_laws(moment: Moment) -> ScaledResNet:
     return eqx.tree_at(lambda m: (m.encoder, m.head), moment.state.model, (probes.encoder, probes.head))
 
 
+def kernel_rows(job: Job) -> np.ndarray:
+    """At most `KERNEL_POINTS` of the rows that the bounds are on, drawn by the run's seed (a table has an order)."""
+    rows = certified_rows(job)
+    key = jax.random.fold_in(jax.random.key(job.config.seed), KERNEL)
+    return np.sort(rows[np.asarray(jax.random.permutation(key, len(rows)))[:KERNEL_POINTS]])
+
+
 def kernel_of(job: Job, delta: float) -> Certificate:
     """The kernel comparator: G at the start, with the best of a stated list of ridges on its diagonal.
 
@@ -78,16 +109,16 @@ def kernel_of(job: Job, delta: float) -> Certificate:
     interpolant is ridge regression away from the training points.
     """
     train = job.split.train
-    chosen = certified_rows(job)[:KERNEL_POINTS]
+    chosen = kernel_rows(job)
     if train.y.shape[1] != 1:
         raise MfresnetError("the kernel bound is for two classes with one output: use the PAC-Bayes certificate.")
     x, y = train.x[chosen], train.y[chosen, 0]
     total = gram(job.state.model, x, hold="total").total
     found: list[tuple[Certificate, float]] = []
-    reasons = []
+    reasons, tried = [], len(RIDGES) * job.config.certify.settings  # the kernel has alpha, beta and the start in it
     for ridge in RIDGES:
         try:
-            one = kernel_certificate(total + ridge * np.eye(len(x)), y, delta / len(RIDGES))
+            one = kernel_certificate(total + ridge * np.eye(len(x)), y, delta / tried)
         except MfresnetError as error:
             reasons.append(error)
         else:
@@ -100,7 +131,7 @@ def kernel_of(job: Job, delta: float) -> Certificate:
         Hypothesis("new points differ from all training points", "assumed", note=f"its ridge is {ridge:g}"),
         *about_data(job),
     )
-    details = best.details | {"ridge": ridge, "ridges": len(RIDGES)}
+    details = best.details | {"ridge": ridge, "ridges": len(RIDGES), "grid": tried}
     return with_terms("kernel", best.terms, delta, hypotheses, best.certifies, details=details)
 
 

@@ -11,7 +11,9 @@ report.html       the picture
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -23,6 +25,7 @@ import numpy as np
 from safetensors.numpy import save as tensors_bytes
 
 from ..errors import MfresnetError
+from .console import Say
 from .files import plain, read_json, write_bytes, write_json, writing
 
 PARTS = ("config", "versions")  # what every config.json of a run holds
@@ -56,6 +59,23 @@ class RunDirectory:
         Raises:
             MfresnetError: something is there already and ``overwrite`` is off, or it is no run.
         """
+        cls.check(path, overwrite=overwrite)
+        with writing(path):
+            if path.exists() and not _is_bare(path):
+                _empty(path)
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "checkpoints").mkdir(exist_ok=True)
+            (path / "arrays").mkdir(exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def check(cls, path: Path, *, overwrite: bool = False) -> None:
+        """Whether `create` would do, without a trace.
+
+        Raises:
+            MfresnetError: something is there already and ``overwrite`` is off, it is no run, or the folder that it
+                would be made in cannot be written.
+        """
         with writing(path):
             if path.exists() and not (path.is_dir() and _is_bare(path)):
                 if not _is_run(path):
@@ -65,11 +85,9 @@ class RunDirectory:
                         f"run directory {str(path)!r} exists: continue it with {cls(path).how_to_resume}, "
                         "replace it with --overwrite, or choose another --out."
                     )
-                _empty(path)
-            path.mkdir(parents=True, exist_ok=True)
-            (path / "checkpoints").mkdir(exist_ok=True)
-            (path / "arrays").mkdir(exist_ok=True)
-        return cls(path)
+            nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+            if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -111,6 +129,14 @@ class RunDirectory:
         """The content of ``summary.json``, empty while the run has none."""
         file = self.path / "summary.json"
         return read_json(file) if file.exists() else {}
+
+    def sound_summary(self, say: Say) -> dict[str, Any]:
+        """`summary`, or an empty one where it is damaged, which is said: whoever resumes the run makes it again."""
+        try:
+            return self.summary
+        except MfresnetError as error:
+            say(f"{error} It is made again.")
+            return {}
 
     def write_config(self, value: Mapping[str, Any]) -> None:
         """Write ``config.json``."""

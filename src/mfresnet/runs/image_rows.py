@@ -14,7 +14,7 @@ from ..images.job import ImageJob
 from ..images.paired import over_seeds, paired
 from ..images.sensitivity import first_order_share, gram_shares, of_seed, removal, swaps
 
-SAMPLE = 1000  # test images of the sensitivity
+SAMPLE = 1000  # test images of the sensitivity, drawn: a folder has them class by class
 GRAM_IMAGES, GRAM_PARAMETERS = 4, 2_000_000  # most images and parameters of the Gram shares: a Jacobian each
 
 
@@ -59,9 +59,10 @@ def epoch_row(job: ImageJob, name: str, state: ImageState, epoch: int, tested: b
 
 
 def block_sensitivity(job: ImageJob, name: str, state: ImageState) -> dict[str, Any]:
-    """Removal and swap of blocks, first-order paths and Gram shares of the first seed, on test images."""
+    """Removal and swap of blocks, first-order paths and Gram shares of the first seed, on drawn test images."""
     trainer, one = job.trainers[name], of_seed(state, 0)
-    x, y = job.test.x[:SAMPLE], np.asarray(job.test.y[:SAMPLE])
+    drawn = np.random.default_rng(job.config.seed).permutation(len(job.test))[:SAMPLE]
+    x, y = job.test.x[drawn], np.asarray(job.test.y)[drawn]
     found = {
         "images": len(y),
         "removal": _named(removal(trainer, one, x, y)),
@@ -84,19 +85,20 @@ def _named(values: Mapping[Any, float]) -> dict[str, float]:
 def image_summary(job: ImageJob, rows: Sequence[Mapping[str, Any]], status: str) -> dict[str, Any]:
     """Status, errors of each rule over seeds, and paired differences to the plain network, from the rows written."""
     rules: dict[str, Any] = {}
-    last: dict[str, list[Any]] = {}
+    errors: dict[str, dict[int, list[Any]]] = {}  # by rule and epoch
     for name, trainer in job.trainers.items():
         own = [row for row in rows if row.get("rule") == name]
         tested = [row for row in own if "test_error" in row]
         if not tested:
             continue
-        last[name] = tested[-1]["test_error"]
+        errors[name] = {row["epoch"]: row["test_error"] for row in tested}
         lost = [seed for seed, value in zip(job.seeds, own[-1]["train_loss"], strict=True) if value is None]
         rules[name] = {
             "epochs": own[-1]["epoch"],
-            "finished": own[-1]["epoch"] == trainer.epochs,
-            "test_error": over_seeds(last[name]),
-            "test_errors": last[name],
+            "finished": own[-1]["epoch"] == trainer.epochs or len(lost) == len(job.seeds),
+            "tested": tested[-1]["epoch"],
+            "test_error": over_seeds(tested[-1]["test_error"]),
+            "test_errors": tested[-1]["test_error"],
             "train_loss": over_seeds(own[-1]["train_loss"]),
             "diverged_seeds": lost,
         }
@@ -115,8 +117,16 @@ def image_summary(job: ImageJob, rows: Sequence[Mapping[str, Any]], status: str)
     if gone and status == "completed":
         summary["status"] = "diverged"
         summary["diverged.message"] = "; ".join(f"{name}: seed {', '.join(map(str, s))}" for name, s in gone.items())
-    if "plain" in last:
+    if "plain" in errors:
         summary["paired"] = {
-            f"{name} minus plain": paired(last["plain"], values) for name, values in last.items() if name != "plain"
+            f"{name} minus plain": _matched(errors["plain"], own)
+            for name, own in errors.items()
+            if name != "plain" and own.keys() & errors["plain"].keys()
         }
     return summary
+
+
+def _matched(first: Mapping[int, list[Any]], second: Mapping[int, list[Any]]) -> dict[str, Any]:
+    """The paired difference at the last epoch that both rules tested: in a run that was stopped, one is far ahead."""
+    epoch = max(first.keys() & second.keys())
+    return {"epoch": epoch, **paired(first[epoch], second[epoch])}

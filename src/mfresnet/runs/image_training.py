@@ -18,14 +18,14 @@ from tqdm import tqdm
 
 from ..config import build
 from ..data.images import load_images
-from ..errors import MfresnetError
+from ..errors import MfresnetError, within_memory
 from ..image_config import ImageConfig
 from ..images import ImageState, ImageTrainer
 from ..images.job import ImageJob, assemble_images, check_images, image_facts
 from . import checkpoint
 from .console import Say, Stop, say_aloud, stoppable
 from .directory import RunDirectory
-from .environment import environment
+from .environment import environment, tell_changes
 from .identity import fingerprint
 from .image_rows import block_sensitivity, epoch_row, image_summary
 
@@ -42,16 +42,22 @@ def train_images(
     overwrite: bool = False,
     quiet: bool = False,
     say: Say = say_aloud,
+    devices: int | None = None,
 ) -> dict[str, Any]:
     """Train every block rule of a configuration into the directory ``out`` and return the summary.
 
+    Args:
+        devices: how many devices share each minibatch. No setting of the run: its result is the same to rounding on
+            any number, and it may be resumed on another.
+
     Raises:
-        MfresnetError: bad settings, bad images, a directory in use or one that cannot be written.
+        MfresnetError: bad settings, bad images, a directory in use or one that cannot be written, too few devices, no
+            memory left.
     """
     with Stop(say).installed() as stop:
         check_images(config)
         split = _split(config, say)
-        job = assemble_images(config, split)
+        job = assemble_images(config, split, devices)
         run = RunDirectory.create(out, overwrite=overwrite)
         with stoppable(run.how_to_resume):
             run.write_config(
@@ -62,6 +68,7 @@ def train_images(
                     "command": command,
                     "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                     **environment(),
+                    "devices_used": devices or 1,
                 }
             )
             for note in split.notes:
@@ -69,21 +76,27 @@ def train_images(
             return _Driver(run, job, quiet, say, stop).drive()
 
 
-def resume_images(path: Path, *, quiet: bool = False, say: Say = say_aloud) -> dict[str, Any]:
+def resume_images(
+    path: Path, *, quiet: bool = False, say: Say = say_aloud, devices: int | None = None
+) -> dict[str, Any]:
     """Continue an image run; weights, coordinates and statistics equal the uninterrupted run's to the bit.
+
+    On another number of ``devices`` they equal them to rounding.
 
     Raises:
         MfresnetError: no run there, no sound checkpoint left, or settings or images that are no longer the run's.
     """
     run = RunDirectory.open(path)
     stored = run.config
-    if run.summary.get("status") == "completed":
-        say(f"{str(path)!r} is completed already: nothing to do.")
-        return run.summary
+    summary = run.sound_summary(say)
+    if summary.get("status") in ("completed", "diverged"):
+        say(f"{str(path)!r} is {summary['status']} already: nothing to do.")
+        return summary
+    tell_changes(stored, "run", say)
     config = build(stored["config"], ImageConfig)
     with stoppable(run.how_to_resume), Stop(say).installed() as stop:
         split = _split(config, say)
-        job = assemble_images(config, split)
+        job = assemble_images(config, split, devices)
         if image_facts(split)["sha256"] != stored.get("data", {}).get("sha256"):
             if config.data.name != GENERATED:
                 raise MfresnetError(
@@ -116,14 +129,25 @@ class _Driver:
 
     def drive(self) -> dict[str, Any]:
         """All rules, to the end or to a stop; returns the summary."""
-        begun, sensitivity = time.perf_counter(), {}
+        train = self.job.config.train
+        with within_memory(
+            f"lower --seeds (now {train.seeds}), --train.batch-size (now {train.batch_size}) or --model.width, set "
+            "--train.precision bfloat16, or share minibatches with --devices."
+        ):
+            return self.rules()
+
+    def rules(self) -> dict[str, Any]:
+        """One rule after the other, and the summary."""
+        begun, found = time.perf_counter(), self.run.sound_summary(lambda message: None).get("sensitivity")
+        sensitivity = dict(found or {})  # of the rules that were at their end when the run was stopped
         spent = max((row.get("wall_s") or 0.0 for row in self.run.metrics()), default=0.0)
         finished = True
         for index, name in enumerate(self.job.trainers):
             state, finished = self.rule(index, name, spent + time.perf_counter() - begun)
             if not finished:
                 break
-            if self.job.config.record.sensitivity:
+            wanted = self.job.config.record.sensitivity and name not in sensitivity
+            if wanted and not lost_seeds(state)[0]:  # it is of the first seed
                 sensitivity[name] = block_sensitivity(self.job, name, state)
         status = "completed" if finished else "interrupted"
         summary = image_summary(self.job, self.run.metrics(), status)
@@ -136,7 +160,7 @@ class _Driver:
         return summary
 
     def rule(self, index: int, name: str, wall_s: float) -> tuple[ImageState, bool]:
-        """One rule from its newest checkpoint; returns its last state, and whether it is at its end."""
+        """One rule from its newest checkpoint; returns its last state, and whether it is at its end (`ended`)."""
         trainer, config = self.job.trainers[name], self.job.config
         folder, base = self.run.checkpoints / name, index * self.job.trainers[name].steps
         first = self.job.begin(name)
@@ -147,39 +171,39 @@ class _Driver:
                 f"the settings in {str(self.run.path / 'config.json')!r} were changed since the run began: "
                 "put them back, or train them as a new run."
             )
-        state, done = self.job.spread(state), int(state.step[0])
-        if done < trainer.steps or not any(row.get("rule") == name for row in self.run.metrics()):
+        state, done, lost = self.job.spread(state), int(state.step[0]), lost_seeds(state)
+        if not ended(trainer, done, lost) or not any(row.get("rule") == name for row in self.run.metrics()):
             checkpoint.discard_after(folder, done)
             self.run.truncate_metrics(base + done)
         begun, saved = time.perf_counter() - wall_s, time.perf_counter()
-        lost = np.zeros(len(self.job.seeds), bool)
         row: dict[str, Any] = {}
         bar = tqdm(
             total=trainer.steps, initial=done, unit="step", desc=name, disable=True if self.quiet else None,
             dynamic_ncols=True,
         )  # fmt: skip
         with bar:
-            while done < trainer.steps and not self.stop.asked:
+            while not ended(trainer, done, lost) and not self.stop.asked:
                 state, count = self.advance(trainer, state, done)
                 done += count
                 bar.update(count)
-                ended = done % trainer.per_epoch == 0
-                lost_now = ~np.isfinite(np.asarray(state.tally.loss))
-                if (lost_now & ~lost).any():
-                    self.diverged(name, lost_now & ~lost, done)
-                lost |= lost_now
-                if ended:
+                before, lost = lost, lost | lost_seeds(state)
+                if (lost & ~before).any():
+                    self.diverged(name, lost & ~before, done)
+                if done % trainer.per_epoch == 0:
                     epoch = done // trainer.per_epoch
                     tested = epoch % config.record.test_every == 0 or epoch == trainer.epochs
                     row = epoch_row(self.job, name, state, epoch, tested or bool(lost.all()))
                     self.run.append_metrics({"step": base + done} | row | {"wall_s": time.perf_counter() - begun})
                     self.show(bar, row)
                 due = time.perf_counter() - saved >= config.record.checkpoint_seconds
-                if due or self.stop.asked or done == trainer.steps:
+                over = ended(trainer, done, lost)
+                if due or self.stop.asked or over:
                     checkpoint.save(folder, done, state, {"config": self.settings})
-                    checkpoint.prune(folder, set(), newest=1 if done == trainer.steps else 2)
+                    checkpoint.prune(folder, set(), newest=1 if over else 2)
                     saved = time.perf_counter()
-        return state, done == trainer.steps
+        if lost.all() and not self.stop.asked:
+            self.say(f"{name}: no seed is left: the rule ends after epoch {done // trainer.per_epoch}.")
+        return state, ended(trainer, done, lost)
 
     def advance(self, trainer: ImageTrainer, state: ImageState, done: int) -> tuple[ImageState, int]:
         """About one breath of steps, within the epoch, to the end on the device."""
@@ -206,3 +230,13 @@ class _Driver:
         if "test_error" in row:
             shown["test"] = np.mean(row["test_error"])
         bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()})
+
+
+def lost_seeds(state: ImageState) -> np.ndarray:
+    """Which seeds left the finite numbers: a network that did never comes back."""
+    return ~np.isfinite(np.asarray(state.tally.loss))
+
+
+def ended(trainer: ImageTrainer, done: int, lost: np.ndarray) -> bool:
+    """Whether a rule is at its end: all steps done, or an epoch done and no seed left."""
+    return done == trainer.steps or (bool(lost.all()) and done % trainer.per_epoch == 0)

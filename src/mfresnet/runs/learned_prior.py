@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..assembly import Job, initial_scales
-from ..bounds import DrawnPoint, drawn_certificate, pac_bayes_bound, pull_back
+from ..bounds import Density, DrawnPoint, drawn_certificate, pac_bayes_bound, pull_back
 from ..bounds.certificate import Certificate
 from ..bounds.certificate import build as with_terms
 from ..bounds.checks import checked_points
@@ -24,7 +24,7 @@ from ..bounds.prior import stack
 from ..diagnostics.precision import cast, double_precision
 from ..errors import MfresnetError
 from ..flow import Batch, Trainer, TrainState, flow
-from .moments import Draws, Grid, Moment, density_error_of, moment_of, ratios_at
+from .moments import Draws, Grid, Moment, moment_of, ratios_at
 
 SPLIT = 23  # name of the stream of random numbers
 MOVED = (2, 8)  # further Euler steps on all points, from the prior; stated here, so a union over them suffices
@@ -174,15 +174,18 @@ def learned_prior_of(job: Job, last: Moment, pick: Draws, delta: float, chance: 
     still, *others = (_best(name, moment, prior, pick, delta) for name, moment in posteriors.items())
     elsewhere = min(others, key=lambda one: one.value, default=None)
     best = min((still, *others), key=lambda one: one.value)
-    of_run = best.moment.state is last.state  # whose densities a solver may have integrated
+    if best is still:
+        density = Density("same")
+    else:  # only the run's own law may be that of another solver
+        solver = job.config.train.solver if best.moment.state is last.state else "euler"
+        density = best.moment.density(solver, job.config.train.tolerance)
     found = drawn_certificate(
         [best.point],
         len(prior.rest.x),
         delta,
         grid_size=_size(pick),
         prior=f"the law trained on {len(prior.part.x)} other training points",
-        exact_density=job.config.train.solver == "euler" or not of_run,
-        density_error=density_error_of(job.config) if of_run else None,
+        density=density,
         chance=chance,
     )
 
@@ -214,8 +217,8 @@ def prior_value(job: Job, delta: float) -> float:
 
 
 def _size(pick: Draws) -> int:
-    """Posteriors x k' x N' x settings."""
-    return (2 + len(MOVED)) * len(pick.grid.heads) * len(pick.grid.residuals) * pick.grid.settings
+    """Posteriors x k' x N' x last laws."""
+    return (2 + len(MOVED)) * len(pick.grid.heads) * len(pick.grid.residuals) * pick.grid.ends
 
 
 def _best(name: str, moment: Moment, prior: LearnedPrior, pick: Draws, delta: float) -> _Found:

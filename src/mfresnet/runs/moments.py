@@ -11,6 +11,7 @@ import numpy as np
 
 from ..assembly import Job, initial_scales
 from ..bounds import (
+    Density,
     Draw,
     Hypothesis,
     draws,
@@ -21,6 +22,7 @@ from ..bounds import (
     probes_needed,
 )
 from ..bounds.checks import checked_points
+from ..bounds.density import departure_of
 from ..config import Config
 from ..diagnostics.divergence import log_density_ratios
 from ..errors import MfresnetError
@@ -42,12 +44,19 @@ class Grid:
         steps: recorded steps.
         heads, residuals: k' and N'.
         settings: configurations tried on the same points.
+        patient: whether training stops on the certificate, so that the last time is one of ``steps`` chosen by it.
     """
 
     steps: tuple[int, ...]
     heads: tuple[int, ...]
     residuals: tuple[int, ...]
     settings: int = 1
+    patient: bool = False
+
+    @property
+    def ends(self) -> int:
+        """Laws of which the last one may be the chosen one: a union bound over them lets the draws choose it."""
+        return self.settings * (len(self.steps) if self.patient else 1)
 
     @property
     def size(self) -> int:
@@ -73,7 +82,7 @@ class Grid:
         steps = checkpoint.snapshot_steps(
             train.steps or 1, config.record.metrics_every or 1, config.record.snapshots
         ) - {0}
-        return cls(tuple(sorted(steps)), tuple(heads), tuple(residuals), wanted.settings)
+        return cls(tuple(sorted(steps)), tuple(heads), tuple(residuals), wanted.settings, wanted.patience > 0)
 
 
 def numbers(text: str) -> list[int]:
@@ -114,8 +123,13 @@ class Moment:
     @property
     def departure(self) -> float:
         """Largest departure of the mean of exp(-R) from 1, which it is for exact densities."""
-        with np.errstate(over="ignore"):
-            return float(max(abs(np.mean(np.exp(-r)) - 1) for r in (self.head, self.encoder) if r is not None))
+        return departure_of(self.head, self.encoder)
+
+    def density(self, solver: str, tolerance: float | None = None) -> Density:
+        """How well its ratios are known, of a law that ``solver`` made (as in ``train.solver``)."""
+        if solver == "euler":
+            return Density("euler", self.departure, int(self.ensemble.folded))
+        return Density("solver", self.departure, tolerance=tolerance if solver == "adaptive" else None)
 
 
 def recorded(run: RunDirectory, job: Job, steps: Sequence[int], say: Say) -> Iterator[Moment]:
@@ -217,11 +231,6 @@ def chance_of(job: Job) -> float:
     """Error of guessing among the classes."""
     outputs = job.split.train.y.shape[1]
     return 0.5 if outputs == 1 else 1 - 1 / outputs
-
-
-def density_error_of(config: Config) -> float | None:
-    """Error of the log-densities, for the record: the tolerance of the adaptive solver, where it is the solver."""
-    return config.train.tolerance if config.train.solver == "adaptive" else None
 
 
 def train_task(job: Job) -> str:

@@ -23,7 +23,7 @@ from ..bounds import (
 )
 from ..bounds.certificate import Certificate
 from ..flow import Batch, evaluate
-from .moments import FEW, Draws, Grid, Moment, about_data, certified, chance_of, density_error_of, train_task
+from .moments import FEW, Draws, Grid, Moment, about_data, certified, chance_of, train_task
 
 APART = 29  # name of the stream of random numbers
 MOST = 256  # draws without common probes that are computed at most
@@ -69,8 +69,7 @@ def pac_bayes_of(job: Job, moments: Sequence[Moment], delta: float) -> tuple[Cer
         n,
         delta,
         grid_size=grid.size,
-        exact_density=config.train.solver == "euler",
-        density_error=density_error_of(config),
+        density=moment.density(config.train.solver, config.train.tolerance),
         chance=chance_of(job),
     )
     beside, _ = pick.measured(moment, point.residuals, job.test)
@@ -133,7 +132,7 @@ def gibbs_of(job: Job, moments: Sequence[Moment], drawn: Certificate, delta: flo
         delta,
         priors=len(grid.heads) * len(grid.residuals) * grid.settings,
         tried=grid.size,
-        exact_density=config.train.solver == "euler",
+        density=moment.density(config.train.solver, config.train.tolerance),
         chance=chance_of(job),
     )
     best = int(found.details["heads"] or 0)

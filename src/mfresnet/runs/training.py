@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..assembly import Job, assemble, data_arrays, data_facts, precision
 from ..config import Config, build
@@ -16,9 +17,11 @@ from .console import Say, Stop, say_aloud, stoppable
 from .devices import Devices
 from .directory import Follower, RunDirectory
 from .driver import Driver
-from .environment import environment
+from .environment import environment, tell_changes
 from .identity import check_data, fingerprint
 from .tuning import chosen, tune
+
+T = TypeVar("T")
 
 
 def train(
@@ -48,7 +51,15 @@ def train(
         facts: dict[str, Any] = {}
         if config.certify.tune:
             check_possible(config, split.train.task)
-            config, rows = tune(config, split.train, split.transform, split.fitted_on)
+            _led(lambda: RunDirectory.check(out, overwrite=overwrite), where)  # before hours of tuning
+            config, rows = tune(
+                config,
+                split.train,
+                split.transform,
+                split.fitted_on,
+                say=say,
+                stopped=lambda: where.any(stop.asked),
+            )
             facts["tuned"] = rows
             say(f"tuned on the training points: {chosen(rows)}")
         job = assemble(config, split)
@@ -85,24 +96,14 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud, devices: in
     """
     run = RunDirectory.open(path)
     stored = run.config
-    try:
-        summary = run.summary
-    except MfresnetError as error:
-        say(f"{error} It is made again.")
-        summary = {}
+    summary = run.sound_summary(say)
     config = build(stored["config"])
     if summary.get("status") == "completed":
         if not config.diagnostics.control or summary.get("control.status") in ("completed", "diverged"):
             say(f"{str(path)!r} is completed already: nothing to do.")
             return summary
         return with_control(run, config, summary, quiet, say, devices)
-    changed = [
-        f"{name} {old} -> {new}"
-        for name, new in environment()["versions"].items()
-        if (old := stored["versions"].get(name)) != new
-    ]
-    if changed:
-        say(f"versions differ from the run's ({', '.join(changed)}): numbers may differ in the last bits.")
+    tell_changes(stored, "run", say)
     with precision(config), stoppable(run.how_to_resume), Stop(say).installed() as stop:
         where = Devices.of(devices)
         refuse_on_processes(config, where)
@@ -132,16 +133,21 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud, devices: in
 
 
 def _created(out: Path, overwrite: bool, where: Devices) -> RunDirectory:
-    """The run directory, or the leader's error in all processes: none may wait for one that has left."""
-    run, mistake = Follower(out), None
+    """The run directory."""
+    return _led(lambda: RunDirectory.create(out, overwrite=overwrite), where) or Follower(out)
+
+
+def _led(make: Callable[[], T], where: Devices) -> T | None:
+    """What the leader makes (None elsewhere), or its error in all processes: none may wait for one that has left."""
+    made, mistake = None, None
     if where.leader:
         try:
-            run = RunDirectory.create(out, overwrite=overwrite)
+            made = make()
         except MfresnetError as error:
             mistake = error
     if where.any(mistake is not None):
         raise mistake or MfresnetError("process 0 could not begin the run: its message says why.")
-    return run
+    return made
 
 
 def refuse_on_processes(config: Config, where: Devices) -> None:
@@ -183,7 +189,7 @@ def with_control(
             update={
                 "train": config.train.model_copy(update={"freeze": "encoder"}),
                 "diagnostics": config.diagnostics.model_copy(update={"control": False, "gram_every": 0}),
-                "certify": config.certify.model_copy(update={"enabled": False}),
+                "certify": config.certify.model_copy(update={"enabled": False, "patience": 0}),
             }
         )
         say("control: the same run with a frozen encoder")

@@ -7,7 +7,7 @@ bound, so its certificates hold although they chose it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from math import inf
 from typing import Any
@@ -21,6 +21,7 @@ from ..config import Config, build, merged, nested
 from ..data import Dataset, Split
 from ..data.transform import Transform
 from ..errors import MfresnetError
+from .console import Say, say_aloud
 from .learned_prior import prior_value
 from .moments import Draws, Grid, certified, moment_of
 
@@ -58,7 +59,13 @@ def settings_of(text: str) -> list[dict[str, float]]:
 
 
 def tune(
-    config: Config, train: Dataset, transform: Transform, fitted_on: np.ndarray | None = None
+    config: Config,
+    train: Dataset,
+    transform: Transform,
+    fitted_on: np.ndarray | None = None,
+    *,
+    say: Say = say_aloud,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[Config, list[dict[str, Any]]]:
     """The configuration with the best of its ``certify.tune`` settings, and what each one reached.
 
@@ -69,16 +76,23 @@ def tune(
     Args:
         train: the training points; there is no argument for others.
         transform, fitted_on: the map of the inputs, for the record, and the rows that fixed it.
+        say: told what each setting reached.
+        stopped: asked before each setting.
 
     Raises:
         MfresnetError: settings that cannot be tuned, or none of which can be certified.
+        KeyboardInterrupt: ``stopped`` said so.
     """
     grid = settings_of(config.certify.tune)
     checked_points(len(train.x))
     paid = config.certify.settings * len(grid)
     rows: list[dict[str, Any]] = []
     found: list[Config] = []
-    for one in grid:
+    for number, one in enumerate(grid):
+        if stopped():
+            raise KeyboardInterrupt(
+                f"stopped after {number} of {len(grid)} settings of certify.tune: nothing was written."
+            )
         changes = nested(one | {"certify.settings": paid, "certify.tune": ""})
         found.append(build(merged(config.model_dump(), changes)))
         row: dict[str, Any] = dict(one)
@@ -87,6 +101,8 @@ def tune(
         except MfresnetError as error:
             row |= {"certificate": inf, "refused": str(error)}
         rows.append(row)
+        reached = row.get("refused") or f"certificate {row['certificate']:.4g}"
+        say(f"setting {number + 1} of {len(grid)}, {_in_words(one)}: {reached}")
     best = min(range(len(grid)), key=lambda place: rows[place]["certificate"])
     if rows[best]["certificate"] == inf:
         raise MfresnetError(f"no setting of certify.tune can be certified: {rows[best]['refused']}")
@@ -96,8 +112,12 @@ def tune(
 def chosen(rows: Sequence[dict[str, Any]]) -> str:
     """The best of the rows of `tune`, in words."""
     best = min(rows, key=lambda row: row["certificate"])
-    names = ", ".join(f"{name} = {value:g}" for name, value in best.items() if name != "certificate")
-    return f"{names} (certificate {best['certificate']:.4g}, the best of {len(rows)})"
+    names = {name: value for name, value in best.items() if name != "certificate"}
+    return f"{_in_words(names)} (certificate {best['certificate']:.4g}, the best of {len(rows)})"
+
+
+def _in_words(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} = {value:g}" for name, value in values.items())
 
 
 def value_of(job: Job) -> float:

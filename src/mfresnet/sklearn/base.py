@@ -164,10 +164,11 @@ class MeanFieldResNet(BaseEstimator):
         )
         self._keep(found, x, again)
         self.certificate_: Certificate | None = None
+        self._drawn: Any = None
         self.certificate_note_ = reason
         if not reason and found.ensemble is not None:
             bounded = slice(None) if apart is None else np.setdiff1d(np.arange(len(x)), apart)
-            self.certificate_ = certificate_of(
+            self.certificate_, self._drawn = certificate_of(
                 found.model, found.ensemble, self.transform_.apply(x[bounded]), y[bounded], seed, self.delta, len(x)
             )
 
@@ -194,7 +195,7 @@ class MeanFieldResNet(BaseEstimator):
             steps=-(-n // min(n, settings.batch_size)),
         )
         self._keep(found, x, again)
-        self.certificate_ = None
+        self.certificate_ = self._drawn = None
         self.certificate_note_ = "partial_fit does not see all points at once: call fit"
 
     def _check_same(self, outputs: int) -> None:

@@ -8,10 +8,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..bounds import Certificate, DrawnPoint, Hypothesis, draw_errors, drawn_certificate, draws, log_ratio_of, pool
+from ..bounds import (
+    Certificate,
+    Density,
+    Draw,
+    DrawnPoint,
+    Hypothesis,
+    draw_errors,
+    drawn_certificate,
+    draws,
+    log_ratio_of,
+    pool,
+    predictions,
+    vote,
+)
+from ..bounds.density import departure_of
 from ..bounds.subnetwork import probes_needed
 from ..diagnostics.divergence import log_density_ratios
-from ..flow import Ensemble
+from ..flow import Ensemble, Probes
 from ..model import InitialScales, ScaledResNet
 from .engine import FLOW, Settings
 
@@ -54,8 +68,8 @@ def certificate_of(
     seed: int,
     delta: float,
     rows: int,
-) -> Certificate:
-    """The smallest `drawn_certificate` over a grid of k' and N'.
+) -> tuple[Certificate, tuple[Draw, Probes]]:
+    """The smallest `drawn_certificate` over a grid of k' and N', and the networks that were drawn for it.
 
     The prior is the Gaussian start. The theorem asks that the networks of the prior do not depend on the points of the
     bound, not even through the moments that standardise them: rows that fixed those are not among ``x``.
@@ -73,7 +87,7 @@ def certificate_of(
     layers = sizes["layers"]
     heads = [k for k in HEADS if k <= sizes["head_probes"]] or [sizes["head_probes"]]
     residuals = [n for n in (layers, 4 * layers) if probes_needed(n, layers) <= sizes["probes"]]
-    key, points = jax.random.key(seed + 3), []
+    key, points, drawn = jax.random.key(seed + 3), [], {}
     data = jnp.asarray(x, model.dtype), jnp.asarray(y, model.dtype)
     for k in heads:
         for n in residuals:
@@ -83,8 +97,17 @@ def certificate_of(
             )
             errors = draw_errors(chosen, ensemble.probes, model, *data)
             points.append(DrawnPoint(k, n, errors, log_ratio_of(chosen, *ratios)))
+            drawn[k, n] = chosen
     chance = 1 - 1 / max(2, y.shape[1])
     note = f"fitted on {rows - len(x)} rows that are left out" if len(x) < rows else ""
     statement = "the map of the features to the sphere does not depend on the points of the bound"
-    found = drawn_certificate(points, len(x), delta, chance=chance)
-    return found.resting_on(Hypothesis(statement, "proved", note=note), chance=chance)
+    density = Density("euler", departure_of(*ratios), int(ensemble.folded))
+    found = drawn_certificate(points, len(x), delta, density=density, chance=chance)
+    best = drawn[found.details["heads"], found.details["residuals"]]
+    networks = jax.tree.map(np.asarray, (best, ensemble.probes))
+    return found.resting_on(Hypothesis(statement, "proved", note=note), chance=chance), networks
+
+
+def votes(networks: tuple[Draw, Probes], model: ScaledResNet, x: np.ndarray) -> np.ndarray:
+    """The place of the class that most of the drawn networks give to each row."""
+    return np.asarray(vote(predictions(*networks, model, jnp.asarray(x, model.dtype))))

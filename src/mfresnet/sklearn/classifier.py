@@ -13,6 +13,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import MfresnetError
 from .base import MeanFieldResNet
+from .certify import votes
+from .engine import model_of
 
 
 class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
@@ -119,6 +121,21 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         check_is_fitted(self, "particles_")
         f = self.decision_function(X)
         return self.classes_[(f > 0).astype(int) if f.ndim == 1 else np.argmax(f, axis=1)]
+
+    def predict_by_vote(self, X: Any) -> np.ndarray:
+        """The class that most of the sub-networks behind ``certificate_`` give to each row.
+
+        The certificate bounds the mean error of these networks. The vote errs only where at least half of them do, so
+        its error is at most twice that: ``certificate_.details["vote"]``.
+
+        Raises:
+            MfresnetError: there is no certificate, hence no sub-networks.
+        """
+        check_is_fitted(self, "particles_")
+        if self._drawn is None:
+            raise MfresnetError(f"no sub-networks were drawn that could vote: {self.certificate_note_}.")
+        x = cast(np.ndarray, validate_data(self, X, dtype=np.float64, reset=False))
+        return self.classes_[votes(self._drawn, model_of(self.particles_, self._scales), self.transform_.apply(x))]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of the classes, shape (n, C).

@@ -14,7 +14,7 @@ from ...config import Section, build
 from ...errors import MfresnetError
 from ...experiments import Experiment, Stopped, entry
 from ..console import Say, Stop, say_aloud, stoppable
-from ..environment import environment
+from ..environment import environment, tell_changes
 from ..files import plain
 from ..identity import check_sums
 from .directory import SweepDirectory
@@ -103,13 +103,7 @@ def resume_sweep(
                 "sweep."
             )
         check_sums(stored.get("data_sums", {}), experiment.data_sums(stored["cells"]), say)
-        changed = [
-            f"{package} {stored['versions'].get(package)} -> {version}"
-            for package, version in environment()["versions"].items()
-            if stored["versions"].get(package) != version
-        ]
-        if changed:
-            say(f"versions differ from the sweep's ({', '.join(changed)}): numbers may differ in the last bits.")
+        tell_changes(stored, "sweep", say)
         work = _work(stored["experiment"], settings, executor, address)
         return _drive(directory, experiment, work, quiet, say, stop)
 

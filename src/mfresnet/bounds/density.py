@@ -1,0 +1,77 @@
+"""How well log(dQ/dP) of a posterior is known: what a certificate that uses it rests on (theory, section 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from ..errors import MfresnetError
+from .certificate import Hypothesis
+
+Kind = Literal["same", "euler", "solver"]
+
+
+@dataclass(frozen=True)
+class Density:
+    """Where the log-density ratios R of the probes come from.
+
+    The determinants of Euler steps, theta <- theta - h grad Phi(theta), give the density of the law that the steps
+    make only if each is one-to-one; else it is a sum over preimages, R is too small, and so is a bound that grows with
+    it. Nothing shows it for the whole space, because the Hessian of Phi grows with the outer weight. So it is
+    estimated, from the mean of exp(-R), and counted as violated where a probe saw a matrix I - h Hess Phi that is not
+    positive definite: positive definite everywhere, it would make the step one-to-one.
+
+    Args:
+        kind: "same" (Q is P, so that the ratio is 1 whatever the flow did), "euler", or "solver" (of the flow itself).
+        departure: of the mean of exp(-R) from 1, see `departure_of`.
+        folded: number of probes that saw a step fold space (`flow.Ensemble.folded`).
+        tolerance: of the solver, where it has one.
+
+    >>> Density("euler", departure=0.02).hypotheses[-1].status, Density("euler", folded=1).hypotheses[-1].status
+    ('estimated', 'violated')
+    """
+
+    kind: Kind = "euler"
+    departure: float | None = None
+    folded: int = 0
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise MfresnetError(f"kind = {self.kind!r} is not allowed: give one of {', '.join(get_args(Kind))}.")
+
+    @property
+    def hypotheses(self) -> tuple[Hypothesis, ...]:
+        """What the densities rest on, with how sure it is."""
+        if self.kind == "same":
+            return (Hypothesis("log(dQ/dP)", "proved", note="Q is the prior itself: it is 0"),)
+        if self.kind == "solver":
+            at = "" if self.tolerance is None else f" {self.tolerance:g}"
+            note = f"integrated by a solver to its tolerance{at}; the error is the departure of E exp(-R) from 1"
+            return (Hypothesis("log-densities along the flow", "estimated", self.departure, note),)
+        statement = "each Euler step is one-to-one"
+        if self.folded:
+            note = (
+                f"{self.folded} probes saw a step fold space, where the density is a sum over preimages of which one "
+                "is known: take shorter steps (a larger --train.steps or --certify.prior-steps)"
+            )
+            one_to_one = Hypothesis(statement, "violated", self.departure, note)
+        else:
+            note = "no probe saw a fold; the error is the departure of E exp(-R), the mean number of preimages, from 1"
+            one_to_one = Hypothesis(statement, "estimated", self.departure, note)
+        return Hypothesis("log-determinants of the Euler steps", "computed"), one_to_one
+
+
+def departure_of(*ratios: Any) -> float:
+    """Largest departure from 1 of the mean of exp(-R) over the probes of a part; parts that are None count for nothing.
+
+    For Euler steps T from a density p, E exp(-R) = int p(T x) |det DT(x)| dx = int p(y) N(y) dy: the mean over P of the
+    number N of preimages of a point, 1 where the steps are one-to-one and onto.
+
+    >>> round(departure_of(np.log([2.0, 2.0]), None), 3)
+    0.5
+    """
+    with np.errstate(over="ignore"):
+        return float(max(abs(np.mean(np.exp(-np.asarray(r, np.float64))) - 1) for r in ratios if r is not None))
