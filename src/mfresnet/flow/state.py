@@ -38,7 +38,8 @@ class Unfolded(eqx.Module):
     @classmethod
     def of(cls, log_ratio: LogRatio) -> Unfolded:
         """All true, in the shape of ``log_ratio``: before the first step."""
-        return cls(*(None if v is None else jnp.ones(v.shape, bool) for v in (log_ratio.encoder, log_ratio.head)))
+        head = None if log_ratio.head is None else jnp.ones(log_ratio.head.shape, bool)
+        return cls(jnp.ones(log_ratio.encoder.shape, bool), head)
 
 
 class Ensemble(eqx.Module):
