@@ -86,7 +86,9 @@ class RunDirectory:
                         "replace it with --overwrite, or choose another --out."
                     )
             nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
-            if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+            if not nearest.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
+            if not os.access(nearest, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
 
     @classmethod
