@@ -107,3 +107,14 @@ def test_bad_input_is_one_sentence(matrix, options, message):
 def test_bad_quantiles():
     with pytest.raises(MfresnetError, match="between 0 and 1"):
         spectrum(np.eye(2), quantiles=[2.0])
+
+
+@pytest.mark.parametrize(("n", "panel"), [(7, 3), (6, 3), (5, 8)])
+def test_cholesky_by_panels_is_the_factor_and_notices_a_negative_eigenvalue(n, panel):
+    rows = np.random.default_rng(n).normal(size=(n, n))
+    matrix = rows @ rows.T + np.eye(n)
+    factor = np.tril(eigen._cholesky(matrix, 0.5, panel))
+    np.testing.assert_allclose(factor @ factor.T, matrix + 0.5 * np.eye(n), rtol=0, atol=1e-12)  # rounding of sums of n
+    lowest = np.linalg.eigvalsh(matrix)[0]
+    assert eigen._cholesky(matrix, -lowest + 1e-6, panel) is not None
+    assert eigen._cholesky(matrix, -lowest - 1e-6, panel) is None

@@ -19,6 +19,7 @@ from ..errors import MfresnetError
 from .precision import blas_threads
 
 DENSE_LIMIT = 5000  # rows up to which the dense solver is used (2000 rows: under a second)
+PANEL = 2048  # columns of a Cholesky factor computed at once
 SYMMETRY = 1e3  # asymmetry allowed, in units of rounding
 
 
@@ -224,7 +225,7 @@ def _refine(
 ) -> tuple[float, float]:
     """Rayleigh quotient and residual of the Ritz vector of A^-1, the basis doubled until they are good enough."""
     value, residual = float("nan"), float("inf")
-    solve = partial(linalg.cho_solve, (factor, False), check_finite=False)
+    solve = partial(linalg.cho_solve, (factor, True), check_finite=False)
     for _, _, vector in _lanczos(solve, len(a), "largest", max_basis, seed):
         product = a @ vector
         value = float(vector @ product)
@@ -234,14 +235,25 @@ def _refine(
     return value, residual
 
 
-def _cholesky(a: np.ndarray, shift: float) -> np.ndarray | None:
-    """Factor of A + shift I, or None where it is not positive definite."""
-    moved = a.copy(order="F")
-    moved.flat[:: len(a) + 1] += shift
-    try:
-        return linalg.cholesky(moved, overwrite_a=True, check_finite=False)
-    except linalg.LinAlgError:
-        return None
+def _cholesky(a: np.ndarray, shift: float, panel: int = PANEL) -> np.ndarray | None:
+    """Lower factor of A + shift I (above the diagonal is rubbish), or None where it is not positive definite.
+
+    By panels: LAPACK's own factorisation in OpenBLAS, asked for all of it on several threads, crashes at n = 20,000.
+    """
+    factor = a.copy(order="F")
+    factor.flat[:: len(a) + 1] += shift
+    for k in range(0, len(a), panel):
+        end = k + panel
+        try:
+            corner = linalg.cholesky(factor[k:end, k:end], lower=True, check_finite=False)
+        except linalg.LinAlgError:
+            return None
+        factor[k:end, k:end] = corner
+        below = linalg.solve_triangular(corner, factor[end:, k:end].T, lower=True, check_finite=False).T
+        factor[end:, k:end] = below
+        for j in range(end, len(a), panel):
+            factor[j:, j : j + panel] -= below[j - end :] @ below[j - end : j - end + panel].T
+    return factor
 
 
 def _lanczos_end(
