@@ -117,7 +117,8 @@ class Stage(eqx.Module):
 
     def start(self) -> tuple[Any, Any]:
         """The states at the start."""
-        return tuple(None if part is None else part.start() for part in (self.first, self.family))  # type: ignore
+        first = None if self.first is None else self.first.start()
+        return first, None if self.family is None else self.family.start()
 
     def __call__(self, x: Images, state: tuple[Any, Any], plan: Plan, train: bool) -> tuple[Images, tuple[Any, Any]]:
         """All blocks of the stage."""
