@@ -118,3 +118,14 @@ def test_cholesky_by_panels_is_the_factor_and_notices_a_negative_eigenvalue(n, p
     lowest = np.linalg.eigvalsh(matrix)[0]
     assert eigen._cholesky(matrix, -lowest + 1e-6, panel) is not None
     assert eigen._cholesky(matrix, -lowest - 1e-6, panel) is None
+
+
+def test_a_rank_below_the_size_makes_it_zero():
+    """Exactly, and without work; a rank that decides nothing changes nothing, and bad matrices stay refused."""
+    x = np.random.default_rng(0).normal(size=(6, 4))
+    found = smallest_eigenvalue(x @ x.T, rank=4)
+    assert (found.value, found.error, found.method) == (0.0, 0.0, "rank")
+    assert abs(smallest_eigenvalue(x @ x.T).value) <= smallest_eigenvalue(x @ x.T).error
+    assert smallest_eigenvalue(x.T @ x, rank=4) == smallest_eigenvalue(x.T @ x)
+    with pytest.raises(MfresnetError, match="square"):
+        smallest_eigenvalue(x, rank=1)

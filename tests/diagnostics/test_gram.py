@@ -90,6 +90,8 @@ def test_gram_is_the_jacobian_contraction_and_the_operator_its_product(changes):
     close(result.encoder, g1[own, own])
     close(result.head, g2[own, own])
     close(result.total, float(model.alpha) ** 2 * g1[own, own] + g2[own, own])
+    for part, matrix in (("encoder", result.encoder), ("head", result.head), ("total", result.total)):
+        assert np.linalg.matrix_rank(matrix) <= result.ranks[part] == gram_operator(model, x).ranks[part]
     cross = gram(model, x[:7], other=x[7:], block=3)
     close(cross.encoder, g1[own, rest])
     close(cross.head, g2[own, rest])
@@ -100,6 +102,15 @@ def test_gram_is_the_jacobian_contraction_and_the_operator_its_product(changes):
     if changes in ({}, VARIANTS["shared, two outputs, no bias"]):  # the total contains the encoder's part
         close(operator.matvec_encoder(v), g1 @ v)
         close(operator.part("encoder") @ v, g1 @ v)
+
+
+def test_more_rows_than_parameters_have_the_rank_of_the_parameters():
+    """u, w and b of 2 x 2 particles on 3 states are 28 numbers, a, w and b of 3 head particles 15."""
+    model = network(depth=2, width=2, head_width=3)
+    result = gram(model, points(60, 3))
+    assert result.ranks == {"encoder": 28, "head": 15, "total": 43}
+    found = [np.linalg.matrix_rank(matrix) for matrix in (result.encoder, result.head, result.total)]
+    assert found == [28, 15, 43]
 
 
 @settings(max_examples=4, deadline=None)

@@ -90,6 +90,7 @@ def test_regime_and_radius_of_known_matrices():
     assert regime(g, 2 * g, y).kernel_change == pytest.approx(1.0)
     assert verdict(1.0) == "feature learning"
     assert radius(np.array([2.0, 1.5, 0.9, 3.0]), np.array([0.0, 1.0, 2.0, 3.0]), 2.0) == 1.0
+    assert np.isnan(radius(np.zeros(2), np.array([0.0, 1.0]), 0.0))
 
 
 def test_landscape_is_flat_at_a_perfect_fit_and_not_before(x64):

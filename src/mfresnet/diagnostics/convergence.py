@@ -101,7 +101,12 @@ def convergence_certificate(
 
 
 def radius(lambda_head: np.ndarray, displacement: np.ndarray, start: float) -> float:
-    """r_max: the largest movement recorded while lambda_min(G2) >= lambda_0/2 held (theory, section 6)."""
+    """r_max: the largest movement recorded while lambda_min(G2) >= lambda_0/2 held (theory, section 6).
+
+    NaN where lambda_0 is not positive, as for a head of fewer parameters than rows: then that says nothing.
+    """
+    if not start > 0:
+        return float("nan")
     inside = np.asarray(lambda_head) >= start / 2
     until = len(inside) if inside.all() else int(np.argmin(inside))
     return float(np.max(np.asarray(displacement)[:until], initial=0.0))

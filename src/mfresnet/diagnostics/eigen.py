@@ -30,7 +30,7 @@ class Eigenvalue:
     Args:
         value: the estimate. For a Gram matrix it can be negative only within its error.
         error: bound on its distance to an eigenvalue, rounding included.
-        method: "dense", "inverse Lanczos" or "Lanczos".
+        method: "dense", "inverse Lanczos", "Lanczos", or "rank" (0, exactly).
         converged: whether the tolerance, or the floor set by rounding, was met.
         message: empty, or what a reader should know.
     """
@@ -57,7 +57,13 @@ class Eigenvalue:
 
 
 def smallest_eigenvalue(
-    matrix: Any, *, tolerance: float = 1e-6, max_basis: int | None = None, method: str = "auto", seed: int = 0
+    matrix: Any,
+    *,
+    rank: int | None = None,
+    tolerance: float = 1e-6,
+    max_basis: int | None = None,
+    method: str = "auto",
+    seed: int = 0,
 ) -> Eigenvalue:
     """The smallest eigenvalue of a symmetric positive semi-definite matrix, such as a Gram matrix.
 
@@ -75,6 +81,8 @@ def smallest_eigenvalue(
 
     Args:
         matrix: array (n, n), or an operator, such as `gram_operator`'s.
+        rank: an upper bound of its rank, where one is known (`Gram.ranks`). Below n the value is 0, exactly, and
+            nothing is computed.
         tolerance: error asked of Lanczos, relative to the value. Below n eps |A| nothing can be resolved,
             so an error there counts as converged too.
         max_basis: most vectors of Lanczos (default: n, at most 2000 for operators).
@@ -92,6 +100,10 @@ def smallest_eigenvalue(
     >>> round(result.value, 12), result.method, result.error < 1e-12
     (0.5, 'dense', True)
     """
+    if rank is not None:
+        n = matrix.shape[0] if hasattr(matrix, "matvec") else len(_checked(matrix)[0])
+        if rank < n:
+            return Eigenvalue(0.0, 0.0, "rank", message=f"{n} rows of rank at most {rank}")
     return _extreme(matrix, "smallest", tolerance, max_basis, method, seed)
 
 

@@ -6,7 +6,8 @@ No Jacobian is formed: a layer costs two products of size n x n x M. `gram` give
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +24,7 @@ from .blocks import block_length, cores, fill, pair_batches, split
 from .continuous import continuous_gram
 from .matrix_free import GramOperator, gram_operator
 from .precision import cast, checked_dtype, checked_rows, double_precision, equal_rows_note
-from .sweeps import input_width, states_and_adjoints
+from .sweeps import input_width, ranks_of, states_and_adjoints
 
 __all__ = ["Gram", "GramOperator", "gram", "gram_operator"]
 
@@ -41,6 +42,7 @@ class Gram:
         total: G = alpha^2 G1 + G2.
         outputs: C.
         notes: what a reader should know, for example which rows of x are equal.
+        ranks: upper bounds of the ranks by name, from the number of parameters (`sweeps.ranks_of`).
     """
 
     encoder: np.ndarray | None
@@ -48,6 +50,7 @@ class Gram:
     total: np.ndarray
     outputs: int
     notes: tuple[str, ...] = ()
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
 
 class _Block(NamedTuple):
@@ -119,7 +122,7 @@ def gram(
         of_encoder, of_head = continuous_gram(model, rows, other=other, dtype=checked_dtype(dtype))
         total = float(model.alpha) ** 2 * of_encoder + of_head
         notes = equal_rows_note(rows) if other is None else ()
-        return Gram(of_encoder, of_head, total, len(total) // len(rows), notes)
+        return Gram(of_encoder, of_head, total, len(total) // len(rows), notes, ranks_of(model))
     check_euler(model)
     if hold not in ("all", "total"):
         raise MfresnetError(f"hold = {hold!r} is not allowed: give one of all, total.")
@@ -155,7 +158,8 @@ def gram(
                 return _products(cast_model, rows, columns, pairs, all_parts=hold == "all", chunk=chunk)
 
         fill((encoder, head, total), batches, products, symmetric=right is None, workers=workers)
-    return Gram(encoder, head, total, outputs, () if right is not None else equal_rows_note(left))
+    notes = () if right is not None else equal_rows_note(left)
+    return Gram(encoder, head, total, outputs, notes, ranks_of(model))
 
 
 def _chunk_width(model: ScaledResNet, rows: int, dtype: np.dtype) -> int:

@@ -16,7 +16,7 @@ from ..flow.adjoint import check_euler, head_adjoint, layers_of
 from ..model import Particles, ScaledResNet, scaling
 from ..model.particles import first_variation_gradient, preactivation
 from .precision import cast, checked_dtype, checked_rows, double_precision, equal_rows_note
-from .sweeps import input_width
+from .sweeps import input_width, ranks_of
 
 Part = Literal["encoder", "head", "total"]
 
@@ -30,6 +30,7 @@ class GramOperator:
         self.shape = (len(x) * outputs, len(x) * outputs)
         self.dtype = np.dtype(x.dtype)
         self.notes = notes
+        self.ranks = ranks_of(model)
 
     def matvec_encoder(self, v: Any) -> np.ndarray:
         """G1 v = (L M / alpha^2) J_nu J_nu^T v."""
@@ -69,6 +70,9 @@ def gram_operator(model: ScaledResNet, x: Any, *, dtype: Any = np.float64) -> Gr
     with J the Jacobian of g = f / beta (theory, section 4). The backward sweep forms J^T v (as many
     numbers as the model has), the forward sweep its image under J. Memory: O(n (M + D) C) beyond the
     states (L n D numbers) and the model, so n = 50,000 is no obstacle.
+
+    ``ranks`` has upper bounds of the ranks, which `smallest_eigenvalue` takes: where n C exceeds the number of
+    parameters, lambda_min is 0 and needs no product.
 
     Args:
         model: an Euler network; without head, without bias and depth-shared ones too.

@@ -88,7 +88,7 @@ def gram_row(model: ScaledResNet, probe: Probe) -> dict[str, Any]:
     parts = {"encoder": matrices.encoder, "head": matrices.head, "total": matrices.total}
     row: dict[str, Any] = {}
     for name, matrix in parts.items():
-        lowest = smallest_eigenvalue(matrix)
+        lowest = smallest_eigenvalue(matrix, rank=matrices.ranks[name])
         row[f"gram.lambda_min.{name}"] = lowest.value
         row[f"gram.error.{name}"] = lowest.error
         row[f"gram.spectrum.{name}"] = np.quantile(spectrum(matrix), LEVELS)

@@ -20,6 +20,19 @@ def input_width(model: ScaledResNet) -> int:
     return (model.encoder.w if model.embedding is None else model.embedding).shape[-1]
 
 
+def ranks_of(model: ScaledResNet) -> dict[str, int]:
+    """Upper bounds of the ranks of G1, G2 and G: the numbers that move in encoder, head and both.
+
+    A Gram matrix is J J^T, with a column of J for each number. Where n C exceeds them, lambda_min is 0.
+
+    >>> ranks_of(ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5))
+    {'encoder': 60, 'head': 20, 'total': 80}
+    """
+    moved = (model.encoder, getattr(model, "t", None)), model.head
+    encoder, head = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in moved)
+    return {"encoder": encoder, "head": head, "total": encoder + head}
+
+
 @jax.jit
 def states_and_adjoints(model: ScaledResNet, x: Array) -> tuple[Array, Array]:
     """z of shape (L+1, n, D) and q of shape (L+1, n, C, D), see `mfresnet.flow.adjoint`."""

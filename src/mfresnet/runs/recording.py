@@ -130,7 +130,13 @@ class Recorder:
                 summary[f"gram.{when}.lambda_min.{part}"] = row[f"gram.lambda_min.{part}"]
                 summary[f"gram.{when}.error.{part}"] = row[f"gram.error.{part}"]
         summary["regime.verdict"] = verdict(last["regime.kernel_change"])
-        summary["gram.notes"] = list(self.probe.matrices.notes)
+        matrices = self.probe.matrices
+        rows = len(matrices.total)
+        summary["gram.notes"] = list(matrices.notes) + [
+            f"{symbol} has {rows} rows and the {part} {matrices.ranks[part]} parameters, so lambda_min({symbol}) is 0"
+            for part, symbol in (("encoder", "G1"), ("head", "G2"))
+            if matrices.ranks[part] < rows
+        ]
         flow = job.config.train.rule == "gradient-flow"
         if flow:
             moved = [row.get("displacement.head", 0.0) for row in grams]
