@@ -57,7 +57,7 @@ def device_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process-id", action=Once, type=int, metavar="I", help="which one this is, from 0")
 
 
-def connected(options: argparse.Namespace) -> dict[str, int | None]:
+def connected(options: argparse.Namespace) -> dict[str, Any]:
     """Join the other processes, where there are some; returns the numbers of devices asked for."""
     from ..runs.devices import connect
 

@@ -68,7 +68,8 @@ class Layout:
 
     def _of_node(self, node: Any) -> Any:
         if isinstance(node, Particles):
-            return Particles(self._of_array(node.out, 2), self._of_array(node.w, 2), self._of_array(node.b, 1))
+            places: list[Any] = [self._of_array(node.out, 2), self._of_array(node.w, 2), self._of_array(node.b, 1)]
+            return Particles(*places)
         if isinstance(node, LogRatio | Unfolded):
             return jax.tree.map(lambda leaf: self._of_array(leaf, 1), node)
         return self._of_array(node)
