@@ -144,6 +144,8 @@ class TestContract:
         ("rate", {"train": {"rule": "sdg"}}, "unknown train.rule 'sdg'"),
         ("phase", {"beta": "nan"}, "beta = 'nan' is not allowed: give values >= 1e-09"),
         ("kl", {"train": {"rule": "adam"}}, "set --train.rule gradient-flow"),
+        ("kl", {"model": {"activation": "relu"}}, "second derivative of the activation, which 'relu' does not have"),
+        ("kl", {"model": {"kind": "continuous"}}, "a continuous model does not have: set --model.kind layered"),
         ("transfer", {"scalings": "mup"}, "unknown scalings 'mup'"),
         ("transfer", {"decays": ","}, "decays = ',' is an empty grid"),
         ("transfer", {"train": {"rule": "gradient-flow"}}, "has no learning rate to transfer"),
@@ -185,7 +187,10 @@ def test_rate_of_a_known_power_law():
 
 
 def test_rate_of_two_sizes_has_no_p_value_and_no_verdict():
-    assert create("rate").analyse(rate_rows({8: [0.2, 0.3], 16: [0.1, 0.1]})).passed is None
+    result = create("rate").analyse(rate_rows({8: [0.2, 0.3], 16: [0.1, 0.1]}))
+    assert result.passed is None and "of two sizes" in result.verdict and "p = " not in result.verdict
+    one = create("rate").analyse(rate_rows({8: [0.2, 0.3]}))
+    assert one.passed is None and one.verdict.startswith("no power of n can be fitted") and "nan" not in one.verdict
 
 
 def test_rate_of_a_regression_counts_no_half_mistakes():
