@@ -144,6 +144,8 @@ class TestContract:
         ("rate", {"train": {"rule": "sdg"}}, "unknown train.rule 'sdg'"),
         ("phase", {"beta": "nan"}, "beta = 'nan' is not allowed: give values >= 1e-09"),
         ("kl", {"train": {"rule": "adam"}}, "set --train.rule gradient-flow"),
+        ("kl", {"model": {"activation": "relu"}}, "second derivative of the activation, which 'relu' does not have"),
+        ("kl", {"model": {"kind": "continuous"}}, "a continuous model does not have: set --model.kind layered"),
         ("transfer", {"scalings": "mup"}, "unknown scalings 'mup'"),
         ("transfer", {"decays": ","}, "decays = ',' is an empty grid"),
         ("transfer", {"train": {"rule": "gradient-flow"}}, "has no learning rate to transfer"),
@@ -185,7 +187,10 @@ def test_rate_of_a_known_power_law():
 
 
 def test_rate_of_two_sizes_has_no_p_value_and_no_verdict():
-    assert create("rate").analyse(rate_rows({8: [0.2, 0.3], 16: [0.1, 0.1]})).passed is None
+    result = create("rate").analyse(rate_rows({8: [0.2, 0.3], 16: [0.1, 0.1]}))
+    assert result.passed is None and "of two sizes" in result.verdict and "p = " not in result.verdict
+    one = create("rate").analyse(rate_rows({8: [0.2, 0.3]}))
+    assert one.passed is None and one.verdict.startswith("no power of n can be fitted") and "nan" not in one.verdict
 
 
 def test_rate_of_a_regression_counts_no_half_mistakes():
@@ -262,6 +267,9 @@ def test_transfer_verdict():
     assert moved.passed is False
     at_edge = create("transfer").analyse(transfer_rows(lambda s, axis, place: 0 if s == "mean-field" else 3))
     assert set(at_edge.fit["moves"].values()) == {0} and at_edge.passed is None  # the best may lie further out
+    assert [note for note in at_edge.notes if note.startswith("6 of 6 best rates of the mean-field scaling lie at")]
+    beyond = create("transfer").analyse(transfer_rows(lambda s, axis, place: 0 if s == "standard" else 3))
+    assert beyond.passed and "standard scaling lie at the edge" in beyond.notes[0]
     rows = [row for row in transfer_rows(lambda s, axis, place: 3) if row["axis"] == "width" or row["model.depth"] == 4]
     assert create("transfer").analyse(rows).passed is None  # one depth moves nowhere
 
@@ -296,7 +304,10 @@ def test_phase_takes_the_mean_over_seeds():
 
     changes = {(1.0, 1.0): (0.5, 0.7), (1.0, 10.0): (0.01, 0.05)}
     rows = [row(*at, seed, change) for at, both in changes.items() for seed, change in enumerate(both)]
-    points = create("phase").analyse(rows).points
+    result = create("phase").analyse(rows)
+    points = result.points
+    assert [point["seeds_agreeing"] for point in points] == [1, 2]  # 0.5 is not yet feature learning
+    assert result.notes[-1] == "At 1 of 2 points the seeds disagree; the word is that of their mean."
     assert [point["regime"] for point in points] == ["feature learning", "lazy"]
     assert points[0]["kernel_change"] == pytest.approx(0.6)
     # Student with one degree of freedom: t = 12.706, sd/sqrt(2) = 0.1

@@ -7,6 +7,7 @@ import pytest
 
 from mfresnet.experiments import create, student
 from mfresnet.experiments.finite_size_analysis import Errors, analyse, collect, fit, intervals, judge
+from mfresnet.experiments.finite_size_embedding import embedding_power, kernels
 from mfresnet.experiments.finite_size_network import train
 from mfresnet.flow import Trainer, batch_of, flow
 from mfresnet.model import Particles, ScaledResNet, activation, trainable
@@ -164,6 +165,34 @@ def test_verdicts(bias, half, expected):
     estimates = {"bias.L": bias, "sampling.L": 0.5, "sampling.M": 0.52}
     spread = {name: (value - 0.05, value + 0.05) for name, value in estimates.items()}
     assert judge(estimates, spread | {"bias.L": (bias - half, bias + half)})[0] is expected
+
+
+def embedded(draws: int, power: float, embeddings: int = 20) -> list[dict]:
+    """References whose kernels z z^T/D scatter like D^-power: Gaussian z (1/2), scaled."""
+    rng = np.random.default_rng(3)
+    return [
+        {"kind": "reference", "draw": draw, "dimension": d, "state": rng.normal(size=4 * d) * d ** ((0.5 - power) / 2)}
+        for draw in range(draws)
+        for d in (16, 64, 256)
+        for _ in range(embeddings)
+    ]
+
+
+@pytest.mark.parametrize(("power", "expected"), [(0.5, True), (1.0, False)])
+@pytest.mark.parametrize("draws", [1, 6])
+def test_the_power_of_the_embedding_is_found_and_judged(draws, power, expected):
+    """10 entries of 20 kernels fix a spread to 5 %, and the power over a factor 16 in D to 0.03 a draw."""
+    settings = create("finite-size", TINY).settings
+    found = kernels(embedded(draws, power), settings)
+    value, (low, high) = embedding_power(found, 200)
+    assert value == pytest.approx(power, abs=0.1) and low < value < high < low + 0.2
+    others = {"bias.L": 1.0, "sampling.L": 0.5, "sampling.M": 0.5}
+    spread = {name: (v - 0.05, v + 0.05) for name, v in others.items()} | {"embedding.D": (low, high)}
+    passed, sentence = judge(others | {"embedding.D": value}, spread, others | {"embedding.D": 0.5})
+    assert passed is expected and "1, 1/2, 1/2, 1/2" in sentence
+    assert embedding_power({f: g for f, g in found.items() if f[1] == 16}, 200)[1] == pytest.approx(
+        (np.nan, np.nan), nan_ok=True
+    )
 
 
 def test_intervals_over_draws_are_students():

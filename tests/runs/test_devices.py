@@ -1,7 +1,8 @@
-"""One run on several devices and on several processes equals the run on one device to rounding."""
+"""One run on several devices and processes, points and particles shared out, equals that on one to rounding."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -24,21 +25,34 @@ KINDS = {
     "whole": {"train__rule": "gradient-flow", "train__solver": "heun", "data__n": 30},  # 30 points on 4 devices
     "batches": {"train__rule": "adam", "train__batch_size": 8, "data__n": 30},
 }
+# as `--devices` and `--particle-devices`: 4 shares of points; 2 of points and 2 of particles; 4 of particles
+MESHES = {"4": ("--devices", 4), "2x2": ("--devices", 4, "--particle-devices", 2), "1x4": ("--particle-devices", 4)}
+RUNS = [("whole", "4"), ("whole", "2x2"), ("whole", "1x4"), ("batches", "4"), ("batches", "2x2")]
+MEASURED = {"diagnostics__kl_every": 4}
 # many commands in one process: starting JAX takes longer than the runs
 COMMANDS = """
-import sys, json
+import sys, json, jax
 from mfresnet.cli import main
 from mfresnet.runs import driver
 import numpy as np
 driver.portrait = lambda start, end, split: {"nothing": np.zeros(1, np.float32)}
+metrics = driver.Recorder.metrics
+
+def with_shares(recorder, state, wall_s):  # what the first device holds of the particles and of what goes with them
+    trees = {"u": state.model.encoder.out, "head": state.model.head.b, "memory": jax.tree.leaves(state.rule)}
+    if state.ensemble is not None:
+        trees["probes"], trees["ratio"] = state.ensemble.probes.head.w, state.ensemble.log_ratio.head
+    found = jax.tree.map(lambda leaf: list(leaf.addressable_shards[0].data.shape), trees)
+    print("share", int(state.step), json.dumps(found))
+    return metrics(recorder, state, wall_s)
+
+driver.Recorder.metrics = with_shares
 codes = [main(argv) for argv in json.loads(sys.argv[1])]
 print("codes", codes)
 """
 
 
 def command(argvs, devices: int) -> list[str]:
-    import json
-
     return [sys.executable, "-c", COMMANDS, json.dumps([[str(a) for a in argv] for argv in argvs])]
 
 
@@ -60,72 +74,146 @@ def close(one: Path, two: Path) -> None:
 
 
 def train(kind: str, out: Path, *more) -> list:
-    return ["train", *flags(**KINDS[kind] | {"certify__enabled": False}), "--out", out, "--quiet", *more]
+    """The command of a run; what ``more`` sets is not set twice."""
+    changes = KINDS[kind] | {"certify__enabled": False} | (MEASURED if kind == "whole" else {})
+    changes |= {str(flag)[2:].replace("-", "_").replace(".", "__"): None for flag in more if "model." in str(flag)}
+    return ["train", *flags(**changes), "--out", out, "--quiet", *more]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> tuple[Path, str]:
-    """Runs on one and on four devices, one to be resumed on two, and a mistake: in one process of 4 devices."""
+def runs(tmp_path_factory) -> tuple[Path, str, str]:
+    """Runs on one and on four devices, to be resumed on others, and mistakes: in one process of 4 devices."""
     folder = tmp_path_factory.mktemp("devices")
-    argvs = [train(kind, folder / f"{kind}-{n}", "--devices", n) for kind in KINDS for n in (1, 4)]
-    argvs.append(train("whole", folder / "too-many", "--devices", 5))
+    argvs = [train(kind, folder / f"{kind}-1", "--devices", 1) for kind in KINDS]
+    argvs += [train(kind, folder / f"{kind}-{mesh}", *MESHES[mesh]) for kind, mesh in RUNS]
+    argvs += [train("whole", folder / f"too-many-{i}", *more) for i, (more, _) in enumerate(REFUSED)]
     done = subprocess.run(command(argvs, 4), env=environment(4), capture_output=True, text=True, timeout=300)
-    assert "codes [0, 0, 0, 0, 2]" in done.stdout, done.stdout + done.stderr
-    return folder, done.stderr
+    assert f"codes {[0] * 7 + [2] * len(REFUSED)}" in done.stdout, done.stdout + done.stderr
+    return folder, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_four_devices_give_the_result_of_one(kind, runs):
-    folder, _ = runs
-    close(folder / f"{kind}-1", folder / f"{kind}-4")
-    rows = [RunDirectory.open(folder / f"{kind}-{n}").metrics() for n in (1, 4)]
+@pytest.mark.parametrize(("kind", "mesh"), RUNS)
+def test_four_devices_give_the_result_of_one(kind, mesh, runs):
+    folder, _, _ = runs
+    close(folder / f"{kind}-1", folder / f"{kind}-{mesh}")
+    rows = [RunDirectory.open(folder / f"{kind}-{n}").metrics() for n in ("1", mesh)]
     for one, two in zip(*rows, strict=True):
         assert one["train.loss"] == pytest.approx(two["train.loss"], rel=1e-4, abs=1e-6)
-    assert RunDirectory.open(folder / f"{kind}-4").config["devices_used"] == 4
+        if "kl.head.value" in one:  # a diagnostic, taken of states that agree as `close` says
+            assert two["kl.head.value"] == pytest.approx(one["kl.head.value"], rel=1e-3, abs=1e-5)
+    measured = sum("kl.head.value" in row for row in rows[1])
+    assert measured == (4 if kind == "whole" else 0)
+    config = RunDirectory.open(folder / f"{kind}-{mesh}").config
+    assert config["devices_used"] == 4
+    assert config["particle_devices_used"] == {"4": 1, "2x2": 2, "1x4": 4}[mesh]
 
 
-def test_more_devices_than_there_are(runs):
-    folder, said = runs
-    assert "mfresnet: devices = 5 is not allowed: JAX has 4 here, so give a value from 1 to 4." in said
-    assert not (folder / "too-many").exists()
+def test_a_device_holds_its_share_of_the_particles_all_the_time(runs):
+    """3 layers of 4 particles in dimension 2, 4 head particles, 4 head probes; Adam remembers two moments of each."""
+    per_run: list[list[dict]] = []
+    for line in runs[1].splitlines():
+        if line.startswith("share "):
+            _, step, found = line.split(" ", 2)
+            if step == "0":
+                per_run.append([])
+            per_run[-1].append(json.loads(found))
+    assert len(per_run) == 7 and all(len(rows) == 7 for rows in per_run)  # every 2 of 12 steps
+    for (kind, mesh), rows in zip([(kind, "1") for kind in KINDS] + RUNS, per_run, strict=True):
+        share = {"1": 4, "4": 4, "2x2": 2, "1x4": 1}[mesh]
+        for row in rows:
+            assert row["u"] == [3, share, 2] and row["head"] == [share]
+            if kind == "whole":
+                assert row["probes"] == [share, 2] and row["ratio"] == [share]
+            else:
+                assert row["memory"].count([3, share, 2]) == 4 and row["memory"].count([share, 2]) == 2
 
 
-def test_resumed_on_another_number_of_devices(runs, tmp_path):
+# flags beside those of "whole" -> what is said
+REFUSED = (
+    (("--devices", 5), "devices = 5 is not allowed: JAX has 4 here, so give a value from 1 to 4."),
+    (
+        ("--devices", 4, "--particle-devices", 3),
+        "particle-devices = 3 is not allowed: it has to divide the 4 devices, so give one of 1, 2, 4.",
+    ),
+    (
+        ("--particle-devices", 4, "--model.width", 6),
+        "model.width = 6 cannot be divided among 4 particle-devices: give a multiple of 4, or other particle-devices.",
+    ),
+    (
+        ("--particle-devices", 4, "--model.head-width", 6),
+        "model.head_width = 6 cannot be divided among 4 particle-devices",
+    ),
+    (
+        ("--particle-devices", 2, "--model.kind", "continuous"),
+        "particle-devices = 2 is not allowed for a continuous model, whose particles act one after the other along",
+    ),
+)
+
+
+@pytest.mark.parametrize(("number", "sentence"), [(i, said) for i, (_, said) in enumerate(REFUSED)])
+def test_devices_that_cannot_share_a_run(number, sentence, runs):
+    folder, _, said = runs
+    assert f"mfresnet: {sentence}" in said
+    assert not (folder / f"too-many-{number}").exists()
+
+
+def halved(run: Path, copy: Path) -> Path:
+    """A copy of a run as it was in the middle."""
+    shutil.copytree(run, copy)
+    (copy / "summary.json").unlink()
+    middle = [step for step in checkpoint.steps(copy / "checkpoints") if 0 < step < 12][-1]
+    checkpoint.discard_after(copy / "checkpoints", middle)
+    return copy
+
+
+@pytest.mark.parametrize("mesh", ["4", "1x4"])
+def test_resumed_on_one_device(mesh, runs, tmp_path):
     """Half of the run was made on four devices, the rest is made on one, and equals the whole."""
     from mfresnet.runs import resume
 
-    folder, _ = runs
-    run = tmp_path / "run"
-    shutil.copytree(folder / "whole-4", run)
-    (run / "summary.json").unlink()
-    middle = [step for step in checkpoint.steps(run / "checkpoints") if 0 < step < 12][-1]
-    checkpoint.discard_after(run / "checkpoints", middle)
+    run = halved(runs[0] / f"whole-{mesh}", tmp_path / "run")
     assert resume(run, quiet=True, say=lambda message: None)["status"] == "completed"
-    close(run, folder / "whole-1")
+    close(run, runs[0] / "whole-1")
 
 
-def test_two_processes_give_the_result_of_one(runs, tmp_path):
-    """Two processes of two devices each over gloo; only process 0 writes and speaks."""
-    folder, _ = runs
+def together(argv, devices: int = 2) -> list[str]:
+    """What two processes of two devices each say, that run a command together over gloo."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    out = tmp_path / "run"
     processes = []
     for own in range(2):
         more = ["--coordinator", address, "--processes", 2, "--process-id", own]
         processes.append(
             subprocess.Popen(
-                command([train("whole", out, *more)], 2),
-                env=environment(2), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                command([[*argv, *more]], devices),
+                env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             )
         )  # fmt: skip
     said = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
-    close(out, folder / "whole-1")
+    assert all("codes [0]" in text for text in said), said
+    return said
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_two_processes_give_the_result_of_one(parts, runs, tmp_path):
+    """Points shared among them, or particles, of which each process then holds a half; only process 0 writes and
+    speaks. The second begins in the middle of a run on 2x2 devices."""
+    out, more = tmp_path / "run", ("--particle-devices", parts)
+    if parts == 4:
+        argv = ["resume", halved(runs[0] / "whole-2x2", out), "--quiet", *more]
+    else:
+        argv = train("whole", out, *more)
+    said = together(argv)
+    close(out, runs[0] / "whole-1")
     assert "train.loss" in said[0] and "train.loss" not in said[1]
-    assert RunDirectory.open(out).config["devices_used"] == 4
-    assert len(RunDirectory.open(out).metrics()) == len(RunDirectory.open(folder / "whole-1").metrics())
+    if parts == 1:
+        assert RunDirectory.open(out).config["devices_used"] == 4
+    else:
+        assert '"u": [3, 1, 2]' in said[0] and '"u": [3, 1, 2]' in said[1]
+    rows = [RunDirectory.open(run).metrics() for run in (out, runs[0] / "whole-1")]
+    assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
+    assert rows[0][-1]["kl.head.value"] == pytest.approx(rows[1][-1]["kl.head.value"], rel=1e-3, abs=1e-5)
 
 
 def test_a_stop_that_another_process_was_asked_for_is_kept(tmp_path, monkeypatch):

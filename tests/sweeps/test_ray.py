@@ -92,3 +92,23 @@ def test_worker_and_driver_killed(tmp_path):
     assert before.items() <= cells(sweep).items()
     same(sweep, tmp_path / "local")
     assert not (Path.home() / ".ray" / "auth_token").exists() or os.environ.get("RAY_AUTH_MODE")
+
+
+@installed
+@pytest.mark.slow
+def test_cells_run_on_the_nodes_of_an_existing_cluster(tmp_path, monkeypatch):
+    """A head node without a core, where the driver is, and two nodes of one core each: the driver's cores count not."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    from ray.cluster_utils import Cluster
+
+    commands = Commands(tmp_path)
+    commands.run("sweep", "grid", *FLAGS, "--out", tmp_path / "local")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        where = ("--executor", "ray", "--address", cluster.address)
+        commands.run("sweep", "grid", *FLAGS, *where, "--out", tmp_path / "ray")
+    finally:
+        cluster.shutdown()
+    same(tmp_path / "ray", tmp_path / "local")

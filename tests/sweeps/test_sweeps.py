@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -195,7 +197,26 @@ def test_one_process_at_a_time(whole, commands):
         pass
 
 
-def test_locks_of_the_dead_and_of_other_machines(tmp_path):
+@pytest.fixture(params=[True, False], ids=["links", "no links"])
+def links(request, monkeypatch) -> bool:
+    """With hard links, and as on a file system that makes none."""
+
+    def refuse(*paths):
+        raise PermissionError(1, "Operation not permitted")
+
+    if not request.param:
+        monkeypatch.setattr(os, "link", refuse)
+    return request.param
+
+
+def put(lock: Path, holder: dict, links: bool) -> None:
+    """A lock of that holder: a file, or where there are no links a directory that holds one."""
+    if not links:
+        lock.mkdir()
+    (lock if links else lock / "holder.json").write_text(json.dumps(holder))
+
+
+def test_locks_of_the_dead_and_of_other_machines(links, tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     lock = tmp_path / "lock.json"
@@ -203,13 +224,14 @@ def test_locks_of_the_dead_and_of_other_machines(tmp_path):
         {"host": socket.gethostname(), "pid": dead.pid, "began": 0.0},
         {"host": socket.gethostname(), "pid": os.getpid(), "began": 1.0},  # the number of a process, used again
     ):
-        lock.write_text(json.dumps(holder))
+        put(lock, holder, links)
         own = tmp_path / f".lock.json.{holder['host']}.{holder['pid']}.0"  # killed while it waited for the lock
-        own.write_text(json.dumps(holder))
+        put(own, holder, links)
         with locked(tmp_path):
-            assert json.loads(lock.read_text())["pid"] == os.getpid() and not own.exists()
+            found = lock if links else lock / "holder.json"
+            assert json.loads(found.read_text())["pid"] == os.getpid() and not own.exists()
         assert list(tmp_path.iterdir()) == []
-    lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "began": 0.0}))
+    put(lock, {"host": "elsewhere", "pid": 1, "began": 0.0}, links)
     with (
         pytest.raises(MfresnetError, match=r"on .elsewhere.: wait for it, or remove .* if that process is gone"),
         locked(tmp_path),
@@ -218,14 +240,30 @@ def test_locks_of_the_dead_and_of_other_machines(tmp_path):
     assert lock.exists()
 
 
-def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
-    def refuse(*paths):
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", refuse)
-    with pytest.raises(MfresnetError, match=r"makes no hard links \(Operation not permitted\)"), locked(tmp_path):
-        raise AssertionError
+def test_a_lock_is_held_once(links, tmp_path):
+    with locked(tmp_path):
+        with pytest.raises(MfresnetError, match=f"is being run by process {os.getpid()} on"), locked(tmp_path):
+            raise AssertionError
+        with pytest.raises(MfresnetError, match="wait for it, or stop it first"), locked(tmp_path):
+            raise AssertionError  # the first failure has not taken the lock away
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_of_many_threads_has_the_lock(links, tmp_path):
+    """Over a lock of the dead, that all of them want to remove."""
+    put(tmp_path / "lock.json", {"host": socket.gethostname(), "pid": 2**22 + 1, "began": 0.0}, links)
+    inside, most = [], []
+
+    def want(_: int) -> None:
+        with suppress(MfresnetError), locked(tmp_path):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.pop()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(want, range(16)))
+    assert set(most) == {1}
 
 
 def test_a_cell_that_diverges(tmp_path, capsys):

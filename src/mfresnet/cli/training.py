@@ -45,17 +45,24 @@ def device_arguments(parser: argparse.ArgumentParser) -> None:
     """Where a run computes; no setting of the run itself, which is the same on any number of devices."""
     group = parser.add_argument_group("devices")
     devices_argument(group, "the points, or each minibatch of images")
+    group.add_argument(
+        "--particle-devices",
+        action=Once,
+        type=int,
+        metavar="N",
+        help="how many of the devices share the particles, for a network that does not fit one (default 1)",
+    )
     group.add_argument("--coordinator", action=Once, metavar="HOST:PORT", help="of process 0, for many processes")
     group.add_argument("--processes", action=Once, type=int, metavar="P", help="how many processes there are")
     group.add_argument("--process-id", action=Once, type=int, metavar="I", help="which one this is, from 0")
 
 
-def connected(options: argparse.Namespace) -> int | None:
-    """Join the other processes, where there are some; returns the number of devices asked for."""
+def connected(options: argparse.Namespace) -> dict[str, Any]:
+    """Join the other processes, where there are some; returns the numbers of devices asked for."""
     from ..runs.devices import connect
 
     connect(options.coordinator, options.processes, options.process_id)
-    return options.devices
+    return {name: getattr(options, name) for name in ("devices", "particle_devices")}
 
 
 def train(options: argparse.Namespace, argv: list[str]) -> int:
@@ -70,7 +77,7 @@ def train(options: argparse.Namespace, argv: list[str]) -> int:
         raise MfresnetError(f"{process_count()} processes need one run directory to agree on: name it with --out.")
     out = options.out or fresh_path(Path("runs"), Path(config.data.name).stem)
     command = "mfresnet " + shlex.join(argv)
-    summary = run(config, out, command=command, overwrite=options.overwrite, quiet=options.quiet, devices=devices)
+    summary = run(config, out, command=command, overwrite=options.overwrite, quiet=options.quiet, **devices)
     return finished(out, summary, report=config.record.report)
 
 
@@ -126,7 +133,7 @@ def resume(options: argparse.Namespace, argv: list[str]) -> int:
     from ..runs.sweeps import SweepDirectory
 
     if SweepDirectory.is_sweep(options.run):
-        refuse(options, ("devices", "coordinator", "processes", "process_id"), "runs", "a sweep")
+        refuse(options, ("devices", "particle_devices", "coordinator", "processes", "process_id"), "runs", "a sweep")
         return resume_sweep(options)
     refuse(options, ("executor", "address"), "sweeps", "none")
 
@@ -134,11 +141,16 @@ def resume(options: argparse.Namespace, argv: list[str]) -> int:
         from ..runs import resume_images
         from .image import ImageConfig, image_finished
 
-        refuse(options, ("coordinator", "processes", "process_id"), "runs on points", "a run of image networks")
+        refuse(
+            options,
+            ("particle_devices", "coordinator", "processes", "process_id"),
+            "runs on points",
+            "a run of image networks",
+        )
         summary = resume_images(options.run, quiet=options.quiet, devices=options.devices)
         config = build(RunDirectory.open(options.run).config["config"], ImageConfig)
         return image_finished(options.run, summary, report=config.record.report)
-    summary = go_on(options.run, quiet=options.quiet, devices=connected(options))
+    summary = go_on(options.run, quiet=options.quiet, **connected(options))
     config = build(RunDirectory.open(options.run).config["config"])
     return finished(options.run, summary, report=config.record.report)
 

@@ -54,7 +54,7 @@ class FiniteSize(Experiment):
 
     def cells(self) -> list[dict[str, Any]]:
         s, cells = self.settings, []
-        for draw in range(s.draws):
+        for draw in range(s.draws or 0):
             for dimension in self.dimensions:
                 common = {"draw": draw, "dimension": dimension}
                 references = s.embeddings if s.preset == "embedding" else 1

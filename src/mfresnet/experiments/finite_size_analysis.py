@@ -29,10 +29,12 @@ from typing import Any
 import numpy as np
 
 from .experiment import Plot, Result, Row, completed, diverged
+from .finite_size_embedding import embedding_power, kernels, spreads
 from .settings import FiniteSizeSettings
-from .statistics import power_law, student
+from .statistics import percentiles, student
 
 THEORY = {"bias.L": 1.0, "sampling.L": 0.5, "sampling.M": 0.5}
+EMBEDDING = "embedding.D"
 FITTED = (*THEORY, "c1", "c2")
 MOST_WEIGHT = 100.0  # 1/(relative variance of bias^2): no depth counts for more than one known to 10 %
 TOLERANCE = 0.1  # of a fitted exponent: the next orders of the expansion are in the data as well
@@ -200,32 +202,7 @@ def resampled(found: dict[Family, Errors], settings: FiniteSizeSettings) -> dict
             weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=sizes)
             families.append((family, errors, errors.parts(weights)))
         samples.append(fit(families, settings.reference or 0, settings.least))
-    return {name: _percentiles([s[name] for s in samples]) for name in FITTED}
-
-
-def _percentiles(values: Sequence[float]) -> tuple[float, float]:
-    finite = np.asarray(values)[np.isfinite(values)]
-    if not len(finite):
-        return np.nan, np.nan
-    low, high = np.quantile(finite, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def embedding_error(rows: Sequence[Row], settings: FiniteSizeSettings) -> dict[int, float]:
-    """Root-mean-square difference of the kernels z_L z_L^T / D of references that differ in their embedding, by D.
-
-    Over sqrt(2), and averaged over draws: how far one embedding is from D -> infinity, O(1/sqrt(D)) ([CCM26]).
-    """
-    kernels: dict[tuple[int, int], list[np.ndarray]] = {}
-    for row in rows:
-        if row["kind"] == "reference":
-            z = np.reshape(row["state"], (settings.points, -1))
-            kernels.setdefault((row["dimension"], row["draw"]), []).append(z @ z.T / z.shape[1])
-    spreads: dict[int, list[float]] = {}
-    for (dimension, _), group in kernels.items():
-        if len(group) > 1:
-            spreads.setdefault(dimension, []).append(float(np.mean(np.var(group, axis=0, ddof=1))))
-    return {dimension: float(np.sqrt(np.mean(v))) for dimension, v in sorted(spreads.items())}
+    return {name: percentiles([s[name] for s in samples]) for name in FITTED}
 
 
 def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
@@ -258,20 +235,28 @@ def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
     values: dict[str, Any] = {name: {"value": value, "interval_95": spread[name]} for name, value in estimates.items()}
     for name, power in THEORY.items():
         values[name]["theory"] = power
-    passed, judged = judge(estimates, spread)
+    theory, embedded = THEORY, ""
     if settings.preset == "embedding":
-        kernels = embedding_error(good, settings)
-        law = power_law(list(kernels), list(kernels.values()))
-        low, high = law.interval()
-        values["embedding.D"] = {"value": -law.slope, "interval_95": (float(-high), float(-low)), "theory": 0.5}
-        values["embedding.kernel"] = kernels
-        notes.append(
-            "embedding.D: exponent of D in the kernel's spread over embeddings, with Student's interval; 1/2 is not "
-            "judged: passed and failed are of the other exponents."
-        )
+        of_embeddings = kernels(good, settings)
+        estimates[EMBEDDING], spread[EMBEDDING] = embedding_power(of_embeddings, settings.bootstrap)
+        values[EMBEDDING] = {"value": estimates[EMBEDDING], "interval_95": spread[EMBEDDING], "theory": 0.5}
+        values["embedding.kernel"] = spreads(of_embeddings)
+        if np.isfinite(estimates[EMBEDDING]):
+            theory = THEORY | {EMBEDDING: 0.5}
+            embedded = f", spread over embeddings ~ D^-{_said(EMBEDDING, estimates, spread)}"
+            notes.append(
+                "embedding.D: exponent of D in the spread of the state's kernel over embeddings; its interval shrinks "
+                "with the number of draws, hardly with that of embeddings."
+            )
+        else:
+            notes.append(
+                "embedding.D is not judged: its exponent needs two dimensions or more, with two embeddings or more of "
+                "each."
+            )
+    passed, judged = judge(estimates, spread, theory)
     sentence = (
         f"bias ~ L^-{_said('bias.L', estimates, spread)}, sampling error ~ L^-{_said('sampling.L', estimates, spread)} "
-        f"M^-{_said('sampling.M', estimates, spread)}: "
+        f"M^-{_said('sampling.M', estimates, spread)}{embedded}: "
         + judged
         + f"; error = {estimates['c1']:.3g}/L + {estimates['c2']:.3g} sqrt(D)/sqrt(L M)"
     )
@@ -284,22 +269,25 @@ def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
     return Result(sentence, passed, values, points, [_figure(points, name) for name in ("sampling", "bias")], notes)
 
 
-def judge(estimates: Mapping[str, float], spread: Mapping[str, tuple[float, float]]) -> tuple[bool | None, str]:
+def judge(
+    estimates: Mapping[str, float], spread: Mapping[str, tuple[float, float]], theory: Mapping[str, float] = THEORY
+) -> tuple[bool | None, str]:
     """Yes: all exponents are within `TOLERANCE` of the theory, and known that well. No: one is not, beyond doubt.
 
     Known: the half-width of the interval is at most `TOLERANCE`. Beyond doubt: the interval excludes the theory.
     """
-    if not all(np.isfinite(estimates[name]) for name in THEORY):
+    if not all(np.isfinite(estimates[name]) for name in theory):
         return None, "too few sizes for a verdict"
-    off = [name for name, power in THEORY.items() if abs(estimates[name] - power) > TOLERANCE]
-    wide = [name for name in THEORY if not spread[name][1] - spread[name][0] <= 2 * TOLERANCE]
+    stated = ", ".join({1.0: "1", 0.5: "1/2"}[power] for power in theory.values())
+    off = [name for name, power in theory.items() if abs(estimates[name] - power) > TOLERANCE]
+    wide = [name for name in theory if not spread[name][1] - spread[name][0] <= 2 * TOLERANCE]
     if not off and wide:
-        return None, f"near 1, 1/2, 1/2, but the interval of {' and '.join(wide)} is too wide for a verdict"
+        return None, f"near {stated}, but the interval of {' and '.join(wide)} is too wide for a verdict"
     if not off:
-        return True, f"agrees with 1, 1/2, 1/2 to {TOLERANCE:g}"
-    if any(not spread[name][0] <= THEORY[name] <= spread[name][1] for name in off):
-        return False, f"does not agree with 1, 1/2, 1/2 to {TOLERANCE:g}"
-    return None, "1, 1/2, 1/2 lie in the intervals, which are too wide for a verdict"
+        return True, f"agrees with {stated} to {TOLERANCE:g}"
+    if any(not spread[name][0] <= theory[name] <= spread[name][1] for name in off):
+        return False, f"does not agree with {stated} to {TOLERANCE:g}"
+    return None, f"{stated} lie in the intervals, which are too wide for a verdict"
 
 
 def _root(square: float) -> float | None:

@@ -14,6 +14,7 @@ import numpy as np
 from ..diagnostics import initial_kernel, kl_to_start
 from ..errors import MfresnetError
 from ..flow import TrainState
+from ..model import activation
 from .experiment import Plot, Result, Row, completed, diverged
 from .settings import KlSettings, numbers
 from .statistics import power_law, student
@@ -46,6 +47,16 @@ class Kl(TrainingExperiment):
             raise MfresnetError(
                 "the KL to the start is known along the flow only, from its probes: set --train.rule gradient-flow, "
                 "and --train.probes and --train.head-probes to 1 or more."
+            )
+        if settings.model.kind == "continuous":
+            raise MfresnetError(
+                "the KL to the start is that of the law of each layer, which a continuous model does not have: set "
+                "--model.kind layered."
+            )
+        if activation(settings.model.activation).second is None:
+            raise MfresnetError(
+                "the density of a law changes with the second derivative of the activation, which "
+                f"{settings.model.activation!r} does not have: set --model.activation tanh or another smooth one."
             )
         self.looks = train.steps or 20
 

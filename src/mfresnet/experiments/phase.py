@@ -79,8 +79,10 @@ class Phase(TrainingExperiment):
                 means = {name: _mean(here, name) for name in names if any(name in row for row in good)}
                 word = verdict(means["kernel_change"]) if here else "diverged"
                 _, half = student([row["kernel_change"] for row in here])
-                spread = {"kernel_change_half_width_95": half, "seeds": len(here)}
+                agreeing = sum(verdict(row["kernel_change"]) == word for row in here)
+                spread = {"kernel_change_half_width_95": half, "seeds": len(here), "seeds_agreeing": agreeing}
                 points.append({"alpha": alpha, "beta": beta, **means, **spread, "regime": word})
+        split = sum(point["seeds_agreeing"] < point["seeds"] for point in points)
         counts = {word: sum(point["regime"] == word for point in points) for word in _WORDS}
         said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
         return Result(
@@ -97,6 +99,10 @@ class Phase(TrainingExperiment):
                 *diverged(rows),
                 f"Lazy: the kernel changed by less than {LAZY_BELOW:g}; feature learning: by more than "
                 f"{FEATURES_ABOVE:g} (Frobenius norm, relative to the start).",
+                *(
+                    [f"At {split} of {len(points)} points the seeds disagree; the word is that of their mean."]
+                    * bool(split)
+                ),
             ],
         )
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from .experiment import Plot, Result, Row, completed, diverged
 from .settings import RateSettings, numbers
-from .statistics import bootstrap, power_law, student
+from .statistics import PowerLaw, bootstrap, power_law, student
 from .training import TrainingExperiment, check_grid
 
 REPORTED = {"slope": -1.02, "p": 9e-6}  # of [C24], as recalled
@@ -88,8 +88,7 @@ class Rate(TrainingExperiment):
         papers = (s.data, s.model, s.train) == (plain.data, plain.model, plain.train)
         between = f"; over seeds {over_seeds:.3f} +- {half:.2g} (Student, 95 %)" if np.isfinite(half) else ""
         return Result(
-            verdict=f"test error ~ n^({fit.slope:.3f} +- {fit.stderr:.2g}), p = {fit.p:.2g}{between}"
-            + (f" ([C24] reports {REPORTED['slope']})" if papers else ""),
+            verdict=_sentence(fit) + between + (f" ([C24] reports {REPORTED['slope']})" if papers else ""),
             passed=bool(fit.slope < 0 and fit.p < 0.05) if np.isfinite(fit.p) else None,
             fit={
                 "slope": fit.slope,
@@ -116,9 +115,18 @@ def _mean(table: np.ndarray) -> np.ndarray:
     return np.divide(total, there.sum(axis=0), out=np.full(table.shape[1], np.nan), where=there.any(axis=0))
 
 
-def _fit(sizes: Sequence[int], mean: np.ndarray):
+def _fit(sizes: Sequence[int], mean: np.ndarray) -> PowerLaw:
     there = np.isfinite(mean) & (mean > 0)
     return power_law(np.asarray(sizes, float)[there], mean[there])
+
+
+def _sentence(fit: PowerLaw) -> str:
+    """The power of n, as far as the sizes fix it."""
+    if not np.isfinite(fit.slope):
+        return "no power of n can be fitted: it takes two sizes or more with a test error above 0"
+    if not np.isfinite(fit.p):
+        return f"test error ~ n^{fit.slope:.3f}, of two sizes, which leave no error to estimate"
+    return f"test error ~ n^({fit.slope:.3f} +- {fit.stderr:.2g}), p = {fit.p:.2g}"
 
 
 def _figure(sizes, seeds, table, mean, fit, regression: bool) -> Plot:

@@ -188,7 +188,7 @@ class FiniteSizeSettings(Section):
     seeds: int = Field(
         default=5, ge=2, le=1000, description="networks of each size, which tell bias from sampling error"
     )
-    draws: int = Field(default=3, ge=1, le=1000, description="draws of (X, Y)")
+    draws: int | None = Field(default=None, ge=1, le=1000, description="draws of (X, Y) (default 3; embedding: 6)")
     steps: int = Field(default=100, ge=1, le=1_000_000, description="gradient steps")
     step: float = Field(default=1.0, gt=0, le=1e6, description="step size, in units of D (own: of N/(20 beta^2))")
     alpha: float = Field(default=1.0, gt=0, le=1e6, description="scale of the residual branch")

@@ -77,10 +77,20 @@ def bootstrap(
         return np.nan, np.nan
     rng = np.random.default_rng(seed)
     found = np.array([statistic(rng.integers(units, size=units)) for _ in range(draws)])
-    found = found[np.isfinite(found)]
-    if not len(found):
+    return percentiles(found, level)
+
+
+def percentiles(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The middle share ``level`` of the finite values, (NaN, NaN) where there are none.
+
+    >>> percentiles([*range(101), float("nan")], level=0.5)
+    (25.0, 75.0)
+    """
+    finite = np.asarray(values, float)
+    finite = finite[np.isfinite(finite)]
+    if not len(finite):
         return np.nan, np.nan
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -125,15 +125,20 @@ class Transfer(TrainingExperiment):
                 there = [place for place in best if place is not None]
                 step = max(there) - min(there) if len(there) == len(best) else None
                 moves.append({"scaling": scaling, "decay": decay, "horizon": steps, "axis": axis, "steps_moved": step})
-        if edges := sum(point["at_edge"] for point in points if point["scaling"] == "mean-field"):
-            notes.append(f"{edges} best rates of the mean-field scaling lie at the edge of the grid: widen --rates.")
+        for scaling in dict.fromkeys(way[0] for way in ways):
+            own = [point["at_edge"] for point in points if point["scaling"] == scaling]
+            if any(own):
+                notes.append(
+                    f"{sum(own)} of {len(own)} best rates of the {scaling} scaling lie at the edge of the grid, and "
+                    "how far they move is not known: widen --rates."
+                )
         passed = judge([p for p in points if p["scaling"] == "mean-field"], moves)
         said = []
         for scaling in dict.fromkeys(way[0] for way in ways):
             found = [move["steps_moved"] for move in moves if move["scaling"] == scaling]
             known = [step for step in found if step is not None]
             lost = len(found) - len(known)
-            word = f"by at most {max(known)} steps of the grid" if known else "no size trained"
+            word = f"by at most {max(known)} step{'s' * (max(known) != 1)} of the grid" if known else "no size trained"
             said.append(f"{scaling}: {word}" + (f" ({lost} of {len(found)} series without a rate)" if lost else ""))
         return Result(
             verdict="the best learning rate moves over depth and width under " + "; ".join(said),

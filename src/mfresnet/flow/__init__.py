@@ -3,6 +3,7 @@
 from .adjoint import Sweep, Velocities, adjoint, states, velocities
 from .divergence import first_bad_step
 from .field import Batch, Field, Hessians, Laplacians, Options, Probes, decay_rate, field
+from .layout import Layout
 from .losses import LOSSES, error, logistic, mistakes, squared
 from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, flow, optimiser
 from .state import Ensemble, LogRatio, TrainState, Unfolded
@@ -19,6 +20,7 @@ __all__ = [
     "Hessians",
     "HeunFlow",
     "Laplacians",
+    "Layout",
     "LogRatio",
     "OptaxRule",
     "Options",

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from ..model import InitialScales, ScaledResNet
 from .field import Batch, Options, field
+from .layout import Layout
 from .losses import LOSSES, error
 from .rules import Rule
 from .state import Ensemble, TrainState
@@ -26,7 +27,7 @@ class Trainer(eqx.Module):
         trained: tree of booleans over the model (`mfresnet.model.trainable`).
         options: loss, recomputation and precision of the field.
         batch_size: points of a mini-batch, or None for all.
-        sharding: how the points of a mini-batch lie on many devices, or None.
+        layout: how points and particles lie on many devices, or None. Mini-batches are divided where their size can be.
 
     >>> import jax, numpy as np
     >>> from mfresnet.flow import Batch, flow
@@ -43,7 +44,7 @@ class Trainer(eqx.Module):
     trained: ScaledResNet
     options: Options = Options()
     batch_size: int | None = eqx.field(static=True, default=None)
-    sharding: jax.sharding.Sharding | None = eqx.field(static=True, default=None)
+    layout: Layout | None = eqx.field(static=True, default=None)
 
     def begin(
         self,
@@ -81,6 +82,8 @@ class Trainer(eqx.Module):
         def body(i: Array, carry: tuple) -> tuple:
             arrays, losses = carry
             state, loss = self.step(eqx.combine(arrays, static), data, key)
+            if self.layout is not None:
+                state = self.layout.held(state)
             return eqx.filter(state, eqx.is_array), losses.at[i].set(loss)
 
         losses = jnp.full(most, jnp.nan, data.y.dtype)
@@ -112,7 +115,9 @@ class Trainer(eqx.Module):
         )
         chosen = jax.lax.dynamic_slice_in_dim(order, place * self.batch_size, self.batch_size)
         batch = jax.tree.map(lambda leaf: leaf[chosen], data)
-        return batch if self.sharding is None else jax.lax.with_sharding_constraint(batch, self.sharding), order
+        if self.layout is not None and self.batch_size % self.layout.shares == 0:
+            batch = jax.lax.with_sharding_constraint(batch, self.layout.points)
+        return batch, order
 
 
 @eqx.filter_jit

@@ -1,16 +1,18 @@
-"""One run on many devices, and on many processes: data shared out over a mesh, the state on every device.
+"""One run on many devices, and on many processes: points and particles shared out over a mesh (`flow.Layout`).
 
-Each device holds its share of the points and sweeps the whole network over it; sums over points (the loss and its
-gradient) are added up across devices. Particles stay whole on each: a network that fits a device sends one gradient a
-step, where sharing out its particles would send states at every layer. Every process runs the same program; the first
-one, the leader, alone measures what needs no other and writes files.
+By default each device holds its share of the points and the whole network: a network that fits a device sends one
+gradient a step. One that does not is divided too (``particle_devices``): each device then holds its share of the
+particles of every layer, of their probes and of what the optimiser remembers of them, all the time while training, and
+states are added up at every layer. The start is drawn, and diagnostics, the picture at the end and certificates are
+taken, on one device, which then holds the network whole (without optimiser and compiled step); those in between can be
+left out (``diagnostics.gram_every``, ``diagnostics.kl_every``). Every process runs the same program; the first one, the
+leader, alone measures what needs no other and writes files.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -18,13 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
+from ..config import Config
 from ..errors import MfresnetError
-from ..flow import Batch, Trainer
+from ..flow import Batch, Layout, Trainer
+from ..flow.layout import PARTICLES, POINTS
 
 T = TypeVar("T")
-AXIS = "points"
 VARIABLES = {name: f"MFRESNET_{name.upper()}" for name in ("coordinator", "processes", "process_id")}
 
 
@@ -33,25 +36,30 @@ class Devices:
     """Where a run computes.
 
     Args:
-        mesh: the devices, on one axis; None for the one device that JAX uses anyway.
+        layout: places on the mesh of devices; None for the one device that JAX uses anyway.
         leader: whether this process writes files.
         processes: number of processes.
     """
 
-    mesh: Mesh | None = None
+    layout: Layout | None = None
     leader: bool = True
     processes: int = 1
 
     @classmethod
-    def of(cls, count: int | None = None) -> Devices:
-        """The first ``count`` devices (default: 1, and with many processes all of them).
+    def of(cls, count: int | None = None, particle_devices: int | None = None) -> Devices:
+        """The first ``count`` devices (default: as many as share the particles, and with many processes all of them).
+
+        Args:
+            particle_devices: how many of them share the particles (default 1); the points are divided among
+                ``count / particle_devices`` such groups.
 
         Raises:
-            MfresnetError: there are not that many, or some processes would have none.
+            MfresnetError: there are not that many, some processes would have none, or they form no equal groups.
         """
         there, processes = jax.devices(), jax.process_count()
+        parts = 1 if particle_devices is None else particle_devices
         if count is None:
-            count = len(there) if processes > 1 else 1
+            count = len(there) if processes > 1 else max(parts, 1)
         if not 1 <= count <= len(there):
             raise MfresnetError(
                 f"devices = {count} is not allowed: JAX has {len(there)} here, so give a value from 1 to {len(there)}."
@@ -61,61 +69,104 @@ class Devices:
                 f"devices = {count} leaves processes without any: {processes} processes have {len(there)} devices "
                 "together, so leave devices out."
             )
-        mesh = Mesh(np.array(there[:count]), (AXIS,)) if count > 1 else None
-        return cls(mesh, jax.process_index() == 0, processes)
+        if parts < 1 or count % parts:
+            raise MfresnetError(
+                f"particle-devices = {parts} is not allowed: it has to divide the {count} devices, so give one of "
+                f"{', '.join(str(d) for d in range(1, count + 1) if count % d == 0)}."
+            )
+        mesh = Mesh(np.array(there[:count]).reshape(-1, parts), (POINTS, PARTICLES))
+        return cls(Layout(mesh) if count > 1 else None, jax.process_index() == 0, processes)
 
     @property
     def count(self) -> int:
         """Number of devices."""
-        return 1 if self.mesh is None else self.mesh.size
+        return 1 if self.layout is None else self.layout.mesh.size
 
-    @cached_property
-    def _whole(self) -> NamedSharding:
-        assert self.mesh is not None
-        return NamedSharding(self.mesh, PartitionSpec())
+    @property
+    def particle_shares(self) -> int:
+        """Number of devices that share the particles."""
+        return 1 if self.layout is None else self.layout.particle_shares
 
-    def everywhere(self, tree: T) -> T:
-        """The arrays of a tree on every device; the tree itself on one device."""
-        if self.mesh is None:
+    def check(self, config: Config) -> None:
+        """Refuse networks whose particles cannot be divided among the devices.
+
+        Raises:
+            MfresnetError: a width that is no multiple, or a continuous model.
+        """
+        parts, model = self.particle_shares, config.model
+        if parts == 1:
+            return
+        if model.kind == "continuous":
+            raise MfresnetError(
+                f"particle-devices = {parts} is not allowed for a continuous model, whose particles act one after the "
+                "other along depth: leave it out, so that the devices share the points."
+            )
+        for name, width in {"width": model.width, **({"head_width": model.head_width} if model.head else {})}.items():
+            if width % parts:
+                raise MfresnetError(
+                    f"model.{name} = {width} cannot be divided among {parts} particle-devices: give a multiple of "
+                    f"{parts}, or other particle-devices."
+                )
+
+    def laid_out(self, tree: T) -> T:
+        """The arrays of a tree where the layout wants them; the tree itself on one device."""
+        if self.layout is None:
             return tree
         arrays, rest = eqx.partition(tree, eqx.is_array)
-        return eqx.combine(jax.tree.map(self._placed, arrays), rest)
+        return eqx.combine(jax.tree.map(self._placed, arrays, self.layout.of(arrays)), rest)
 
-    def _placed(self, leaf: Any) -> Any:
-        if isinstance(leaf, jax.Array) and leaf.sharding == self._whole:
+    def _placed(self, leaf: Any, place: NamedSharding) -> Any:
+        if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(place, leaf.ndim):
             return leaf
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            return jax.jit(lambda v: v, out_shardings=self._whole)(leaf)
+            return jax.jit(lambda v: v, out_shardings=place)(leaf)
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.jit(jax.random.wrap_key_data, out_shardings=self._whole)(
-                self._placed(np.asarray(jax.random.key_data(leaf)))
+            return jax.jit(jax.random.wrap_key_data, out_shardings=place)(
+                self._placed(np.asarray(jax.random.key_data(leaf)), place)
             )
         # every process holds the same values, and gives its own devices theirs
         value = np.asarray(leaf)
-        return jax.make_array_from_callback(value.shape, self._whole, lambda index: value[index])
+        return jax.make_array_from_callback(value.shape, place, lambda index: value[index])
 
     def here(self, tree: T) -> T:
-        """The arrays of a tree that is everywhere, on this process's own device."""
-        if self.mesh is None:
+        """The arrays of a laid-out tree, whole, on this process's own device; all processes must ask together."""
+        if self.layout is None:
             return tree
         arrays, rest = eqx.partition(tree, eqx.is_array)
+        return eqx.combine(jax.tree.map(self._local, arrays), rest)
 
-        def local(leaf: jax.Array) -> jax.Array:
-            piece = leaf.addressable_data(0)
-            return jax.device_put(piece, jax.local_devices()[0])
+    def _local(self, leaf: jax.Array) -> jax.Array:
+        if leaf.is_fully_replicated:
+            piece: Any = leaf.addressable_data(0)
+        elif leaf.is_fully_addressable:
+            piece = np.asarray(leaf)
+        else:
+            piece = multihost_utils.process_allgather(leaf, tiled=True)
+        return jax.device_put(piece, jax.local_devices()[0])
 
-        return eqx.combine(jax.tree.map(local, arrays), rest)
+    def gathered(self, tree: T) -> T:
+        """The arrays of a laid-out tree so that this process can write them; all processes must ask together."""
+
+        def readable(leaf: jax.Array) -> jax.Array:
+            if leaf.is_fully_addressable or leaf.is_fully_replicated:
+                return leaf
+            return jax.device_put(
+                multihost_utils.process_allgather(leaf, tiled=True), jax.local_devices(backend="cpu")[0]
+            )
+
+        arrays, rest = eqx.partition(tree, eqx.is_array)
+        return eqx.combine(jax.tree.map(readable, arrays), rest)
 
     def shared_out(self, batch: Batch) -> Batch:
         """The points in equal shares, filled up with copies of the first point of weight 0."""
-        if self.mesh is None:
+        if self.layout is None:
             return batch
-        missing = -len(batch.x) % self.count
-        sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        missing = -len(batch.x) % self.layout.shares
+        place = self.layout.points
 
         def share(leaf: Any, filling: np.ndarray) -> jax.Array:
             whole = np.concatenate([np.asarray(leaf), filling]) if missing else np.asarray(leaf)
-            return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+            return jax.make_array_from_callback(whole.shape, place, lambda index: whole[index])
 
         x, y, weights = (np.asarray(leaf) for leaf in batch)
         return Batch(
@@ -125,10 +176,8 @@ class Devices:
         )
 
     def training(self, trainer: Trainer) -> Trainer:
-        """The trainer, whose mini-batches are shared out too (where their size can be divided by the devices)."""
-        if self.mesh is None or trainer.batch_size is None or trainer.batch_size % self.count:
-            return trainer
-        return replace(trainer, sharding=NamedSharding(self.mesh, PartitionSpec(AXIS)))
+        """The trainer of states that are laid out, whose mini-batches are shared out too."""
+        return trainer if self.layout is None else replace(self.laid_out(trainer), layout=self.layout)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; all must ask together."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -65,13 +65,13 @@ class Driver:
 
         where, done = self.where, int(state.step)
         data = (where.shared_out(job.train), where.shared_out(job.test))
-        trainer, key, state = where.everywhere((where.training(job.trainer), job.key, state))
+        trainer, key, state = where.training(job.trainer), where.laid_out(job.key), where.laid_out(state)
         spent = spent_on_diagnostics(self.run.metrics())
         self.recorder = Recorder(job, keep, self.say, spent=spent, data=data)
         self.save(state, wall())
         row = self.begin(state, wall())
         start_loss = (
-            row["train.loss"] if done == 0 else self.recorder.metrics(where.everywhere(job.state), 0.0)["train.loss"]
+            row["train.loss"] if done == 0 else self.recorder.metrics(where.laid_out(job.state), 0.0)["train.loss"]
         )
         bad = None if np.isfinite(row["train.loss"]) else 0
         watch = self.watch(done, keep)
@@ -80,8 +80,8 @@ class Driver:
             self.show(bar, row)
             while bad is None and done < steps and not where.any(self.stop.asked) and not (watch and watch.over):
                 count = min(every, steps - done)
-                number = where.everywhere(jnp.asarray(count))
-                after, losses = where.everywhere(trainer.advance(state, data[0], key, number, every))
+                number = where.laid_out(jnp.asarray(count))
+                after, losses = where.laid_out(trainer.advance(state, data[0], key, number, every))
                 ahead = self.recorder.metrics(after, wall())
                 bad = first_bad_step(np.append(np.asarray(losses)[:count], ahead["train.loss"]), start_loss)
                 if bad is not None:
@@ -94,14 +94,15 @@ class Driver:
                 due = time.perf_counter() - saved_at >= config.record.checkpoint_seconds
                 if watch and done in keep:
                     watch.see(where.here(state))
-                if done in keep or due or self.stop.asked or done == steps:
+                if done in keep or done == steps or where.any(due or self.stop.asked):
                     self.save(state, wall())
                     if where.leader:
                         checkpoint.prune(self.run.checkpoints, keep)
                     saved_at = time.perf_counter()
-        state = where.here(state)
         if bad is None:  # another process may have been the one that was asked to stop
             self.save(state, wall())
+        state = where.here(state)
+        self.fetch_start()
         if not where.leader:
             return self.summary(row, "diverged" if bad is not None else _status(done, steps), wall())
         if bad is not None:
@@ -116,32 +117,47 @@ class Driver:
         if not self.job.config.certify.patience:
             return None
         check_possible(self.job.config, self.job.split.train.task)
+        self.fetch_start()
         found = Watch(self.job)
         for moment in recorded(self.run, self.job, sorted(step for step in keep if 0 < step <= done), self.say):
             found.see(moment.state)
         return found
 
+    def fetch_start(self) -> None:
+        """Bring the start, with which diagnostics compare, to this process's own device, where they are taken."""
+        self.job = self.recorder.job = replace(self.job, state=self.where.here(self.job.state))
+
     def measured(self, state: TrainState) -> dict[str, Any]:
         """The diagnostics that are due, taken by one process on one device."""
-        return self.recorder.measured(self.where.here(state)) if self.where.leader else {}
+        if not self.recorder.due(int(state.step)):
+            return {}
+        self.fetch_start()
+        state = self.where.here(state)
+        return self.recorder.measured(state) if self.where.leader else {}
 
     def save(self, state: TrainState, wall_s: float) -> None:
         """Write a checkpoint, unless this step has one."""
         step = int(state.step)
-        if self.where.leader and step not in checkpoint.steps(self.run.checkpoints):
-            checkpoint.save(self.run.checkpoints, step, state, {"wall_s": wall_s, "config": self.settings})
+        missing = self.where.leader and step not in checkpoint.steps(self.run.checkpoints)
+        if not self.where.any(missing):
+            return
+        whole = self.where.gathered(state)
+        if missing:
+            checkpoint.save(self.run.checkpoints, step, whole, {"wall_s": wall_s, "config": self.settings})
 
     def begin(self, state: TrainState, wall_s: float) -> dict[str, Any]:
         """The metrics at the first state of this process; rows that belong after it are made again."""
         step, every = int(state.step), self.job.every
         rows = self.run.truncate_metrics(step)
-        if not rows or rows[-1]["step"] < step:
+        # only the leader has rows, and all take part in what it measures
+        if self.where.any(self.where.leader and (not rows or rows[-1]["step"] < step)):
             row = self.recorder.metrics(state, wall_s)
             row |= self.measured(state) if np.isfinite(row["train.loss"]) else {}
             self.run.append_metrics(row)
             rows.append(row)
         elif self.where.processes > 1:  # the others have no rows and take the losses now, which needs all
-            self.recorder.metrics(state, wall_s)
+            row = self.recorder.metrics(state, wall_s)
+            rows = rows or [row]
         if not self.where.leader:
             return rows[-1]
         if lost := -(-step // every) + 1 - len(rows):

@@ -74,15 +74,26 @@ class Recorder:
             row |= {f"{name}.loss": float(loss), f"{name}.error": float(error)}
         return row
 
+    def due(self, step: int) -> bool:
+        """Whether a diagnostic falls on this step."""
+        return any(self._due(step))
+
+    def _due(self, step: int) -> tuple[bool, bool]:
+        """Of the laws, and of the Gram matrices."""
+        wanted = self.job.config.diagnostics
+        laws = wanted.kl_every != 0 and step % (wanted.kl_every or 1) == 0
+        if wanted.gram_every is None:
+            return laws, step in self.snapshots
+        return laws, wanted.gram_every != 0 and step % wanted.gram_every == 0
+
     def measured(self, state: TrainState, *, everything: bool = False) -> dict[str, Any]:
         """The diagnostics that are due at this step, or all of them."""
         begun = time.perf_counter()
-        step, wanted = int(state.step), self.job.config.diagnostics
+        laws, matrices = self._due(int(state.step))
         row: dict[str, Any] = {}
-        if everything or (wanted.kl_every != 0 and step % (wanted.kl_every or 1) == 0):
+        if everything or laws:
             row |= self._tried("KL", lambda: record.law_row(state.model, state.ensemble, self.probe))
-        every = wanted.gram_every
-        if everything or (step in self.snapshots if every is None else every and step % every == 0):
+        if everything or matrices:
             row |= self._tried("Gram matrices", lambda: record.gram_row(state.model, self.probe))
         self.spent += time.perf_counter() - begun
         return plain(row | {"diagnostics_s": self.spent}) if row else row

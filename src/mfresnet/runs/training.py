@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,18 +34,21 @@ def train(
     quiet: bool = False,
     say: Say = say_aloud,
     devices: int | None = None,
+    particle_devices: int | None = None,
 ) -> dict[str, Any]:
     """Run a configuration into the directory ``out`` and return its summary.
 
     Args:
         devices: how many devices share the points (`Devices.of`). No setting of the run: its result is the same to
             rounding on any number, and it may be resumed on another.
+        particle_devices: how many of them share the particles too (default 1), for networks that do not fit one.
 
     Raises:
         MfresnetError: bad settings, bad data, a directory in use or one that cannot be written, too few devices.
     """
     with precision(config), Stop(say).installed() as stop:
-        where = Devices.of(devices)
+        where = Devices.of(devices, particle_devices)
+        where.check(config)
         refuse_on_processes(config, where)
         quiet, say = (quiet, say) if where.leader else (True, lambda message: None)
         split = load(config.data, config.seed)
@@ -62,7 +66,7 @@ def train(
             )
             facts["tuned"] = rows
             say(f"tuned on the training points: {chosen(rows)}")
-        job = assemble(config, split)
+        job = laid_out(assemble(config, split), where)
         run = _created(out, overwrite, where)
         with stoppable(run.how_to_resume):
             run.write_config(
@@ -74,22 +78,32 @@ def train(
                     **facts,
                     **environment(),
                     "devices_used": where.count,
+                    "particle_devices_used": where.particle_shares,
                 }
             )
             run.write_arrays("data", data_arrays(split))
             for note in split.notes:
                 say(note)
-            summary = Driver(run, job, quiet, say, stop, where).drive(job.state, wall_s=0.0)
+            driver = Driver(run, job, quiet, say, stop, where)
+            summary = driver.drive(job.state, wall_s=0.0)
             if where.leader:
-                summary = with_certificates(run, job, summary, say)
+                summary = with_certificates(run, driver.job, summary, say)
             where.wait()
-    return with_control(run, job.config, summary, quiet, say, devices)
+    return with_control(run, job.config, summary, quiet, say, devices, particle_devices)
 
 
-def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud, devices: int | None = None) -> dict[str, Any]:
+def resume(
+    path: Path,
+    *,
+    quiet: bool = False,
+    say: Say = say_aloud,
+    devices: int | None = None,
+    particle_devices: int | None = None,
+) -> dict[str, Any]:
     """Continue a run from its newest sound checkpoint; the result equals the uninterrupted run's to the bit.
 
-    On another number of ``devices`` it equals it to rounding. Many processes must all see the directory.
+    On another number of ``devices``, or of those that share particles, it equals it to rounding. Many processes must
+    all see the directory.
 
     Raises:
         MfresnetError: no run there, no sound checkpoint left, or data and settings that are no longer the run's.
@@ -102,19 +116,21 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud, devices: in
         if not config.diagnostics.control or summary.get("control.status") in ("completed", "diverged"):
             say(f"{str(path)!r} is completed already: nothing to do.")
             return summary
-        return with_control(run, config, summary, quiet, say, devices)
+        return with_control(run, config, summary, quiet, say, devices, particle_devices)
     tell_changes(stored, "run", say)
     with precision(config), stoppable(run.how_to_resume), Stop(say).installed() as stop:
-        where = Devices.of(devices)
+        where = Devices.of(devices, particle_devices)
+        where.check(config)
         refuse_on_processes(config, where)
         if not where.leader:
             run, quiet, say = Follower(path), True, lambda message: None
-        job = assemble(config, load(config.data, config.seed))
+        job = laid_out(assemble(config, load(config.data, config.seed)), where)
         check_data(stored, job, say)
         found = checkpoint.latest(run.checkpoints, job.state, say)
         if found is None:
             say("no checkpoint was written yet: starting from the first step.")
         state, facts = found or (job.state, {})
+        state, found = where.laid_out(state), None  # one device does not keep it whole
         if facts.get("config", fingerprint(stored["config"])) != fingerprint(stored["config"]):
             raise MfresnetError(
                 f"the settings in {str(path / 'config.json')!r} were changed since the run began: "
@@ -125,11 +141,17 @@ def resume(path: Path, *, quiet: bool = False, say: Say = say_aloud, devices: in
             checkpoint.discard_after(run.checkpoints, int(state.step))
         if where.leader and not run.has_arrays("data"):
             run.write_arrays("data", data_arrays(job.split))
-        summary = Driver(run, job, quiet, say, stop, where).drive(state, wall_s=facts.get("wall_s", 0.0))
+        driver = Driver(run, job, quiet, say, stop, where)
+        summary = driver.drive(state, wall_s=facts.get("wall_s", 0.0))
         if where.leader:
-            summary = with_certificates(run, job, summary, say)
+            summary = with_certificates(run, driver.job, summary, say)
         where.wait()
-    return with_control(run, job.config, summary, quiet, say, devices)
+    return with_control(run, job.config, summary, quiet, say, devices, particle_devices)
+
+
+def laid_out(job: Job, where: Devices) -> Job:
+    """The job, whose start lies on the devices where training wants it."""
+    return replace(job, state=where.laid_out(job.state))
 
 
 def _created(out: Path, overwrite: bool, where: Devices) -> RunDirectory:
@@ -176,14 +198,20 @@ def with_certificates(run: RunDirectory, job: Job, summary: dict[str, Any], say:
 
 
 def with_control(
-    run: RunDirectory, config: Config, summary: dict[str, Any], quiet: bool, say: Say, devices: int | None = None
+    run: RunDirectory,
+    config: Config,
+    summary: dict[str, Any],
+    quiet: bool,
+    say: Say,
+    devices: int | None = None,
+    particle_devices: int | None = None,
 ) -> dict[str, Any]:
     """Where asked for, the same run with a frozen encoder in ``control/``: does the encoder matter?"""
     if not config.diagnostics.control or summary["status"] != "completed":
         return summary
     out = run.path / "control"
     if (out / "config.json").is_file():
-        found = resume(out, quiet=quiet, say=say, devices=devices)
+        found = resume(out, quiet=quiet, say=say, devices=devices, particle_devices=particle_devices)
     else:
         frozen = config.model_copy(
             update={
@@ -193,7 +221,14 @@ def with_control(
             }
         )
         say("control: the same run with a frozen encoder")
-        found = train(frozen, out, quiet=quiet, say=lambda message: None, devices=devices)
+        found = train(
+            frozen,
+            out,
+            quiet=quiet,
+            say=lambda message: None,
+            devices=devices,
+            particle_devices=particle_devices,
+        )
     names = ("status", "train.loss", "train.error", "test.error")
     summary = summary | {f"control.{name}": found[name] for name in names}
     run.write_summary(summary)

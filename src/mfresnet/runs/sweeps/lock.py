@@ -1,9 +1,14 @@
-"""One process at a time in a directory: a lock file that names its holder."""
+"""One process at a time in a directory: a lock that names its holder.
+
+It appears whole or not at all, and never replaces another: as a hard link to a written file, or, where the file system
+makes no hard links, as a renamed directory with that file in it (no system replaces a directory that holds something).
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +21,7 @@ from ...errors import MfresnetError
 from ..files import read_json, write_json, writing
 
 NAME = "lock.json"
+HOLDER = "holder.json"  # in a lock that is a directory
 OWN = f".{NAME}."  # how the name of a process's own file begins, which the lock is a link to
 
 
@@ -32,8 +38,8 @@ def is_lock(name: str) -> bool:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a directory; one left by a process that has died on this machine is taken over.
 
-    The file appears whole or not at all (a hard link to a written file), so whoever reads it knows the holder: host,
-    process and the moment that process began, as numbers of processes are used again.
+    Whoever reads it knows the holder: host, process and the moment that process began, as numbers of processes are
+    used again.
 
     Raises:
         MfresnetError: another process holds it, or one of another machine did and may still.
@@ -42,28 +48,52 @@ def locked(folder: Path) -> Iterator[None]:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_json(own, _me())
+    held = False
     try:
         for _ in range(100):  # a stale lock is removed by one of several, and taken by one
-            try:
-                os.link(own, file)
-            except FileExistsError:
-                _remove_stale(file)
-            except OSError as error:
-                raise MfresnetError(
-                    f"{str(folder)!r} cannot be locked, as its file system makes no hard links "
-                    f"({error.strerror or error}): choose a place on another disk with --out."
-                ) from error
-            else:
+            if held := _take(own, file):
                 break
+            _remove_stale(file)
         else:
             raise MfresnetError(f"{str(folder)!r} is contended: several processes want to run it; start one of them.")
         _remove_left(folder)
         yield
     finally:
-        with suppress(OSError):
-            if file.samefile(own):
+        with suppress(OSError, MfresnetError):
+            if held and file.is_dir() and _holder(file) == _holder(own):
+                gone = own.with_name(f"{own.name}.gone")
+                os.rename(file, gone)  # whole, as it came
+                _remove(gone)
+            elif held and file.samefile(own):
                 file.unlink()
         own.unlink(missing_ok=True)
+
+
+def _take(own: Path, file: Path) -> bool:
+    """Make the lock of a process's own file, unless there is a lock already."""
+    try:
+        os.link(own, file)
+    except FileExistsError:
+        return False
+    except OSError:  # no hard links here
+        folder = own.with_name(f"{own.name}.d")
+        with writing(folder):
+            folder.mkdir()
+            shutil.copy(own, folder / HOLDER)
+        try:
+            os.rename(folder, file)
+        except OSError:
+            shutil.rmtree(folder)
+            return False
+    return True
+
+
+def _holder(lock: Path) -> dict[str, Any]:
+    return read_json(lock / HOLDER if lock.is_dir() else lock)
+
+
+def _remove(lock: Path) -> None:
+    shutil.rmtree(lock) if lock.is_dir() else lock.unlink()
 
 
 def _me() -> dict[str, Any]:
@@ -77,7 +107,7 @@ def _remove_stale(file: Path) -> None:
         MfresnetError: its holder lives, or cannot be asked.
     """
     try:
-        holder = read_json(file)
+        holder = _holder(file)
     except MfresnetError:
         if not file.exists():
             return
@@ -90,17 +120,20 @@ def _remove_stale(file: Path) -> None:
     stale = file.with_name(f"{OWN}stale.{os.getpid()}.{secrets.token_hex(4)}")
     with suppress(OSError):  # somebody else was quicker
         os.rename(file, stale)
-        if read_json(stale) != holder:  # a new holder came between: give it back
+        if _holder(stale) != holder:  # a new holder came between: give it back
+            if stale.is_dir():
+                os.rename(stale, file)
+                return
             os.link(stale, file)
-        stale.unlink()
+        _remove(stale)
 
 
 def _remove_left(folder: Path) -> None:
     """Remove the own files of processes of this machine that were killed while they had them."""
     for left in folder.glob(f"{OWN}{socket.gethostname()}.*"):
         with suppress(OSError, MfresnetError):  # its process is quicker
-            if not _alive(read_json(left)):
-                left.unlink()
+            if not _alive(_holder(left)):
+                _remove(left)
 
 
 def _alive(holder: dict[str, Any]) -> bool:

@@ -1,5 +1,6 @@
 """Batches as tasks on a Ray cluster: a worker that dies has its batch run again, and only the driver writes.
 
+The cluster decides how many tasks run at once and where: a task asks for one core, whatever the driver's machine has.
 What travels is text: an experiment's name, its settings and cells as JSON, and rows as JSON back. A cluster is started
 on this machine unless an address is given: without dashboard, usage statistics or authentication token.
 """
@@ -71,14 +72,20 @@ def ray(
     address: str | None,
     **rest: Any,
 ):
-    """Batches as tasks of one core each; see `mfresnet.runs.sweeps.executors`."""
+    """Batches as tasks of one core each, as many at once as the cluster has cores, spread over its nodes.
+
+    See `mfresnet.runs.sweeps.executors`.
+    """
     cluster = _ray(address)
     begun = not cluster.is_initialized()
     if begun:
         _connect(cluster, address)
     try:
         task = cluster.remote(run_batch).options(
-            num_cpus=1, max_retries=RETRIES, runtime_env={"env_vars": task_environment()}
+            num_cpus=1,
+            max_retries=RETRIES,
+            runtime_env={"env_vars": task_environment()},
+            scheduling_strategy="SPREAD",  # the default fills a node to a half before it looks at the next
         )
         text = json.dumps(settings)
         waiting = {task.remote(name, text, json.dumps([cells[place] for place in batch])): batch for batch in batches}

@@ -1,0 +1,97 @@
+"""How training lies on many devices: points along one axis of a mesh, particles along the other.
+
+Only the places of arrays are stated; what a step then has to send follows from them. A device holds its share of the
+particles of *every* layer, so a mean over particles is a sum over the devices of one row of the mesh, once a layer in
+each direction; a sum over points (the loss, its gradient) is one over the devices of a column, once a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+from ..model import Particles
+from .state import LogRatio, Unfolded
+
+T = TypeVar("T")
+POINTS, PARTICLES = "points", "particles"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Places of arrays on a mesh.
+
+    Args:
+        mesh: devices on the axes `POINTS` and `PARTICLES`.
+
+    >>> from mfresnet.model import ScaledResNet
+    >>> layout = Layout(AbstractMesh((1, 2), (POINTS, PARTICLES)))
+    >>> places = layout.of(ScaledResNet.create(jax.random.key(0), inputs=3, depth=5, width=4))
+    >>> places.encoder.w.shard_shape((5, 4, 3)), places.encoder.b.shard_shape((5, 4))  # two of four particles
+    ((5, 2, 3), (5, 2))
+    """
+
+    mesh: Mesh | AbstractMesh
+
+    @property
+    def shares(self) -> int:
+        """Into how many shares the points are divided."""
+        return self.mesh.shape[POINTS]
+
+    @property
+    def particle_shares(self) -> int:
+        """Into how many shares the particles are divided."""
+        return self.mesh.shape[PARTICLES]
+
+    @property
+    def points(self) -> NamedSharding:
+        """Of an array whose first axis is that of the points."""
+        return NamedSharding(self.mesh, PartitionSpec(POINTS))
+
+    @property
+    def whole(self) -> NamedSharding:
+        """Of an array that every device holds."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def of(self, tree: T) -> T:
+        """The place of each array of a tree (None for what is no array).
+
+        `Particles`, and what is known of each probe, are divided along the axis of the particles, and with them the
+        moments that an optimiser keeps in the same shape. What has no such axis, or one that cannot be divided (a few
+        probes), is on every device.
+        """
+        return jax.tree.map(self._of_node, tree, is_leaf=_has_particles)
+
+    def _of_node(self, node: Any) -> Any:
+        if isinstance(node, Particles):
+            places: list[Any] = [self._of_array(node.out, 2), self._of_array(node.w, 2), self._of_array(node.b, 1)]
+            return Particles(*places)
+        if isinstance(node, LogRatio | Unfolded):
+            return jax.tree.map(lambda leaf: self._of_array(leaf, 1), node)
+        return self._of_array(node)
+
+    def _of_array(self, leaf: Any, from_last: int | None = None) -> NamedSharding | None:
+        if not eqx.is_array(leaf):
+            return None
+        parts = self.particle_shares
+        if parts == 1 or from_last is None or leaf.ndim < from_last or leaf.shape[-from_last] % parts:
+            return self.whole
+        axes: list[str | None] = [None] * leaf.ndim
+        axes[-from_last] = PARTICLES
+        return NamedSharding(self.mesh, PartitionSpec(*axes))
+
+    def held(self, tree: T) -> T:
+        """The tree, inside a compiled program, with the promise that its arrays lie where `of` says.
+
+        Left to itself the compiler may return a state that every device holds.
+        """
+        arrays, rest = eqx.partition(tree, eqx.is_array)
+        return eqx.combine(jax.tree.map(jax.lax.with_sharding_constraint, arrays, self.of(arrays)), rest)
+
+
+def _has_particles(node: Any) -> bool:
+    return isinstance(node, Particles | LogRatio | Unfolded)
