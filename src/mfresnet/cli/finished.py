@@ -59,34 +59,28 @@ def points_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def blocks_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Under each rule a line for each block: removal and swap with the next one in points of error, share of the Gram.
+    """Under each rule a line for each block: change of the error, in points, when it is removed or swapped with the
+    next one, and its share of the Gram matrix's trace.
 
     >>> found = {"images": 9, "removal": {"stage 1, block 1": 0.5}, "swap": {}, "first_order_share": 0.25}
     >>> print(blocks_table([{"step": 3, "rule": "plain", "epoch": 1.0, "sensitivity": found}]))
     plain, step 3 (epoch 1), first seed, 9 test images: single-block paths explain 0.250 of f - f_0
-                        removed, points  swapped, points  Gram share, %
-    stage 1, block 1             +50.00                -              -
+                           removed     swapped     Gram, %
+    stage 1, block 1        +50.00           -           -
     """
+    keys = {"removal": "+.2f", "swap": "+.2f", "gram_share": ".2f"}
     lines = []
     for row in rows:
         found, share = row["sensitivity"], row["sensitivity"]["first_order_share"]
-        explained = "no" if share is None else f"{share:.3f}"
         lines.append(
             f"{row['rule']}, step {row['step']} (epoch {row['epoch']:.4g}), first seed, {found['images']} test images: "
-            f"single-block paths explain {explained} of f - f_0"
+            f"single-block paths explain {'-' if share is None else f'{share:.3f}'} of f - f_0"
         )
-        columns = {"removal": "removed, points", "swap": "swapped, points", "gram_share": "Gram share, %"}
-        lines.append(
-            f"{'':18}"
-            + "".join(f"  {title:>15}" if key != "gram_share" else f"  {title:>13}" for key, title in columns.items())
-        )
-        for block in dict.fromkeys(name for key in columns for name in found.get(key, {})):
-            values = [found.get(key, {}).get(block) for key in columns]
-            cells = ["-" if value is None else f"{100 * value:+.2f}" for value in values[:2]]
-            cells.append("-" if values[2] is None else f"{100 * values[2]:.2f}")
-            lines.append(
-                f"{block:<18}" + "".join(f"  {cell:>{w}}" for cell, w in zip(cells, (15, 15, 13), strict=True))
-            )
+        lines.append(f"{'':18}" + "".join(f"{title:>12}" for title in ("removed", "swapped", "Gram, %")))
+        for block in dict.fromkeys(name for key in keys for name in found.get(key, {})):
+            values = {key: found.get(key, {}).get(block) for key in keys}
+            cells = ["-" if value is None else f"{100 * value:{keys[key]}}" for key, value in values.items()]
+            lines.append(f"{block:<18}" + "".join(f"{cell:>12}" for cell in cells))
     return "\n".join(lines)
 
 

@@ -58,13 +58,12 @@ def movements(rows: Sequence[Row]) -> list[Plot]:
 
 def _line(name: str, index: int, values: Sequence[float]) -> dict[str, Any]:
     colour = f"@class-{index % COLOURS}"
-    line = {
+    points = {
         "x": list(range(1, len(values) + 1)),
         "y": list(values),
-        "name": name,
-        "line": {"color": colour, "width": 1.5},
+        "mode": "lines" if len(values) > 1 else "markers",
     }
-    return line | {"mode": "lines" if len(values) > 1 else "markers", "marker": {"color": colour}}
+    return points | {"name": name, "line": {"color": colour, "width": 1.5}, "marker": {"color": colour}}
 
 
 def _axes(y: str, **more: Any) -> dict[str, Any]:

@@ -45,13 +45,7 @@ def trained(job: ImageJob, pulse: Pulse, keep: Keep, every: float) -> dict[str, 
             keep.save(loop.done, loop.states, {"epochs": epochs})
             saved = time.perf_counter()
     tests = job.networks.evaluate(loop.states)
-    return {
-        name: [
-            _row(job, loop, [epoch[name] for epoch in epochs if name in epoch], name, k, test)
-            for k in range(len(job.seeds))
-        ]
-        for name, test in tests.items()
-    }
+    return {name: _rows(loop, name, [epoch[name] for epoch in epochs if name in epoch], tests[name]) for name in tests}
 
 
 def _noted(job: ImageJob, loop: Loop, name: str) -> dict[str, Any]:
@@ -61,29 +55,28 @@ def _noted(job: ImageJob, loop: Loop, name: str) -> dict[str, Any]:
     return jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), kept)
 
 
-def _row(
-    job: ImageJob,
-    loop: Loop,
-    epochs: Sequence[Mapping[str, Any]],
-    name: str,
-    k: int,
-    test: tuple[np.ndarray, np.ndarray],
-) -> dict[str, Any]:
-    """The measured values of a seed."""
-    loss, error = (float(values[k]) for values in test)
-    lost = [epoch["lost"][k] for epoch in epochs]
-    sound, tally = not any(lost) and bool(np.isfinite(loss)), loop.states[name].tally
-    row: dict[str, Any] = {
-        "status": "completed" if sound else "diverged",
-        "test_error": error if sound else np.nan,  # argmax names a class all the same
-        "test_loss": loss,
-        "train_loss": float(tally.loss[k]) / float(tally.steps[k]),
-    }
-    if not sound:
-        row["diverged.step"] = (lost.index(True) + 1) * job.networks.first.per_epoch if any(lost) else loop.done
-    if "swaps" in epochs[-1]:
-        by_epoch = [sum(epoch["swaps"][k]) for epoch in epochs]
-        row |= {"swaps": sum(by_epoch), "swaps_by_epoch": by_epoch}
-    if "t" in epochs[-1]:
-        row["t_by_epoch"] = [epoch["t"][k] for epoch in epochs]
-    return row
+def _rows(
+    loop: Loop, name: str, epochs: Sequence[Mapping[str, Any]], test: tuple[np.ndarray, np.ndarray]
+) -> list[dict[str, Any]]:
+    """The measured values of each seed of a rule."""
+    state, per_epoch = loop.states[name], loop.job.networks.first.per_epoch
+    last = np.asarray(state.tally.loss) / np.asarray(state.tally.steps)
+    rows = []
+    for k, (loss, error) in enumerate(zip(*test, strict=True)):
+        lost = [epoch["lost"][k] for epoch in epochs]
+        sound = not lost[-1] and bool(np.isfinite(loss))
+        row: dict[str, Any] = {
+            "status": "completed" if sound else "diverged",
+            "test_error": float(error) if sound else np.nan,  # argmax names a class all the same
+            "test_loss": float(loss),
+            "train_loss": float(last[k]),
+        }
+        if not sound:
+            row["diverged.step"] = (lost.index(True) + 1 if lost[-1] else len(lost)) * per_epoch
+        if "swaps" in epochs[-1]:
+            by_epoch = [sum(epoch["swaps"][k]) for epoch in epochs]
+            row |= {"swaps": sum(by_epoch), "swaps_by_epoch": by_epoch}
+        if "t" in epochs[-1]:
+            row["t_by_epoch"] = [epoch["t"][k] for epoch in epochs]
+        rows.append(row)
+    return rows

@@ -78,7 +78,7 @@ class Ensemble:
             moved = advance((trainers, data, rows, jnp.asarray(start, jnp.int32), jnp.asarray(count, jnp.int32)), own)
             for name, state in zip(rules, moved, strict=True):
                 after[name].append(state)
-        return {name: joined(parts) for name, parts in after.items()}
+        return {name: joined(after[name]) for name in self.trainers if name in after}
 
     def evaluate(self, states: Everyone) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Mean cross-entropy (without smoothing) and share of wrong classes in evaluation, each of shape (seeds,)."""
@@ -93,7 +93,7 @@ class Ensemble:
             means = np.stack([np.asarray(total, np.float64) / len(self.test) for total in totals])
             for name, part in zip(rules, np.split(means, len(rules), axis=1), strict=True):
                 found[name].append(part)
-        return {name: tuple(np.concatenate(parts, axis=1)) for name, parts in found.items()}
+        return {name: tuple(np.concatenate(found[name], axis=1)) for name in self.trainers if name in found}
 
     def groups(self, states: Mapping[str, ImageState]) -> list[Group]:
         """The groups that are trained as one program each, one after the other.
@@ -101,7 +101,8 @@ class Ensemble:
         Without ``at_once`` the program of all networks is compiled, and what its compiler says that it needs is held
         against the device's memory; the number of networks is halved until it fits. One network is always tried.
         """
-        names, seeds = list(states), len(self.seeds)
+        # in the order of the rules: a tree that was read or mapped has its names sorted, and sums depend on the order
+        names, seeds = [name for name in self.trainers if name in states], len(self.seeds)
         if self.at_once:
             return groups(names, seeds, self.at_once)
         if not self._fitting:

@@ -123,8 +123,8 @@ def assemble_images(config: ImageConfig, split: ImageSplit, devices: int | None 
         for name in config.blocks.names
     }
     seeds = [config.seed + k for k in range(train.seeds)]
-    sets = _everywhere(placed(split, config.data.on_device), mesh)
-    return ImageJob(config, split, Ensemble(trainers, seeds, *sets, train.at_once))
+    images, held = _everywhere(placed(split, config.data.on_device), mesh)
+    return ImageJob(config, split, Ensemble(trainers, seeds, images, held, train.at_once))
 
 
 def placed(split: ImageSplit, on: str) -> tuple[ImageData | HostImages, ImageData | HostImages]:

@@ -52,7 +52,7 @@ class Loop:
     @property
     def going(self) -> list[str]:
         """The rules that are not at their end."""
-        return [name for name, state in self.states.items() if not self._ended(state)]
+        return [name for name in self.job.trainers if not self._ended(self.states[name])]
 
     def _ended(self, state: ImageState) -> bool:
         done, first = int(state.step[0]), self.job.networks.first

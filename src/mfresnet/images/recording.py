@@ -14,7 +14,7 @@ from .training import ImageState, ImageTrainer
 def epoch_row(
     trainer: ImageTrainer, state: ImageState, test: tuple[np.ndarray, np.ndarray] | None = None
 ) -> dict[str, Any]:
-    """The numbers of the epoch that a rule has just ended; every list runs over seeds, those of families over (seed, stage).
+    """The numbers of the epoch that a rule has just ended; lists run over seeds, those of families over (seed, stage).
 
     t is the depth coordinate s/N of each block; "distance" is Kendall's between the order and the starting one, over
     its largest value N(N - 1)/2.

@@ -146,7 +146,7 @@ def tested(
             ]
         )
     )
-    networks = joined([(state.weights.network, state.statistics) for state in states])
+    networks, statistics = joined([(state.weights.network, state.statistics) for state in states])
     places = jnp.arange(-(-len(data) // batch) * batch).reshape(-1, batch)
 
     def add(totals: tuple[Array, Array], place: Array) -> tuple[tuple[Array, Array], None]:
@@ -158,7 +158,7 @@ def tested(
             loss = jnp.sum(jnp.where(counts, cross_entropy(logits, y), 0))
             return loss, jnp.sum(counts & (jnp.argmax(logits, -1) != y))
 
-        loss, wrong = jax.vmap(of_network)(*networks, plans)
+        loss, wrong = jax.vmap(of_network)(networks, statistics, plans)
         return (totals[0] + loss, totals[1] + wrong), None
 
     return jax.lax.scan(add, totals, places)[0]

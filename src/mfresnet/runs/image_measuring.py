@@ -32,7 +32,8 @@ def measure_images(run: RunDirectory, points: int | None, say: Say) -> list[dict
     states = newest(run, job, fingerprint(run.config["config"]), say)
     per_epoch = job.networks.first.per_epoch
     rows: list[dict[str, Any]] = []
-    for name, state in states.items():
+    for name in job.trainers:
+        state = states[name]
         if lost_seeds(state)[0]:
             say(f"{name}: seed {job.seeds[0]} diverged: it is not measured.")
             continue

@@ -160,9 +160,8 @@ def _drive(
     status, kept = "completed", Checkpoints(directory.path, fingerprint(stored["settings"]), say)
     with bar:
         try:
-            with closing(
-                start(experiment, cells, missing, pulse, kept.of)
-            ) as work:  # whatever ends the loop, the work ends too
+            # whatever ends the loop, the work ends too
+            with closing(start(experiment, cells, missing, pulse, kept.of)) as work:
                 for batch, rows in work:
                     for place, row in zip(batch, rows, strict=True):
                         if place not in done:
