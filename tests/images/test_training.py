@@ -47,7 +47,7 @@ def config(folder) -> ImageConfig:
         "model": {"name": "resnet20", "width": 2},
         "blocks": {"rules": "plain,mean-field", "lr_t": RATE},
         "train": {"seeds": SEEDS, "epochs": EPOCHS, "batch_size": 8},
-        "record": {"report": False},
+        "record": {"report": False, "sensitivity_every": 2},
     }
     return build(tree, ImageConfig)
 
@@ -125,13 +125,31 @@ def test_sensitivity_of_both_rules(finished):
         assert sum(values["gram_share"].values()) == pytest.approx(1, abs=1e-6) and len(values["gram_share"]) == 8
         assert values["gram_share"]["stage 2, block 1"] > 0 and values["gram_share"]["rest"] > 0
         assert values["first_order_share"] < 1
+    assert [row["epoch"] for row in RunDirectory.open(finished).metrics() if "sensitivity" in row] == [2, 2, 4, 4]
+
+
+def test_measured_again_at_the_last_checkpoint(finished, tmp_path, capsys):
+    """What the run found at its end, printed, written and shown; of a run that did not look, too."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    assert main(["measure", str(run), "--points", "13"]) == 2
+    assert "points = 13 is not allowed: give 1 to 12 test images" in capsys.readouterr().err
+    bare = [{k: v for k, v in row.items() if k != "sensitivity"} for row in RunDirectory.open(run).metrics()]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bare))
+    assert main(["measure", str(run)]) == 0
+    said, found = capsys.readouterr().out, RunDirectory.open(finished).summary["sensitivity"]
+    rows = [json.loads(line) for line in (run / "measure.jsonl").read_text().splitlines()]
+    assert [(row["rule"], row["step"], row["epoch"]) for row in rows] == [("plain", 12, 4.0), ("mean-field", 12, 4.0)]
+    assert {row["rule"]: row["sensitivity"] for row in rows} == found
+    assert "mean-field, step 12 (epoch 4), first seed, 12 test images" in said and "stage 3, block 2" in said
+    assert "What the blocks do" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_stopped_and_resumed_to_the_bit(job, stopped_and_finished):
     """The last states of both rules against training in memory, epoch by epoch."""
     stopped, said, run = stopped_and_finished
     assert stopped["status"] == "interrupted" and "mfresnet resume" in said[-1]
-    assert not any(rule["finished"] for rule in stopped["rules"].values()) and "sensitivity" not in stopped
+    assert not any(rule["finished"] for rule in stopped["rules"].values())
     states = job.begin()
     for _ in range(EPOCHS):
         states = job.networks.advance(states, PER_EPOCH)
@@ -294,7 +312,14 @@ def test_the_configuration_names_every_rule():
 def test_report_of_an_image_run(finished):
     """Errors and depths are drawn, nothing is missing, and settings are explained by their own tree."""
     page = write_report(finished).read_text(encoding="utf-8")
-    for words in ("Test error, %", "Depth t of the blocks of stage 3", "Swaps of neighbours", "blocks.lr_t", " points"):
+    for words in (
+        "Test error, %",
+        "Depth t of the blocks of stage 3",
+        "Swaps of neighbours",
+        "blocks.lr_t",
+        " points",
+        "What the blocks do",
+    ):
         assert words in page
     assert "could not be drawn" not in page and "Not everything could be shown" not in page
 

@@ -13,7 +13,7 @@ from small_sweeps import Commands, cells, same
 from mfresnet.runs import checkpoint
 from mfresnet.runs.sweeps.checkpoints import Checkpoints
 
-EPOCHS = 60
+EPOCHS = 24
 FLAGS = [
     *("table1", "--rows", "resnet20", "--data", "synthetic-images", "--n", "24", "--n-test", "8", "--width", "2"),
     *("--seeds", "1", "--batch-size", "8", "--lr-t", "20", "--precision", "float32", "--checkpoint-seconds", "0"),
@@ -35,7 +35,7 @@ def kept(sweep: Path) -> list[int]:
 def test_killed_within_a_batch(commands, tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = commands.start("sweep", *FLAGS, "--out", killed)
-    while process.is_alive() and (not kept(killed) or kept(killed)[-1] < 15):
+    while process.is_alive() and (not kept(killed) or kept(killed)[-1] < 6):
         time.sleep(0.002)
     process.kill()
     process.join()
