@@ -12,7 +12,7 @@ from mfresnet.bounds.density import departure_of
 from mfresnet.bounds.prior import stack
 from mfresnet.diagnostics.divergence import log_density_ratios
 from mfresnet.flow import Batch, EulerFlow, Trainer
-from mfresnet.flow.rules import log_determinants
+from mfresnet.flow.determinants import log_determinants
 from mfresnet.model import ScaledResNet, trainable
 
 UNIT = (1.0, 1.0, 1.0)

@@ -262,6 +262,30 @@ def test_every_colour_of_a_figure_is_a_role_of_the_style_sheet(tmp_path):
     assert not re.search(r'"(?:color|bgcolor)": "(?!@)', figures)  # no colour outside the palette
 
 
+def test_certificates_stand_beside_what_is_known_exactly(tmp_path):
+    """A hand-written record: the table of bounds, their verdicts, the exact head class beside its bound."""
+    ball = {"rademacher.head": 0.3, "rademacher.head.exact": 0.12, "rademacher.head.exact.error": 0.004}
+    rest = {"terms": {}, "hypotheses": [], "standing": "computed", "certifies": "the network", "reading": "read."}
+    record = {
+        "delta": 0.05,
+        "test.error": 0.0625,
+        "certificates": {
+            "kl_ball": {"value": 1.5, "vacuous": True, "details": ball, **rest},
+            "held_out": {"value": 0.125, "vacuous": False, "details": {}, **rest},
+        },
+        "refused": {"gibbs": "it needs probes."},
+    }
+    run = make_run(tmp_path / "r")
+    (run / "certificates.json").write_text(json.dumps(record))
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    part = text[text.index("Certificates") :]
+    for said in ("0.12 ± 0.004", "2.5", "says nothing", "informative", "12.5 %", "95 %", "it needs probes."):
+        assert said in part, said
+    del ball["rademacher.head.exact"]
+    (run / "certificates.json").write_text(json.dumps(record))
+    assert "by duality" not in write_report(run).read_text(encoding="utf-8")
+
+
 def test_sections_are_named_functions_of_the_run():
     empty = Run("empty")
     assert len({section.__name__ for section in SECTIONS}) == len(SECTIONS)

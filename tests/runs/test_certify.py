@@ -392,13 +392,19 @@ def test_what_cannot_be_tuned_is_one_sentence(text, tmp_path):
 
 
 def test_training_stops_when_the_certificate_no_longer_improves(tmp_path):
-    """Of pure noise nothing is learnt and movement costs; a resumed run stops at the same place."""
+    """Of pure noise nothing is learnt and movement costs; a resumed run stops at the same place.
+
+    The control run is no posterior of anything, and makes all its steps.
+    """
     changes = {"data__label_noise": 0.5, "certify__patience": 1, "certify__prior_share": 0.0, "train__steps": 8}
+    changes["diagnostics__control"] = True
     said = []
     summary = train(with_changes(**changes), tmp_path / "run", quiet=True, say=said.append)
     assert summary["status"] == "completed" and summary["step"] < 8
     assert any("has not improved" in line for line in said)
     certificate = read_certificates(tmp_path / "run")[0]["pac_bayes"]
     assert certificate.details["grid"] == len(json.loads((tmp_path / "run" / NAME).read_text())["points"]["steps"]) * 4
+    control = json.loads((tmp_path / "run" / "control" / "summary.json").read_text())
+    assert (control["status"], control["step"]) == ("completed", 8) == (summary["control.status"], 8)
     (tmp_path / "run" / "summary.json").unlink()
     assert resume(tmp_path / "run", quiet=True, say=said.append)["step"] == summary["step"]

@@ -9,7 +9,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import qmc
 
 from ..diagnostics.precision import checked_rows, double_precision
 from ..errors import MfresnetError
@@ -61,6 +60,8 @@ def head_supremum(
     >>> 0.03 < exact.value < 0.05, exact.error < 1e-4
     (True, True)
     """
+    from scipy.stats import qmc  # a second to import, which no other command should wait for
+
     z = checked_rows(z, "z")
     signs = np.atleast_2d(np.asarray(signs, np.float64))
     if signs.shape[-1] != len(z):

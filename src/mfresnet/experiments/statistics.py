@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PowerLaw:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's interval of the slope."""
-        half = float(stats.t.ppf(0.5 + level / 2, max(self.points - 2, 1))) * self.stderr
+        half = float(stdtrit(max(self.points - 2, 1), 0.5 + level / 2)) * self.stderr
         return self.slope - half, self.slope + half
 
 
@@ -53,7 +53,7 @@ def power_law(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) 
     if free < 1:
         return PowerLaw(slope, intercept, np.nan, np.nan, len(x))
     stderr = float(np.sqrt(np.sum((v - intercept - slope * u) ** 2) / free / spread))
-    p = float(2 * stats.t.sf(abs(slope) / stderr, free)) if stderr > 0 else 0.0
+    p = float(2 * stdtr(free, -abs(slope) / stderr)) if stderr > 0 else 0.0
     return PowerLaw(slope, intercept, stderr, p, len(x))
 
 
@@ -94,5 +94,5 @@ def student(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[
     values = np.asarray(values, float)
     if len(values) < 2:
         return float(values.mean()) if len(values) else float("nan"), float("nan")
-    half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = stdtrit(len(values) - 1, 0.5 + level / 2) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean()), float(half)

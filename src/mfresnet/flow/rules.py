@@ -20,6 +20,7 @@ from jax import Array
 
 from ..errors import MfresnetError, unknown_name
 from ..model import ScaledResNet
+from .determinants import log_determinants
 from .field import Field, Hessians, Laplacians, Probes
 from .state import Ensemble, LogRatio, Unfolded
 
@@ -44,19 +45,6 @@ class Rule(eqx.Module):
 def moved_by(tree: Any, velocity: Any, h: float | Array) -> Any:
     """tree + h velocity; leaves without velocity stay."""
     return eqx.apply_updates(tree, jax.tree.map(lambda v: h * v, velocity))
-
-
-def log_determinants(curvature: tuple[Array, Array], h: float | Array) -> tuple[Array, Array]:
-    """-log|det(I - h Hess Phi)| of one Euler step for each probe, and whether the matrix is positive definite there.
-
-    The Hessian of Phi in (out, (w, b)) is [[0, A], [A^T, B]], so the determinant is that of the Schur
-    complement I - h B - h^2 A^T A, and the matrix is positive definite where the complement is.
-    """
-    mixed, bend = curvature
-    eye = jnp.eye(bend.shape[-1], dtype=bend.dtype)
-    schur = eye - h * bend - h**2 * jnp.einsum("...oi,...oj->...ij", mixed, mixed)
-    factor = jnp.linalg.cholesky(schur)  # nan where there is none
-    return -jnp.linalg.slogdet(schur)[1], jnp.isfinite(jnp.diagonal(factor, axis1=-2, axis2=-1)).all(-1)
 
 
 def euler_gain(seen: Hessians, h: float | Array) -> tuple[LogRatio, Unfolded]:
