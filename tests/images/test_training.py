@@ -26,7 +26,7 @@ from mfresnet.images.job import assemble_images
 from mfresnet.images.paired import over_seeds, paired
 from mfresnet.images.training import Weights, cross_entropy
 from mfresnet.report import write_report
-from mfresnet.runs import RunDirectory, checkpoint, resume_images, train_images
+from mfresnet.runs import RunDirectory, checkpoint, image_rows, resume_images, train_images
 from mfresnet.runs.image_rows import image_summary
 from mfresnet.runs.image_training import _split
 
@@ -47,7 +47,7 @@ def config(folder) -> ImageConfig:
         "model": {"name": "resnet20", "width": 2},
         "blocks": {"rules": "plain,mean-field", "lr_t": RATE},
         "train": {"seeds": SEEDS, "epochs": EPOCHS, "batch_size": 8},
-        "record": {"report": False, "sensitivity_every": 2},
+        "record": {"report": False},
     }
     return build(tree, ImageConfig)
 
@@ -125,7 +125,22 @@ def test_sensitivity_of_both_rules(finished):
         assert sum(values["gram_share"].values()) == pytest.approx(1, abs=1e-6) and len(values["gram_share"]) == 8
         assert values["gram_share"]["stage 2, block 1"] > 0 and values["gram_share"]["rest"] > 0
         assert values["first_order_share"] < 1
-    assert [row["epoch"] for row in RunDirectory.open(finished).metrics() if "sensitivity" in row] == [2, 2, 4, 4]
+
+
+def test_sensitivity_over_epochs(config, tmp_path, monkeypatch):
+    """Every third epoch and the last one; the summary has the last, the report draws them."""
+    monkeypatch.setattr(
+        image_rows, "block_sensitivity", lambda job, name, state: {"first_order_share": float(state.step[0]) / 100}
+    )
+    own = config.record.model_copy(update={"sensitivity_every": 3})
+    summary = train_images(config.model_copy(update={"record": own}), tmp_path, quiet=True, say=lambda line: None)
+    rows = [row for row in RunDirectory.open(tmp_path).metrics() if "sensitivity" in row]
+    assert [(row["rule"], row["epoch"]) for row in rows] == [
+        (rule, epoch) for epoch in (3, 4) for rule in ("plain", "mean-field")
+    ]
+    assert summary["sensitivity"]["mean-field"] == {"first_order_share": 0.12}
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Share of f - f_0 explained by paths through a single block" in page and "could not be drawn" not in page
 
 
 def test_measured_again_at_the_last_checkpoint(finished, tmp_path, capsys):
@@ -312,14 +327,9 @@ def test_the_configuration_names_every_rule():
 def test_report_of_an_image_run(finished):
     """Errors and depths are drawn, nothing is missing, and settings are explained by their own tree."""
     page = write_report(finished).read_text(encoding="utf-8")
-    for words in (
-        "Test error, %",
-        "Depth t of the blocks of stage 3",
-        "Swaps of neighbours",
-        "blocks.lr_t",
-        " points",
-        "What the blocks do",
-    ):
+    errors = ("Test error, %", " points", "blocks.lr_t")
+    blocks = ("Depth t of the blocks of stage 3", "Swaps of neighbours", "What the blocks do", "paths through a single")
+    for words in errors + blocks:
         assert words in page
     assert "could not be drawn" not in page and "Not everything could be shown" not in page
 
