@@ -7,6 +7,10 @@ do not meet, so the gradient of the sum of their losses is that of each, in the 
 
 A rule trained among others has the numbers of the rule trained alone, to rounding: products of another size are summed
 in another order. A rule alone is the case of one.
+
+Measured on two CPU cores, two seeds, all rules in one program against a program for each: six rules of ResNet-8 (width
+8, batch 32) compile and make their first step in 10 s against 29 s, and a step takes 289 ms against 278 ms; plain and
+mean-field of ResNet-20 (batch 64) 13 s against 19 s, and 1.59 s against 1.61 s a step.
 """
 
 from __future__ import annotations
