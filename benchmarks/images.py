@@ -88,17 +88,19 @@ def convolution_ways(seeds: int, batch: int, dtype: str) -> dict[str, float]:
 
 
 def throughput(config: ImageConfig, seeds: int, steps: int) -> float:
-    """Images per second over all seeds of the first rule, within an epoch."""
-    config = config.model_copy(update={"train": config.train.model_copy(update={"seeds": seeds})})
+    """Images per second over all seeds of a single rule, within an epoch."""
+    own = {"train": {"seeds": seeds}, "blocks": {"rules": "plain"}}
+    config = config.model_copy(
+        update={name: getattr(config, name).model_copy(update=change) for name, change in own.items()}
+    )
     job = assemble_images(config, load_images(config.data.name, n=config.data.n, n_test=config.data.n_test))
-    rule, trainer = next(iter(job.trainers.items()))
-    state = trainer.advance(job.begin(rule), job.train, 1)
-    steps = min(steps, trainer.per_epoch - 1)
-    jax.block_until_ready(state.step)
+    networks, shared = job.networks, job.networks.first
+    states = networks.advance(job.begin(), 1)
+    steps = min(steps, shared.per_epoch - 1, networks.longest)
+    jax.block_until_ready(states)
     begun = time.perf_counter()
-    state = trainer.advance(state, job.train, steps)
-    jax.block_until_ready(state.step)
-    return seeds * trainer.batch * steps / (time.perf_counter() - begun)
+    jax.block_until_ready(networks.advance(states, steps))
+    return seeds * shared.batch * steps / (time.perf_counter() - begun)
 
 
 def main() -> None:

@@ -31,6 +31,11 @@ class ImageDataConfig(ImageSection):
     augment: bool = Field(
         default=True, description="random crops of the image padded by 4 pixels, and flips, on the device"
     )
+    on_device: Literal["auto", "yes", "no"] = Field(
+        default="auto",
+        description="whether the images stay on the device; auto: where they take at most half of its memory, else "
+        "minibatches come from the host, with the same numbers",
+    )
 
 
 class ImageModelConfig(ImageSection):
@@ -89,7 +94,14 @@ class BlockConfig(ImageSection):
 class ImageTrainConfig(ImageSection):
     """Stochastic gradient descent with momentum."""
 
-    seeds: int = Field(default=1, ge=1, le=1000, description="networks trained at once, with seeds seed, seed + 1, ..")
+    seeds: int = Field(default=1, ge=1, le=1000, description="networks of each rule, with seeds seed, seed + 1, ..")
+    at_once: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**6,
+        description="networks (rules x seeds) that one compiled program trains (default: all that fit into memory); "
+        "the numbers are the same to rounding",
+    )
     epochs: int = Field(default=160, ge=1, le=100_000, description="passes over the training images")
     batch_size: int = Field(default=128, ge=1, le=10**6, description="images of a minibatch")
     learning_rate: float = Field(default=0.1, gt=0, le=1e6, description="at the start of the schedule")
@@ -115,7 +127,12 @@ class ImageRecordConfig(ImageSection):
     test_every: int = Field(
         default=1, ge=1, le=100_000, description="epochs between tests (the last one is always tested)"
     )
-    sensitivity: bool = Field(default=True, description="at the end: removal and swap of blocks, first-order paths")
+    sensitivity: bool = Field(
+        default=True, description="at the end: removal and swap of blocks, first-order paths, Gram shares"
+    )
+    sensitivity_every: int = Field(
+        default=0, ge=0, le=100_000, description="epochs between these before the end (0: at the end alone)"
+    )
     report: bool = Field(default=True, description="write report.html at the end")
 
 

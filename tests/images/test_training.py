@@ -18,15 +18,15 @@ from image_folders import write_folder
 from mfresnet import MfresnetError
 from mfresnet.cli import main
 from mfresnet.config import build
-from mfresnet.experiments import create
-from mfresnet.experiments.table1 import trained
+from mfresnet.experiments import Forget, create
+from mfresnet.experiments.table1_training import trained
 from mfresnet.image_config import BLOCKS, ImageConfig
-from mfresnet.images import RULES, Architecture, ImageTrainer, make_rule
+from mfresnet.images import RULES, Architecture, Ensemble, ImageTrainer, make_rule
 from mfresnet.images.job import assemble_images
 from mfresnet.images.paired import over_seeds, paired
 from mfresnet.images.training import Weights, cross_entropy
 from mfresnet.report import write_report
-from mfresnet.runs import RunDirectory, checkpoint, image_training, resume_images, train_images
+from mfresnet.runs import RunDirectory, checkpoint, image_rows, resume_images, train_images
 from mfresnet.runs.image_rows import image_summary
 from mfresnet.runs.image_training import _split
 
@@ -59,7 +59,7 @@ def job(config):
 
 @pytest.fixture(scope="module")
 def stopped_and_finished(config, tmp_path_factory) -> tuple[dict, list[str], Path]:
-    """Ctrl-C after the second epoch of the second rule, then `mfresnet resume`; the summary of the stopped run."""
+    """Ctrl-C after the second epoch, then `mfresnet resume`; the summary of the stopped run."""
     out, append, said = tmp_path_factory.mktemp("run") / "run", RunDirectory.append_metrics, []
 
     def then_stop(run, row):
@@ -88,21 +88,20 @@ def same(a, b) -> None:
 
 def test_any_chunks_give_the_same_bits(job):
     """Three steps at once, or two and one."""
-    trainer = job.trainers["mean-field"]
-    once = trainer.advance(job.begin("mean-field"), job.train, 3)
-    twice = trainer.advance(trainer.advance(job.begin("mean-field"), job.train, 2), job.train, 1)
+    once = job.networks.advance(job.begin(), 3)
+    twice = job.networks.advance(job.networks.advance(job.begin(), 2), 1)
     same(once, twice)
-    assert once.weights.coordinates[0]["s"].shape == (2, 3)
-    assert not np.array_equal(once.weights.network.stem[0], once.weights.network.stem[1])  # seeds differ
+    moving = once["mean-field"].weights
+    assert moving.coordinates[0]["s"].shape == (2, 3)
+    assert not np.array_equal(moving.network.stem[0], moving.network.stem[1])  # seeds differ
 
 
 def test_a_run_learns_and_its_blocks_swap(finished):
     rows = RunDirectory.open(finished).metrics()
-    assert [(row["rule"], row["epoch"]) for row in rows] == [
-        (r, e) for r in ("plain", "mean-field") for e in (1, 2, 3, 4)
+    assert [(row["rule"], row["epoch"], row["step"]) for row in rows] == [
+        (rule, epoch, 3 * epoch) for epoch in (1, 2, 3, 4) for rule in ("plain", "mean-field")
     ]
-    assert [row["step"] for row in rows] == list(range(3, 25, 3))
-    plain, moving = rows[:EPOCHS], rows[EPOCHS:]
+    plain, moving = rows[::2], rows[1::2]
     for own in (plain, moving):
         assert np.mean(own[-1]["train_loss"]) < np.mean(own[0]["train_loss"])
     depth = np.concatenate([np.ravel(np.concatenate(seed)) for row in moving for seed in row["t"]])
@@ -128,29 +127,60 @@ def test_sensitivity_of_both_rules(finished):
         assert values["first_order_share"] < 1
 
 
+def test_sensitivity_over_epochs(config, tmp_path, monkeypatch):
+    """Every third epoch and the last one; the summary has the last, the report draws them."""
+    monkeypatch.setattr(
+        image_rows, "block_sensitivity", lambda job, name, state: {"first_order_share": float(state.step[0]) / 100}
+    )
+    own = config.record.model_copy(update={"sensitivity_every": 3})
+    summary = train_images(config.model_copy(update={"record": own}), tmp_path, quiet=True, say=lambda line: None)
+    rows = [row for row in RunDirectory.open(tmp_path).metrics() if "sensitivity" in row]
+    assert [(row["rule"], row["epoch"]) for row in rows] == [
+        (rule, epoch) for epoch in (3, 4) for rule in ("plain", "mean-field")
+    ]
+    assert summary["sensitivity"]["mean-field"] == {"first_order_share": 0.12}
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Share of f - f_0 explained by paths through a single block" in page and "could not be drawn" not in page
+
+
+def test_measured_again_at_the_last_checkpoint(finished, tmp_path, capsys):
+    """What the run found at its end, printed, written and shown; of a run that did not look, too."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    assert main(["measure", str(run), "--points", "13"]) == 2
+    assert "points = 13 is not allowed: give 1 to 12 test images" in capsys.readouterr().err
+    bare = [{k: v for k, v in row.items() if k != "sensitivity"} for row in RunDirectory.open(run).metrics()]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bare))
+    assert main(["measure", str(run)]) == 0
+    said, found = capsys.readouterr().out, RunDirectory.open(finished).summary["sensitivity"]
+    rows = [json.loads(line) for line in (run / "measure.jsonl").read_text().splitlines()]
+    assert [(row["rule"], row["step"], row["epoch"]) for row in rows] == [("plain", 12, 4.0), ("mean-field", 12, 4.0)]
+    assert {row["rule"]: row["sensitivity"] for row in rows} == found
+    assert "mean-field, step 12 (epoch 4), first seed, 12 test images" in said and "stage 3, block 2" in said
+    assert "What the blocks do" in (run / "report.html").read_text(encoding="utf-8")
+
+
 def test_stopped_and_resumed_to_the_bit(job, stopped_and_finished):
     """The last states of both rules against training in memory, epoch by epoch."""
     stopped, said, run = stopped_and_finished
     assert stopped["status"] == "interrupted" and "mfresnet resume" in said[-1]
-    assert stopped["rules"]["plain"]["finished"] and not stopped["rules"]["mean-field"]["finished"]
-    assert list(stopped["sensitivity"]) == ["plain"]
-    for name, trainer in job.trainers.items():
-        state = job.begin(name)
-        for _ in range(EPOCHS):
-            state = trainer.advance(state, job.train, PER_EPOCH)
-        found = checkpoint.latest(run / "checkpoints" / name, state, pytest.fail)
-        assert found is not None
-        same(found[0], state)
+    assert not any(rule["finished"] for rule in stopped["rules"].values())
+    states = job.begin()
+    for _ in range(EPOCHS):
+        states = job.networks.advance(states, PER_EPOCH)
+    found = checkpoint.latest(run / "checkpoints", states, pytest.fail)
+    assert found is not None
+    same(found[0], states)
     again: list[str] = []
     assert resume_images(run, say=again.append)["status"] == "completed" and "nothing to do" in again[-1]
 
 
 def test_a_stopped_run_is_judged_at_equal_epochs(stopped_and_finished):
-    """Plain was at its last epoch, mean-field at the second: both errors are those of the second."""
+    """Both errors are those of the second epoch."""
     stopped, _, run = stopped_and_finished
     errors = {row["rule"]: np.array(row["test_error"]) for row in RunDirectory.open(run).metrics() if row["epoch"] == 2}
     difference = stopped["paired"]["mean-field minus plain"]
-    assert difference["epoch"] == 2 and stopped["rules"]["plain"]["tested"] == EPOCHS
+    assert difference["epoch"] == 2 and stopped["rules"]["plain"]["tested"] == 2
     assert difference["mean"] == pytest.approx(np.mean(errors["mean-field"] - errors["plain"]))
 
 
@@ -160,7 +190,7 @@ def test_rules_without_a_common_epoch_are_not_compared(job):
     assert image_summary(job, rows, "interrupted")["paired"] == {}
 
 
-def test_a_damaged_summary_is_made_again(finished, tmp_path, monkeypatch):
+def test_a_damaged_summary_is_made_again(finished, tmp_path):
     """Other versions are named, too."""
     run = tmp_path / "run"
     shutil.copytree(finished, run)
@@ -168,14 +198,12 @@ def test_a_damaged_summary_is_made_again(finished, tmp_path, monkeypatch):
     stored = json.loads((run / "config.json").read_text())
     stored["versions"]["jax"] = "0.0.1"
     (run / "config.json").write_text(json.dumps(stored))
-    monkeypatch.setattr(image_training, "block_sensitivity", lambda job, name, state: {"rule": name})
     said: list[str] = []
     summary = resume_images(run, quiet=True, say=said.append)
     assert any("It is made again." in line for line in said)
     assert any("versions differ from the run's (jax 0.0.1 -> " in line for line in said)
     whole = RunDirectory.open(finished).summary
-    assert summary["sensitivity"] == {name: {"rule": name} for name in ("plain", "mean-field")}
-    assert all(summary[name] == whole[name] for name in ("status", "rules", "paired"))
+    assert all(summary[name] == whole[name] for name in ("status", "rules", "paired", "sensitivity"))
 
 
 def test_what_a_run_of_images_does_not_take(finished, capsys):
@@ -189,8 +217,9 @@ def test_no_memory_left(config, tmp_path, monkeypatch):
     def full(*_):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1.00TiB.")
 
-    monkeypatch.setattr(ImageTrainer, "advance", full)
-    with pytest.raises(MfresnetError, match=r"out of memory: lower --seeds \(now 2\), --train.batch-size \(now 8\)"):
+    monkeypatch.setattr(Ensemble, "advance", full)
+    flags = r"lower --train.at-once \(now as many as fit\), --seeds \(now 2\), --train.batch-size \(now 8\)"
+    with pytest.raises(MfresnetError, match=f"out of memory: {flags}"):
         train_images(config, tmp_path / "run", quiet=True, say=lambda line: None)
 
 
@@ -298,14 +327,15 @@ def test_the_configuration_names_every_rule():
 def test_report_of_an_image_run(finished):
     """Errors and depths are drawn, nothing is missing, and settings are explained by their own tree."""
     page = write_report(finished).read_text(encoding="utf-8")
-    for words in ("Test error, %", "Depth t of the blocks of stage 3", "Swaps of neighbours", "blocks.lr_t", " points"):
+    errors = ("Test error, %", " points", "blocks.lr_t")
+    blocks = ("Depth t of the blocks of stage 3", "Swaps of neighbours", "What the blocks do", "paths through a single")
+    for words in errors + blocks:
         assert words in page
     assert "could not be drawn" not in page and "Not everything could be shown" not in page
 
 
-@pytest.mark.parametrize("command", ["measure", "certify"])
-def test_commands_for_points_refuse_it(finished, capsys, command):
-    assert main([command, str(finished)]) == 2
+def test_commands_for_points_refuse_it(finished, capsys):
+    assert main(["certify", str(finished)]) == 2
     assert "is a run of image networks" in capsys.readouterr().err
 
 
@@ -313,7 +343,7 @@ def test_table_rows_are_judged_on_matched_seeds():
     """Cells, batches and verdict of `mfresnet sweep table1`, with errors put in by hand."""
     experiment = create("table1", {"rows": "resnet20,resnet32", "seeds": 3})
     cells = experiment.cells()
-    assert len(cells) == 12 and experiment.batches(cells) == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+    assert len(cells) == 12 and experiment.batches(cells) == [[*range(6)], [*range(6, 12)]]
     better = {"plain": [0.0875, 0.0880, 0.0870], "mean-field": [0.0820, 0.0826, 0.0813]}
     rows = [
         cell | {"status": "completed", "test_error": better[cell["rule"]][cell["seed"]]}
@@ -341,12 +371,16 @@ def test_a_table_is_made_of_image_runs(folder, finished):
     ]
     whole, metrics = RunDirectory.open(finished).summary["rules"], RunDirectory.open(finished).metrics()
     assert [row["test_error"] for row in rows] == whole["plain"]["test_errors"] + whole["mean-field"]["test_errors"]
-    assert "t" not in rows[0] and "swaps" not in rows[0]
+    assert "t_by_epoch" not in rows[0] and "swaps" not in rows[0]
     for seed, row in enumerate(rows[SEEDS:]):
-        assert row["swaps_by_epoch"] == [np.sum(own["swaps"][seed]) for own in metrics[EPOCHS:]]
+        assert row["swaps_by_epoch"] == [np.sum(own["swaps"][seed]) for own in metrics[1::2]]
         assert row["swaps"] == sum(row["swaps_by_epoch"])
-        np.testing.assert_allclose(np.concatenate(row["t"]), np.concatenate(metrics[-1]["t"][seed]), rtol=1e-6)
+        assert row["t_by_epoch"] == [own["t"][seed] for own in metrics[1::2]]
     result = experiment.analyse(rows)
+    titles = [figure.title for figure in result.figures[1:]]
+    assert titles[0] == "resnet20, mean-field: depth t of the blocks of stage 1, seed 0" and len(titles) == 4
+    assert titles[-1] == "resnet20, mean-field: swaps of neighbours in an epoch"
+    assert result.figures[1].data[2]["y"] == [epoch[0][2] for epoch in rows[SEEDS]["t_by_epoch"]]
     assert [trace["name"] for trace in result.figures[0].data] == [
         "plain", "plain, reported", "mean-field", "mean-field, reported"
     ]  # fmt: skip
@@ -357,9 +391,11 @@ def test_a_table_leaves_a_rule_without_seeds(config, folder):
     train = config.train.model_copy(update={"learning_rate": 1e30})
     job = assemble_images(config.model_copy(update={"train": train}), _split(config, lambda line: None))
     shares: list[float] = []
-    rows = trained(job, "plain", shares.append)
-    assert [(row["status"], row["diverged.step"]) for row in rows] == [("diverged", PER_EPOCH)] * SEEDS
-    assert shares == [1 / EPOCHS] and np.isnan(rows[0]["test_error"])
+    rows = trained(job, shares.append, Forget(), 60.0)
+    for own in rows.values():
+        assert [(row["status"], row["diverged.step"]) for row in own] == [("diverged", PER_EPOCH)] * SEEDS
+        assert np.isnan(own[0]["test_error"])
+    assert shares[-1] == 1 / EPOCHS
 
 
 @pytest.mark.slow
@@ -404,7 +440,7 @@ tree = {{
 config, states = build(tree, ImageConfig), []
 for devices in (1, 2):
     job = assemble_images(config, load_images({str(folder)!r}), devices)
-    states.append(job.trainers["plain"].advance(job.begin("plain"), job.train, 2))
+    states.append(job.networks.advance(job.begin(), 2)["plain"])
 for a, b in zip(*map(jax.tree.leaves, (s.statistics for s in states)), strict=True):
     np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
 assert len(states[1].weights.network.stem.sharding.device_set) == 2

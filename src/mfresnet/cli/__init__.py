@@ -97,7 +97,7 @@ COMMANDS: dict[str, tuple[str, Any, Any]] = {
     "sweep": ("run an experiment over many trainings, with a fit and a verdict", sweep.sweep_arguments, sweep.sweep),
     "resume": ("continue an interrupted run or sweep, to the bit", training.resume_arguments, training.resume),
     "measure": (
-        "measure a finished run again: Gram matrices, KL, regime, in float64",
+        "measure a run again: Gram matrices, KL, regime, in float64; of images: what each block does",
         finished.measure_arguments,
         finished.measure,
     ),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .parsing import EXIT_OK, Once, run_argument
 
@@ -18,15 +20,24 @@ def report(options: argparse.Namespace, argv: list[str]) -> int:
 def measure_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``measure``."""
     run_argument(parser)
-    parser.add_argument("--points", type=int, metavar="N", help="training points of the Gram matrices")
+    parser.add_argument(
+        "--points", type=int, metavar="N", help="training points of the Gram matrices (of images: test images)"
+    )
 
 
 def measure(options: argparse.Namespace, argv: list[str]) -> int:
-    """Measure a finished run again and print a row for each kept checkpoint."""
+    """Measure a run again and print a row for each kept checkpoint, or what each block of image networks does."""
     from ..report import write_report
     from ..runs import measure as measured
 
     rows = measured(options.run, points=options.points)
+    print(blocks_table(rows) if "rule" in rows[0] else points_table(rows))
+    print(write_report(options.run))
+    return EXIT_OK
+
+
+def points_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each checkpoint."""
     keys = {
         "step": "step",
         "train.loss": "train.loss",
@@ -40,11 +51,37 @@ def measure(options: argparse.Namespace, argv: list[str]) -> int:
         "kl.encoder.stderr": "+-",
     }
     keys = {key: name for key, name in keys.items() if any(row.get(key) is not None for row in rows)}
-    print("  ".join(f"{name:>13}" for name in keys.values()))
+    lines = ["  ".join(f"{name:>13}" for name in keys.values())]
+    lines += [
+        "  ".join("            -" if row.get(key) is None else f"{row[key]:>13.5g}" for key in keys) for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def blocks_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Under each rule a line for each block: change of the error, in points, when it is removed or swapped with the
+    next one, and its share of the Gram matrix's trace.
+
+    >>> found = {"images": 9, "removal": {"stage 1, block 1": 0.5}, "swap": {}, "first_order_share": 0.25}
+    >>> print(blocks_table([{"step": 3, "rule": "plain", "epoch": 1.0, "sensitivity": found}]))
+    plain, step 3 (epoch 1), first seed, 9 test images: single-block paths explain 0.250 of f - f_0
+                           removed     swapped     Gram, %
+    stage 1, block 1        +50.00           -           -
+    """
+    keys = {"removal": "+.2f", "swap": "+.2f", "gram_share": ".2f"}
+    lines = []
     for row in rows:
-        print("  ".join("            -" if row.get(key) is None else f"{row[key]:>13.5g}" for key in keys))
-    print(write_report(options.run))
-    return EXIT_OK
+        found, share = row["sensitivity"], row["sensitivity"]["first_order_share"]
+        lines.append(
+            f"{row['rule']}, step {row['step']} (epoch {row['epoch']:.4g}), first seed, {found['images']} test images: "
+            f"single-block paths explain {'-' if share is None else f'{share:.3f}'} of f - f_0"
+        )
+        lines.append(f"{'':18}" + "".join(f"{title:>12}" for title in ("removed", "swapped", "Gram, %")))
+        for block in dict.fromkeys(name for key in keys for name in found.get(key, {})):
+            values = {key: found.get(key, {}).get(block) for key in keys}
+            cells = ["-" if value is None else f"{100 * value:{keys[key]}}" for key, value in values.items()]
+            lines.append(f"{block:<18}" + "".join(f"{cell:>12}" for cell in cells))
+    return "\n".join(lines)
 
 
 def certify_arguments(parser: argparse.ArgumentParser) -> None:

@@ -137,7 +137,7 @@ def resume(options: argparse.Namespace, argv: list[str]) -> int:
         return resume_sweep(options)
     refuse(options, ("executor", "address"), "sweeps", "none")
 
-    if RunDirectory.open(options.run).config.get("kind") == "image":
+    if RunDirectory.open(options.run).is_images:
         from ..runs import resume_images
         from .image import ImageConfig, image_finished
 

@@ -6,6 +6,8 @@ import importlib
 from typing import Any
 
 from .experiment import Experiment as Experiment
+from .experiment import Forget as Forget
+from .experiment import Keep as Keep
 from .experiment import Plot as Plot
 from .experiment import Result as Result
 from .experiment import Stopped as Stopped
@@ -26,7 +28,9 @@ _HOMES = {
     "train_together": "vectorised",
 }
 
-__all__ = sorted(["EXPERIMENTS", "Entry", "Experiment", "Plot", "Result", "Stopped", "create", "entry", *_HOMES])
+__all__ = sorted(
+    ["EXPERIMENTS", "Entry", "Experiment", "Forget", "Keep", "Plot", "Result", "Stopped", "create", "entry", *_HOMES]
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from ..config import Section
 
@@ -21,6 +21,27 @@ Pulse = Callable[[float], None]  # told the share of a batch that is done; may r
 
 class Stopped(Exception):
     """Somebody asked to stop: a batch is left where it is, its cells are not done."""
+
+
+class Keep(Protocol):
+    """Where a long batch leaves how far it is, so that it goes on from there (`Experiment.resume`)."""
+
+    def newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """What was kept last, a tree of the structure of ``like`` and its facts; None where nothing was."""
+
+    def save(self, step: int, state: Any, facts: Mapping[str, Any]) -> None:
+        """Keep a tree of arrays, and facts in JSON's own types."""
+
+
+class Forget:
+    """Keeps nothing."""
+
+    def newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """Nothing."""
+        return None
+
+    def save(self, step: int, state: Any, facts: Mapping[str, Any]) -> None:
+        """Nothing."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +118,10 @@ class Experiment(abc.ABC):
     @abc.abstractmethod
     def run(self, cells: Sequence[Cell], pulse: Pulse = lambda share: None) -> list[dict[str, Any]]:
         """The measured values of each cell, with its "status"; a cell that diverges says so and harms no other."""
+
+    def resume(self, cells: Sequence[Cell], pulse: Pulse, keep: Keep) -> list[dict[str, Any]]:
+        """`run`, from where a batch was left that was stopped or killed; one of few minutes begins anew."""
+        return self.run(cells, pulse)
 
     @abc.abstractmethod
     def analyse(self, rows: Sequence[Row]) -> Result:

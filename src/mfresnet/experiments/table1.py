@@ -1,9 +1,8 @@
 """The table of [L20]: test error of image networks, plain and with mean-field training (theory, section 10).
 
-A cell is a seed of a rule in a row; the seeds of a rule are one batch, trained as one program. A batch that is stopped
-or killed begins anew when the sweep is resumed: a sweep keeps whole cells, where `mfresnet image` writes checkpoints.
-Published figures of one architecture differ by 0.1 to 0.5 points between implementations, so the claim is the
-difference on matched seeds.
+A cell is a seed of a rule in a row; the cells of a row are one batch, trained side by side, and a batch that is stopped
+or killed goes on from its newest checkpoint. Published figures of one architecture differ by 0.1 to 0.5 points between
+implementations, so the claim is the difference on matched seeds.
 """
 
 from __future__ import annotations
@@ -16,10 +15,13 @@ import numpy as np
 from ..data.images import ImageSplit, load_images
 from ..errors import within_memory
 from ..image_config import ImageConfig
-from ..images.job import ImageJob, assemble_images, check_images, image_facts
+from ..images.feeding import device_memory
+from ..images.job import assemble_images, check_images, image_facts
 from ..images.paired import over_seeds, paired
-from .experiment import Cell, Experiment, Plot, Pulse, Result, Row, diverged
+from .experiment import Cell, Experiment, Forget, Keep, Pulse, Result, Row, diverged
+from .table1_figures import errors, movements
 from .table1_settings import ROWS, Table1Settings
+from .table1_training import trained
 
 
 class Table1(Experiment):
@@ -37,49 +39,59 @@ class Table1(Experiment):
         """Every seed of every rule of every row."""
         names = ImageConfig.model_validate({"blocks": {"rules": self.settings.rules}}).blocks.names
         for row in self.settings.names:
-            check_images(self.config({"row": row, "rule": names[0], "seed": 0}, 1))
+            check_images(self.config([{"row": row, "rule": names[0], "seed": 0}]))
         seeds = range(self.settings.seed, self.settings.seed + self.settings.seeds)
         return [
             {"row": row, "rule": rule, "seed": seed} for row in self.settings.names for rule in names for seed in seeds
         ]
 
     def batches(self, cells: Sequence[Cell]) -> list[list[int]]:
-        """The seeds of a rule train together."""
-        found: dict[tuple[str, str], list[int]] = {}
+        """The rules and seeds of a row train together."""
+        found: dict[str, list[int]] = {}
         for place, cell in enumerate(cells):
-            found.setdefault((cell["row"], cell["rule"]), []).append(place)
+            found.setdefault(cell["row"], []).append(place)
         return list(found.values())
 
-    def config(self, cell: Cell, seeds: int) -> ImageConfig:
-        """The configuration of an image run of a cell and the seeds after it."""
-        own, row = self.settings, ROWS[cell["row"]]
+    def memory(self, cells: Sequence[Cell]) -> int:
+        """A batch may take the whole device, and divides itself where that is too small."""
+        return device_memory()
+
+    def config(self, cells: Sequence[Cell]) -> ImageConfig:
+        """The configuration of an image run of the cells of a row."""
+        own, row = self.settings, ROWS[cells[0]["row"]]
         tree = {
-            "seed": cell["seed"],
+            "seed": cells[0]["seed"],
             "data": {"name": own.data or row.data, "n": own.n, "n_test": own.n_test},
             "model": {"name": row.model, "width": own.width},
-            "blocks": {"rules": cell["rule"], "lr_t": own.lr_t},
+            "blocks": {"rules": ",".join(dict.fromkeys(cell["rule"] for cell in cells)), "lr_t": own.lr_t},
             "train": {
-                "seeds": seeds,
+                "seeds": len({cell["seed"] for cell in cells}),
                 "epochs": own.epochs or row.epochs,
                 "batch_size": own.batch_size,
                 "precision": own.precision,
+                "at_once": own.at_once,
             },
         }
         return ImageConfig.model_validate(tree)
 
     def run(self, cells: Sequence[Cell], pulse: Pulse = lambda share: None) -> list[dict[str, Any]]:
-        """Train the seeds of one rule and test them at the end.
+        """Train the rules and seeds of a row and test them at the end.
 
         Raises:
-            MfresnetError: bad images, or no memory left for all seeds at once.
+            MfresnetError: bad images, or no memory left.
         """
-        config, own = self.config(cells[0], len(cells)), self.settings
+        return self.resume(cells, pulse, Forget())
+
+    def resume(self, cells: Sequence[Cell], pulse: Pulse, keep: Keep) -> list[dict[str, Any]]:
+        """`run`, from the newest checkpoint of ``keep`` on, with the same numbers to the bit."""
+        config, own = self.config(cells), self.settings
         job = assemble_images(config, self.images(config))
         with within_memory(
-            f"lower --seeds (now {own.seeds}), --batch-size (now {own.batch_size}) or --width, or set --precision "
-            "bfloat16."
+            f"lower --at-once (now {own.at_once or 'as many as fit'}), --seeds (now {own.seeds}), --batch-size "
+            f"(now {own.batch_size}) or --width, or set --precision bfloat16."
         ):
-            return trained(job, cells[0]["rule"], pulse)
+            found = trained(job, pulse, keep, own.checkpoint_seconds)
+        return [found[cell["rule"]][job.seeds.index(cell["seed"])] for cell in cells]
 
     def images(self, config: ImageConfig) -> ImageSplit:
         """The same images for every seed and rule: drawn by the sweep's own seed."""
@@ -90,7 +102,7 @@ class Table1(Experiment):
         return self._loaded[wanted]
 
     def data_sums(self, cells: Sequence[Cell]) -> dict[str, str]:
-        configs = {cell["row"]: self.config(cell, 1) for cell in cells}
+        configs = {cell["row"]: self.config([cell]) for cell in cells}
         loaded = {config.data.name: config for config in configs.values()}
         return {name: image_facts(self.images(config))["sha256"] for name, config in loaded.items()}
 
@@ -98,16 +110,16 @@ class Table1(Experiment):
         """A row's errors, its paired difference and the reported figures beside them."""
         points = []
         for name in dict.fromkeys(row["row"] for row in rows):
-            errors: dict[str, list[float]] = {}
+            found: dict[str, list[float]] = {}
             for row in rows:
                 if row["row"] == name:
                     sound = row["status"] == "completed"
-                    errors.setdefault(row["rule"], []).append(100 * row["test_error"] if sound else np.nan)
+                    found.setdefault(row["rule"], []).append(100 * row["test_error"] if sound else np.nan)
             reported = {"plain": ROWS[name].plain, "mean-field": ROWS[name].mean_field}
-            for rule, values in errors.items():
+            for rule, values in found.items():
                 point = {"row": name, "rule": rule, **over_seeds(values), "reported": reported.get(rule)}
-                if rule != "plain" and "plain" in errors:
-                    difference = paired(errors["plain"], values)
+                if rule != "plain" and "plain" in found:
+                    difference = paired(found["plain"], values)
                     point |= {f"difference_{key}": difference[key] for key in ("mean", "low", "high", "verdict")}
                 points.append(point)
         compared = [point for point in points if "difference_verdict" in point]
@@ -120,7 +132,7 @@ class Table1(Experiment):
             verdict=verdict or "no two rules to compare",
             passed=judge(compared) if full else None,
             points=points,
-            figures=[_figure(points)],
+            figures=[errors(points), *movements(rows)],
             notes=[*notes, *diverged(rows, "")],
         )
 
@@ -142,71 +154,3 @@ def _said(point: Row) -> str:
     interval = "" if low is None else f" [{low:.2f}, {high:.2f}]"
     difference = f"{point['difference_mean']:+.2f} points{interval}"
     return f"{point['row']}, {point['rule']} minus plain: {difference}, {point['difference_verdict']}"
-
-
-def _figure(points: Sequence[Row]) -> Plot:
-    """The error of each rule in each row, with its interval over seeds and the reported figure."""
-    data: list[dict[str, Any]] = []
-    for index, rule in enumerate(dict.fromkeys(point["rule"] for point in points)):
-        own = [point for point in points if point["rule"] == rule]
-        rows, colour = [point["row"] for point in own], f"@class-{index}"
-        half = [None if p["low"] is None else p["high"] - p["mean"] for p in own]
-        marker = {"color": colour, "size": 10}
-        data.append(
-            {"x": rows, "y": [p["mean"] for p in own], "error_y": {"type": "data", "array": half}, "mode": "markers"}
-            | {"name": rule, "marker": marker}
-        )
-        if any(point["reported"] is not None for point in own):
-            reported = [point["reported"] for point in own]
-            data.append(
-                {"x": rows, "y": reported, "mode": "markers", "name": f"{rule}, reported"}
-                | {"marker": marker | {"symbol": "line-ew-open", "size": 14}}
-            )
-    axes = {"xaxis": {"type": "category"}, "yaxis": {"title": {"text": "test error, %"}}}
-    return Plot("test error of each rule, 95 % interval over seeds", data, {**axes, "showlegend": True})
-
-
-def trained(job: ImageJob, rule: str, pulse: Pulse = lambda share: None) -> list[dict[str, Any]]:
-    """Train all seeds of a job under a rule, in memory; the measured values of each seed.
-
-    Where blocks move, "swaps" counts swaps of neighbours, of all families and steps, and "swaps_by_epoch" lists them;
-    "t" is the depth s/N of each block at the end, a list for each stage. Training ends early when no seed is left.
-    """
-    trainer = job.trainers[rule]
-    state, done = job.begin(rule), 0
-    chunk = max(1, min(trainer.per_epoch, 200))
-    swaps: list[np.ndarray] = []  # of each epoch, shape (seeds,)
-    lost = np.full(len(job.seeds), 0)  # the step by which a seed had left the finite numbers, 0 while it has not
-    while done < trainer.steps and not lost.all():
-        count = min(chunk, trainer.per_epoch - done % trainer.per_epoch)
-        state = trainer.advance(state, job.train, count)
-        state.step.block_until_ready()
-        done += count
-        lost = np.where((lost == 0) & ~np.isfinite(np.asarray(state.tally.loss)), done, lost)
-        if done % trainer.per_epoch == 0 and trainer.rule.moves:
-            swaps.append(np.sum(state.tally.swaps, axis=0))
-        pulse(done / trainer.steps)
-    loss, error = (np.asarray(value, float) for value in trainer.evaluate(state, job.test))
-    last = np.asarray(state.tally.loss) / np.asarray(state.tally.steps)
-    exact = np.rint(error * len(job.test)) / len(job.test)
-    rows: list[dict[str, Any]] = []
-    for k in range(len(job.seeds)):
-        sound = lost[k] == 0 and bool(np.isfinite(loss[k]))
-        row: dict[str, Any] = {
-            "status": "completed" if sound else "diverged",
-            "test_error": float(exact[k]) if sound else np.nan,  # argmax names a class all the same
-            "test_loss": float(loss[k]),
-            "train_loss": float(last[k]),
-        }
-        if not sound:
-            row["diverged.step"] = int(lost[k] or done)
-        if trainer.rule.moves:
-            by_epoch = [int(epoch[k]) for epoch in swaps]
-            row |= {"swaps": sum(by_epoch), "swaps_by_epoch": by_epoch}
-        if "s" in state.weights.coordinates[0]:
-            row["t"] = [
-                [float(s) / max(place.count, 1) for s in np.asarray(family["s"][k])]
-                for family, place in zip(state.weights.coordinates, trainer.architecture.places, strict=True)
-            ]
-        rows.append(row)
-    return rows

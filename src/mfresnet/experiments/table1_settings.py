@@ -43,7 +43,7 @@ class Table1Settings(Section):
         default="plain,mean-field", description="block rules, separated by commas; plain is the reference"
     )
     seed: int = Field(default=0, ge=0, le=2**30, description="first seed")
-    seeds: int = Field(default=3, ge=1, le=1000, description="matched seeds of each rule, trained at once")
+    seeds: int = Field(default=3, ge=1, le=1000, description="matched seeds of each rule")
     epochs: int | None = Field(
         default=None, ge=1, le=100_000, description="passes over the images (default: the row's own)"
     )
@@ -61,6 +61,13 @@ class Table1Settings(Section):
         description="learning rate of the depth coordinate over that of the weights (in short trainings blocks swap "
         "at 10, not at 1)",
     )
+    at_once: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**6,
+        description="networks (rules x seeds) that one compiled program trains (default: all that fit into memory)",
+    )
+    checkpoint_seconds: float = Field(default=60.0, ge=0, le=86_400, description="seconds between checkpoints of a row")
     precision: Literal["float32", "bfloat16"] = Field(default="bfloat16", description="of activations")
 
     @property

@@ -3,7 +3,9 @@
 from .augment import augment, channel_statistics, normalise
 from .blocks import Branch, Readout, Transition, basic, bottleneck
 from .convolution import convolve
+from .ensemble import Ensemble
 from .family import Place, Plan, permuted, stack, sweep
+from .feeding import HostImages, ImageData, on_device
 from .norms import BatchNorm, GroupNorm, Moments, norm
 from .orders import kendall, order_entropy
 from .resnet import Architecture, ImageResNet, Stage, plain_plans
@@ -19,14 +21,16 @@ from .rules import (
     make_rule,
 )
 from .schedules import schedule
-from .training import ImageData, ImageState, ImageTrainer, on_device
+from .training import ImageState, ImageTrainer
 
 __all__ = [
     "RULES",
     "Architecture",
     "BatchNorm",
     "Branch",
+    "Ensemble",
     "GroupNorm",
+    "HostImages",
     "ImageData",
     "ImageResNet",
     "ImageState",

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +16,11 @@ from ..data.images import ImageSplit
 from ..errors import MfresnetError
 from ..image_config import ImageConfig
 from .augment import channel_statistics
+from .ensemble import Ensemble, Everyone
+from .feeding import SHARE, HostImages, ImageData, device_memory, on_device
 from .resnet import Architecture
 from .rules import Rule, make_rule
-from .training import ImageData, ImageState, ImageTrainer, on_device
+from .training import ImageTrainer
 
 
 @dataclass(frozen=True)
@@ -26,23 +29,25 @@ class ImageJob:
 
     config: ImageConfig
     split: ImageSplit
-    trainers: dict[str, ImageTrainer]
-    train: ImageData
-    test: ImageData
+    networks: Ensemble
+
+    @property
+    def trainers(self) -> dict[str, ImageTrainer]:
+        """One for each block rule."""
+        return self.networks.trainers
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds that are trained at once, the same under every rule."""
-        return [self.config.seed + k for k in range(self.config.train.seeds)]
+        """The seeds, the same under every rule."""
+        return self.networks.seeds
 
-    def begin(self, rule: str) -> ImageState:
-        """The first state under a rule."""
-        return self.spread(self.trainers[rule].begin(np.asarray(self.seeds, np.uint32)))
+    def begin(self) -> Everyone:
+        """The first state under each rule."""
+        return self.spread(self.networks.begin())
 
     def spread(self, tree: Any) -> Any:
         """A tree on every device of the run."""
-        mesh = next(iter(self.trainers.values())).mesh
-        return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+        return _everywhere(tree, self.networks.first.mesh)
 
 
 def block_rule(config: ImageConfig, name: str) -> Rule:
@@ -117,10 +122,26 @@ def assemble_images(config: ImageConfig, split: ImageSplit, devices: int | None 
         )
         for name in config.blocks.names
     }
-    job = ImageJob(
-        config, split, trainers, on_device(split.train.x, split.train.y), on_device(split.test.x, split.test.y)
-    )
-    return ImageJob(config, split, trainers, job.spread(job.train), job.spread(job.test))
+    seeds = [config.seed + k for k in range(train.seeds)]
+    images, held = _everywhere(placed(split, config.data.on_device), mesh)
+    return ImageJob(config, split, Ensemble(trainers, seeds, images, held, train.at_once))
+
+
+def placed(split: ImageSplit, on: str) -> tuple[ImageData | HostImages, ImageData | HostImages]:
+    """Training and test images on the device, or on the host: "yes", "no", or "auto", by what the device holds."""
+    parts = (split.train, split.test)
+    fits = sum(part.x.nbytes for part in parts) <= SHARE * device_memory()
+    keep = on == "yes" or (on == "auto" and fits)
+    train, test = (on_device(part.x, part.y) if keep else HostImages(part.x, part.y) for part in parts)
+    return train, test
+
+
+def _everywhere(tree: Any, mesh: Mesh | None) -> Any:
+    """The arrays of a tree on every device of a mesh; what stays on the host stays there."""
+    if mesh is None:
+        return tree
+    arrays, rest = eqx.partition(tree, eqx.is_array)
+    return eqx.combine(jax.device_put(arrays, NamedSharding(mesh, PartitionSpec())), rest)
 
 
 def devices_mesh(count: int | None) -> Mesh | None:

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from ..diagnostics import empirical_gram
-from .family import Plan, permuted
+from .family import Plan
 from .training import ImageState, ImageTrainer
 
 
@@ -29,20 +29,24 @@ def places_of(trainer: ImageTrainer) -> list[tuple[int, int]]:
 
 
 @eqx.filter_jit
-def _variant(
-    trainer: ImageTrainer, state: ImageState, x: Array, factors: tuple[Array, ...], orders: tuple[Array, ...]
-) -> Array:
-    """Logits of a variant of the network: steps times factors, places read in other orders. One program for all."""
-    plans = []
-    for plan, keep, move in zip(trainer.plans(state.weights, state.orders), factors, orders, strict=True):
-        blocks = jnp.arange(len(plan.steps)) if plan.order is None else plan.order
-        plans.append(Plan(plan.steps * keep, permuted(blocks, move), plan.mix))
-    return state.weights.network(trainer.prepared(x), state.statistics, tuple(plans), False)[0]
+def _logits(network: Any, statistics: Any, plans: tuple[Plan, ...], x: Array) -> Array:
+    """In evaluation. One program for all variants of all rules."""
+    return network(x, statistics, plans, False)[0]
 
 
 def _changed(trainer: ImageTrainer, state: ImageState, x: Array, variants: list[tuple[Any, Any]]) -> np.ndarray:
-    """Logits, shape (variants, n, classes), of (factors, orders) for each family."""
-    return np.stack([np.asarray(_variant(trainer, state, x, *variant)) for variant in variants])
+    """Logits, shape (variants, n, classes), of (factors, orders) for each family: steps times factors, places read in
+    other orders."""
+    x, found = trainer.prepared(x), []
+    own = trainer.plans(state.weights.coordinates, state.orders)
+    for factors, orders in variants:
+        plans = []
+        for plan, keep, move in zip(own, factors, orders, strict=True):
+            blocks = np.arange(len(plan.steps)) if plan.order is None else np.asarray(plan.order)
+            mix = jnp.zeros_like(plan.steps) if plan.mix is None else plan.mix
+            plans.append(Plan(plan.steps * keep, jnp.asarray(blocks[move], jnp.int32), mix))
+        found.append(np.asarray(_logits(state.weights.network, state.statistics, tuple(plans), x)))
+    return np.stack(found)
 
 
 def _unchanged(trainer: ImageTrainer) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -64,7 +68,7 @@ def removal(trainer: ImageTrainer, state: ImageState, x: Array, y: np.ndarray) -
         factors, orders = _unchanged(trainer)
         factors[stage][j] = 0
         variants.append((factors, orders))
-    whole, *errors = _errors(_changed(trainer, state, x, _tuples(variants)), y)
+    whole, *errors = _errors(_changed(trainer, state, x, variants), y)
     return {block: float(error - whole) for block, error in zip(blocks, errors, strict=True)}
 
 
@@ -77,7 +81,7 @@ def swaps(trainer: ImageTrainer, state: ImageState, x: Array, y: np.ndarray) -> 
             orders[stage][[j, j + 1]] = orders[stage][[j + 1, j]]
             variants.append((factors, orders))
             pairs.append((stage, j))
-    whole, *errors = _errors(_changed(trainer, state, x, _tuples(variants)), y)
+    whole, *errors = _errors(_changed(trainer, state, x, variants), y)
     return {pair: float(error - whole) for pair, error in zip(pairs, errors, strict=True)}
 
 
@@ -96,15 +100,11 @@ def first_order_share(trainer: ImageTrainer, state: ImageState, x: Array) -> flo
         alone = [factor.copy() for factor in none]
         alone[stage][j] = 1
         variants.append((alone, orders))
-    f, shallow, *single = _changed(trainer, state, x, _tuples(variants)).astype(np.float64)
+    f, shallow, *single = _changed(trainer, state, x, variants).astype(np.float64)
     gap = f - shallow
     rest = gap - sum((one - shallow for one in single), np.zeros_like(gap))
     scale = float(np.sum(gap**2))
     return float(1 - np.sum(rest**2) / scale) if scale > 0 else float("nan")
-
-
-def _tuples(variants: list[tuple[list, list]]) -> list[tuple[Any, Any]]:
-    return [(tuple(factors), tuple(orders)) for factors, orders in variants]
 
 
 def gram_shares(
@@ -121,7 +121,7 @@ def gram_shares(
     blocks = {
         name: jax.tree.map(lambda leaf, i=i: leaf[i], arrays.stages[stage].family) for name, (stage, i) in names.items()
     }
-    plans = trainer.plans(state.weights, state.orders)
+    plans = trainer.plans(state.weights.coordinates, state.orders)
 
     def logits(params: dict[str, Any], x: Array) -> Array:
         families: list[Any] = []

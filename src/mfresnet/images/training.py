@@ -1,9 +1,7 @@
-"""Training image networks by stochastic gradient descent: several seeds as one vmapped program.
+"""Training an image network by stochastic gradient descent: what is of one rule (`images.together` runs all of them).
 
-The whole data set stays on the device as bytes. A step reads its minibatch by index from the epoch's permutation,
-augments and normalises it there, and moves weights, coordinates of the block rule, and running statistics. Every
-random number of step k of a seed is a function of (seed, k) alone, so a run that stops anywhere goes on to the bit,
-and two rules with the same seed start from the same weights and see the same minibatches, augmented alike.
+Every random number of step k of a seed is a function of (seed, k) alone, so a run that stops anywhere goes on to the
+bit, and two rules with the same seed start from the same weights and see the same minibatches, augmented alike.
 """
 
 from __future__ import annotations
@@ -13,28 +11,18 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 
 from ..errors import MfresnetError
 from .augment import augment, normalise
+from .family import Plan
 from .orders import kendall, visit
 from .resnet import Architecture, ImageResNet
 from .rules import Rule
 from .schedules import schedule
-
-
-class ImageData(eqx.Module):
-    """Images as bytes and their labels, on the device."""
-
-    x: UInt8[Array, "n height width channels"]
-    y: Int[Array, " n"]
-
-    def __len__(self) -> int:
-        return self.y.shape[0]
 
 
 class Weights(eqx.Module):
@@ -130,65 +118,67 @@ class ImageTrainer(eqx.Module):
         """Steps of the whole training."""
         return self.per_epoch * self.epochs
 
-    @eqx.filter_jit
     def begin(self, seeds: Any) -> ImageState:
         """The states of these seeds before the first step."""
-        return jax.vmap(self._begin)(jnp.asarray(seeds, jnp.uint32))
+        seeds = jnp.asarray(seeds, jnp.uint32)
+        count, places = len(seeds), self.architecture.places
 
-    def _begin(self, seed: Array) -> ImageState:
-        key = jax.random.fold_in(jax.random.key(seed), 0)
-        network = ImageResNet.create(
-            key, self.architecture, inputs=self.channels, classes=self.classes, norm_name=self.norm
+        def each(leaf: Array) -> Array:
+            return jnp.tile(leaf, (count, *[1] * leaf.ndim))
+
+        network, statistics = _networks(seeds, self.architecture, self.channels, self.classes, self.norm)
+        weights = Weights(network, jax.tree.map(each, tuple(self.rule.begin(place) for place in places)))
+        tally = Tally(
+            *(jnp.zeros(()) for _ in range(3)),
+            swaps=tuple(jnp.zeros((), jnp.int32) for _ in places),
+            occupancy=tuple(jnp.zeros((place.count, place.count)) for place in places),
         )
-        places = self.architecture.places
-        weights = Weights(network, tuple(self.rule.begin(place) for place in places))
         return ImageState(
-            seed=seed,
-            step=jnp.zeros((), jnp.int32),
+            seed=seeds,
+            step=jnp.zeros(count, jnp.int32),
             weights=weights,
             velocity=jax.tree.map(jnp.zeros_like, weights),
-            statistics=network.start(),
-            orders=tuple(jnp.arange(place.count, dtype=jnp.int32) for place in places),
-            tally=Tally(
-                *(jnp.zeros(()) for _ in range(3)),
-                swaps=tuple(jnp.zeros((), jnp.int32) for _ in places),
-                occupancy=tuple(jnp.zeros((place.count, place.count)) for place in places),
-            ),
+            statistics=statistics,
+            orders=jax.tree.map(each, tuple(jnp.arange(place.count, dtype=jnp.int32) for place in places)),
+            tally=jax.tree.map(each, tally),
         )
 
-    def advance(self, state: ImageState, data: ImageData, count: int) -> ImageState:
-        """``count`` steps further, within one epoch; the given state is used up.
+    def keys(self, seed: Array, step: Array) -> Array:
+        """Three keys of a step of a seed: of the views, of the order, of the plan. The same under every rule."""
+        return jax.random.split(jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2), step), 3)
 
-        The count is data of the compiled program: any count runs the same one.
-        """
-        return _advance((self, data, jnp.asarray(count, jnp.int32)), state)
-
-    def step(self, state: ImageState, rows: Array, data: ImageData) -> ImageState:
-        """One step of one seed on the minibatch of these rows."""
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), 2), state.step)
-        k_augment, k_arrange, k_plan = jax.random.split(key, 3)
-        x, y = data.x[rows], data.y[rows]
+    def views(self, key: Array, x: Array) -> Array:
+        """The images of a minibatch as the network takes them in training."""
         if self.mesh is not None:
-            divided = NamedSharding(self.mesh, PartitionSpec("batch"))
-            x, y = jax.lax.with_sharding_constraint((x, y), divided)
+            x = jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec("batch")))
         x = self.prepared(x)
-        x = augment(k_augment, x) if self.augmented else x  # after normalising: the padding is the mean pixel
-        places = self.architecture.places
-        orders = tuple(
-            self.rule.arrange(coordinates, order, state.step, jax.random.fold_in(k_arrange, index))
+        return augment(key, x) if self.augmented else x  # after normalising: the padding is the mean pixel
+
+    def arranged(self, state: ImageState, key: Array) -> tuple[Array, ...]:
+        """The order of each family in the next step."""
+        return tuple(
+            self.rule.arrange(coordinates, order, state.step, jax.random.fold_in(key, index))
             for index, (coordinates, order) in enumerate(zip(state.weights.coordinates, state.orders, strict=True))
         )
 
-        def loss(weights: Weights) -> tuple[Array, Any]:
-            plans = tuple(
-                self.rule.plan(*given, jax.random.fold_in(k_plan, index))
-                for index, given in enumerate(zip(weights.coordinates, orders, places, strict=True))
-            )
-            logits, statistics = weights.network(x, state.statistics, plans, True)
-            wrong = jnp.sum(jnp.argmax(logits, -1) != y, dtype=jnp.float32)
-            return jnp.mean(cross_entropy(logits, y, self.smoothing)), (statistics, wrong)
+    def planned(self, coordinates: Any, orders: tuple[Array, ...], key: Array) -> tuple[Plan, ...]:
+        """The plans of a training step."""
+        places = self.architecture.places
+        return tuple(
+            self.rule.plan(*given, jax.random.fold_in(key, index))
+            for index, given in enumerate(zip(coordinates, orders, places, strict=True))
+        )
 
-        (value, (statistics, wrong)), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(state.weights)
+    def stepped(
+        self,
+        state: ImageState,
+        orders: tuple[Array, ...],
+        gradient: Weights,
+        statistics: Any,
+        loss: Array,
+        wrong: Array,
+    ) -> ImageState:
+        """The state after a step that had this gradient."""
         weights, velocity = self.moved(state.weights, state.velocity, gradient, state.step)
         return ImageState(
             seed=state.seed,
@@ -197,7 +187,7 @@ class ImageTrainer(eqx.Module):
             velocity=velocity,
             statistics=statistics,
             orders=orders,
-            tally=self._tallied(state, value, wrong, orders),
+            tally=self._tallied(state, loss, wrong, orders),
         )
 
     def prepared(self, x: Array) -> Array:
@@ -237,57 +227,26 @@ class ImageTrainer(eqx.Module):
             )
         return Tally(old.steps + 1, old.loss + value, old.wrong + wrong, swaps, occupancy)
 
-    def plans(self, weights: Weights, orders: tuple[Array, ...]) -> tuple[Any, ...]:
+    def plans(self, coordinates: Any, orders: tuple[Array, ...]) -> tuple[Plan, ...]:
         """The plans of evaluation, of one seed."""
         return tuple(
-            self.rule.plan(coordinates, self.rule.settled(coordinates, order), place)
-            for coordinates, order, place in zip(weights.coordinates, orders, self.architecture.places, strict=True)
+            self.rule.plan(own, self.rule.settled(own, order), place)
+            for own, order, place in zip(coordinates, orders, self.architecture.places, strict=True)
         )
 
-    def logits(self, state: ImageState, x: Array) -> Array:
-        """Logits of images as bytes in evaluation, of one seed (a state without the axis of seeds)."""
-        plans = self.plans(state.weights, state.orders)
-        return state.weights.network(self.prepared(x), state.statistics, plans, False)[0]
 
-    @eqx.filter_jit
-    def evaluate(self, state: ImageState, data: ImageData, batch: int = 500) -> tuple[Array, Array]:
-        """Mean cross-entropy (without smoothing) and share of wrong classes in evaluation, each of shape (seeds,)."""
-        n = len(data)
-        batch = min(batch, n)
-        rows = jnp.arange(-(-n // batch) * batch).reshape(-1, batch)
+@eqx.filter_jit
+def _networks(
+    seeds: Array, architecture: Architecture, channels: int, classes: int, norm: str
+) -> tuple[ImageResNet, Any]:
+    """The network and the statistics of each seed at the start."""
 
-        def of_seed(state: ImageState) -> tuple[Array, Array]:
-            def add(total: tuple[Array, Array], rows: Array) -> tuple[tuple[Array, Array], None]:
-                real, rows = rows < n, jnp.minimum(rows, n - 1)
-                x, y = data.x[rows], data.y[rows]
-                logits = self.logits(state, x)
-                loss = jnp.sum(jnp.where(real, cross_entropy(logits, y), 0))
-                wrong = jnp.sum(real & (jnp.argmax(logits, -1) != y))
-                return (total[0] + loss, total[1] + wrong), None
+    def of_seed(seed: Array) -> tuple[ImageResNet, Any]:
+        key = jax.random.fold_in(jax.random.key(seed), 0)
+        network = ImageResNet.create(key, architecture, inputs=channels, classes=classes, norm_name=norm)
+        return network, network.start()
 
-            (loss, wrong), _ = jax.lax.scan(add, (jnp.zeros(()), jnp.zeros((), jnp.int32)), rows)
-            return loss / n, wrong / n
-
-        return jax.vmap(of_seed)(state)
-
-
-@eqx.filter_jit(donate="all-except-first")
-def _advance(given: tuple[ImageTrainer, ImageData, Array], state: ImageState) -> ImageState:
-    trainer, data, count = given
-    epoch = state.step[0] // trainer.per_epoch
-
-    def shuffle(seed: Array) -> Array:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), epoch)
-        return jax.random.permutation(key, trainer.n)
-
-    order = jax.vmap(shuffle)(state.seed)
-
-    def body(_: Array, state: ImageState) -> ImageState:
-        place = state.step[0] % trainer.per_epoch
-        rows = jax.lax.dynamic_slice_in_dim(order, place * trainer.batch, trainer.batch, axis=1)
-        return jax.vmap(trainer.step, (0, 0, None))(state, rows, data)
-
-    return jax.lax.fori_loop(0, count, body, state)
+    return jax.vmap(of_seed)(seeds)
 
 
 def cross_entropy(logits: Array, y: Array, smoothing: float = 0.0) -> Array:
@@ -299,8 +258,3 @@ def cross_entropy(logits: Array, y: Array, smoothing: float = 0.0) -> Array:
     logs = jax.nn.log_softmax(logits)
     right = jnp.take_along_axis(logs, y[:, None], -1)[:, 0]
     return -(1 - smoothing) * right - smoothing * jnp.mean(logs, -1) if smoothing else -right
-
-
-def on_device(x: np.ndarray, y: np.ndarray) -> ImageData:
-    """A set on the device."""
-    return ImageData(jnp.asarray(x, jnp.uint8), jnp.asarray(y, jnp.int32))

@@ -118,10 +118,12 @@ def depths(run: Run) -> Section | None:
 
 
 def blocks(run: Run) -> Section | None:
-    """What removing, swapping and single paths say about the blocks of the first seed."""
-    found = run.summary.get("sensitivity")
-    if not isinstance(found, Mapping) or not found:
+    """What removing, swapping and single paths say about the blocks of the first seed, and how that came to be."""
+    by_rule = {name: [row for row in rows if row.get("sensitivity")] for name, rows in rows_of(run).items()}
+    by_rule = {name: rows for name, rows in by_rule.items() if rows}
+    if not by_rule:
         return None
+    found = {name: rows[-1]["sensitivity"] for name, rows in by_rule.items()}
     titles = {
         "removal": ("Test error without the block, less the whole network's, points", 100),
         "swap": ("The same with the block and the one after it swapped, points", 100),
@@ -142,6 +144,8 @@ def blocks(run: Run) -> Section | None:
         ]
         if traces:
             parts.append(Figure(title, traces, {"xaxis": axis("", type="category"), "yaxis": axis("")}, wide=True))
+    if any(len(rows) > 1 for rows in by_rule.values()):
+        parts.append(_paths(by_rule))
     shares = [(name, f"{number(values.get('first_order_share')):.3f}") for name, values in found.items()]
     parts.append(Table(("rule", "share of f - f_0 explained by paths through a single block"), shares))
     caption = (
@@ -178,6 +182,24 @@ def _curves(
             )
     layout = {"xaxis": axis("epoch"), "yaxis": axis("", type="log" if log else "linear"), "showlegend": True}
     return Figure(title, traces, layout) if traces else None
+
+
+def _paths(by_rule: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """The share of single-block paths over training."""
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": plain(name),
+            "x": [row["epoch"] for row in rows],
+            "y": [number(row["sensitivity"].get("first_order_share")) for row in rows],
+            "line": {"color": class_colour(index), "dash": DASHES[index % len(DASHES)], "width": 1.5},
+            "marker": {"color": class_colour(index)},
+        }
+        for index, (name, rows) in enumerate(by_rule.items())
+    ]
+    layout = {"xaxis": axis("epoch"), "yaxis": axis(""), "showlegend": True}
+    return Figure("Share of f - f_0 explained by paths through a single block", traces, layout)
 
 
 def _trajectories(name: str, stage: int, rows: Sequence[Mapping[str, Any]]) -> list[Figure]:

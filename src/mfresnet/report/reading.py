@@ -157,9 +157,14 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]
 
 
 def _measured(rows: tuple[Mapping[str, Any], ...], again: tuple[Mapping[str, Any], ...]) -> tuple[Mapping, ...]:
-    """Rows of training, each with what `mfresnet measure` found at its step."""
-    found = {row.get("step"): row for row in again}
-    return tuple({**row, **found.get(row.get("step"), {})} for row in rows)
+    """Rows of training, each with what `mfresnet measure` found at its step (of images: under its rule).
+
+    >>> _measured(({"step": 1, "a": 0},), ({"step": 1, "b": 2},))
+    ({'step': 1, 'a': 0, 'b': 2},)
+    """
+    found = {(row.get("step"), row.get("rule")): row for row in again}
+    merged = tuple({**row, **found.pop((row.get("step"), row.get("rule")), {})} for row in rows)
+    return merged + tuple(row for row in found.values() if "rule" in row)  # a run of images, stopped amid an epoch
 
 
 def _optional(path: Path, read: Callable[[Path, list[str]], Any], problems: list[str]) -> Any:

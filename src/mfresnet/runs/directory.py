@@ -114,13 +114,18 @@ class RunDirectory:
             raise MfresnetError(f"{str(self.path / 'config.json')!r} is damaged: it needs {' and '.join(PARTS)}.")
         return value
 
+    @property
+    def is_images(self) -> bool:
+        """Whether this is a run of image networks."""
+        return self.config.get("kind") == "image"
+
     def refuse_images(self, command: str) -> None:
         """Say so where a command for runs on points meets a run of image networks.
 
         Raises:
             MfresnetError: this is one.
         """
-        if self.config.get("kind") == "image":
+        if self.is_images:
             raise MfresnetError(
                 f"{str(self.path)!r} is a run of image networks, which `mfresnet {command}` does not know: "
                 "its own report has what was measured."

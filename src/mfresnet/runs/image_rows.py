@@ -9,60 +9,42 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..images import ImageState, kendall, order_entropy
+from ..images import ImageState
 from ..images.job import ImageJob
+from ..images.loop import Loop, lost_seeds
 from ..images.paired import over_seeds, paired
+from ..images.recording import epoch_row
 from ..images.sensitivity import first_order_share, gram_shares, of_seed, removal, swaps
 
 SAMPLE = 1000  # test images of the sensitivity, drawn: a folder has them class by class
 GRAM_IMAGES, GRAM_PARAMETERS = 4, 2_000_000  # most images and parameters of the Gram shares: a Jacobian each
 
 
-def epoch_row(job: ImageJob, name: str, state: ImageState, epoch: int, tested: bool) -> dict[str, Any]:
-    """The numbers of an epoch; every list runs over seeds, those of families over (seed, stage).
+def epoch_rows(job: ImageJob, loop: Loop, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of the epoch that these rules have just ended, with test and sensitivity where they are due."""
+    record, epoch = job.config.record, loop.epoch
+    states = {name: loop.states[name] for name in names}
+    last = {name for name in names if name not in loop.going}
+    tests = job.networks.evaluate(states) if last or epoch % record.test_every == 0 else {}
+    rows = []
+    for name, state in states.items():
+        row = {"step": loop.done, "rule": name, "epoch": epoch, **epoch_row(job.trainers[name], state, tests.get(name))}
+        due = record.sensitivity_every and epoch % record.sensitivity_every == 0
+        if record.sensitivity and (due or name in last) and not lost_seeds(state)[0]:  # it is of the first seed
+            row["sensitivity"] = block_sensitivity(job, name, state)
+        rows.append(row)
+    return rows
 
-    t is the depth coordinate s/N of each block; "distance" is Kendall's between the order and the starting one, over
-    its largest value N(N - 1)/2.
+
+def block_sensitivity(job: ImageJob, name: str, state: ImageState, points: int = GRAM_IMAGES) -> dict[str, Any]:
+    """Removal and swap of blocks, first-order paths and Gram shares of the first seed, on drawn test images.
+
+    Args:
+        points: images of the Gram matrix.
     """
-    trainer, tally = job.trainers[name], state.tally
-    steps = np.maximum(np.asarray(tally.steps), 1)
-    row: dict[str, Any] = {
-        "rule": name,
-        "epoch": epoch,
-        "train_loss": np.asarray(tally.loss) / steps,
-        "train_error": np.asarray(tally.wrong) / (steps * trainer.batch),
-    }
-    if tested:
-        loss, error = trainer.evaluate(state, job.test)
-        share = np.rint(np.asarray(error, float) * len(job.test)) / len(job.test)  # exact, not float32's
-        # a network that is not finite has no error, though argmax names a class
-        row |= {"test_loss": np.asarray(loss), "test_error": np.where(np.isfinite(loss), share, np.nan)}
-    places = trainer.architecture.places
-    if trainer.rule.moves:
-        row["swaps"] = np.stack([np.asarray(s) for s in tally.swaps], 1)
-        row["entropy"] = [
-            [order_entropy(np.asarray(seen[k])) for seen in tally.occupancy] for k in range(len(job.seeds))
-        ]
-        most = [max(place.count * (place.count - 1) // 2, 1) for place in places]
-        start = [jnp.arange(place.count) for place in places]
-        row["distance"] = [
-            [int(kendall(a, b[k])) / top for a, b, top in zip(start, state.orders, most, strict=True)]
-            for k in range(len(job.seeds))
-        ]
-    for key in state.weights.coordinates[0]:
-        scale = {"s": [max(place.count, 1) for place in places]}.get(key, [1] * len(places))
-        row[{"s": "t"}.get(key, key)] = [
-            [np.asarray(c[key][k]) / top for c, top in zip(state.weights.coordinates, scale, strict=True)]
-            for k in range(len(job.seeds))
-        ]
-    return row
-
-
-def block_sensitivity(job: ImageJob, name: str, state: ImageState) -> dict[str, Any]:
-    """Removal and swap of blocks, first-order paths and Gram shares of the first seed, on drawn test images."""
-    trainer, one = job.trainers[name], of_seed(state, 0)
-    drawn = np.random.default_rng(job.config.seed).permutation(len(job.test))[:SAMPLE]
-    x, y = job.test.x[drawn], np.asarray(job.test.y)[drawn]
+    trainer, one, test = job.trainers[name], of_seed(state, 0), job.split.test
+    drawn = np.random.default_rng(job.config.seed).permutation(len(test))[:SAMPLE]
+    x, y = jnp.asarray(test.x[drawn]), test.y[drawn]
     found = {
         "images": len(y),
         "removal": _named(removal(trainer, one, x, y)),
@@ -70,7 +52,7 @@ def block_sensitivity(job: ImageJob, name: str, state: ImageState) -> dict[str, 
         "first_order_share": first_order_share(trainer, one, x),
     }
     if sum(leaf.size for leaf in jax.tree.leaves(one.weights.network)) <= GRAM_PARAMETERS:
-        found["gram_share"] = _named(gram_shares(trainer, one, x[:GRAM_IMAGES]))
+        found["gram_share"] = _named(gram_shares(trainer, one, x[:points]))
     return found
 
 
@@ -113,6 +95,9 @@ def image_summary(job: ImageJob, rows: Sequence[Mapping[str, Any]], status: str)
         "train.n": len(job.split.train),
         "rules": rules,
     }
+    sensitivity = {row["rule"]: row["sensitivity"] for row in rows if "sensitivity" in row}  # the last of each rule
+    if sensitivity:
+        summary["sensitivity"] = sensitivity
     gone = {name: rule["diverged_seeds"] for name, rule in rules.items() if rule["diverged_seeds"]}
     if gone and status == "completed":
         summary["status"] = "diverged"

@@ -1,4 +1,4 @@
-"""Measuring a finished run again: diagnostics at its kept checkpoints, in float64."""
+"""Measuring a run again: diagnostics at its kept checkpoints (of points in float64), and what is written of it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from . import checkpoint
 from .console import Say, say_aloud
 from .directory import RunDirectory
 from .files import plain, write_bytes
+from .image_measuring import measure_images
 from .recording import Recorder
 
 NAME = "measure.jsonl"
@@ -22,14 +23,21 @@ NAME = "measure.jsonl"
 def measure(path: Path, *, points: int | None = None, say: Say = say_aloud) -> list[dict[str, Any]]:
     """Diagnostics at every kept checkpoint, written to ``measure.jsonl`` and returned.
 
+    Of a run of image networks: what the blocks do at the last checkpoint, a row for each rule.
+
     Args:
-        points: training points of the Gram matrices (default: the run's own number).
+        points: training points of the Gram matrices (default: the run's own number); of images test images (default 4).
 
     Raises:
         MfresnetError: no run there, or no sound checkpoint.
     """
     run = RunDirectory.open(path)
-    run.refuse_images("measure")
+    rows = [plain(row) for row in (measure_images if run.is_images else _measure_points)(run, points, say)]
+    write_bytes(run.path / NAME, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    return rows
+
+
+def _measure_points(run: RunDirectory, points: int | None, say: Say) -> list[dict[str, Any]]:
     config = build(run.config["config"])
     if points is not None:
         wanted = config.diagnostics.model_copy(update={"gram_points": points})
@@ -45,9 +53,7 @@ def measure(path: Path, *, points: int | None = None, say: Say = say_aloud) -> l
                 say(f"{error} It is passed over.")
                 continue
             state = checkpoint.restore(job.state, arrays)
-            row = recorder.metrics(state, facts.get("wall_s", 0.0)) | recorder.measured(state, everything=True)
-            rows.append(plain(row))
+            rows.append(recorder.metrics(state, facts.get("wall_s", 0.0)) | recorder.measured(state, everything=True))
     if not rows:
         raise MfresnetError(f"no sound checkpoint is left in {str(run.checkpoints)!r}: there is nothing to measure.")
-    write_bytes(run.path / NAME, "".join(json.dumps(row) + "\n" for row in rows).encode())
     return rows

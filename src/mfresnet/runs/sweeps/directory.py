@@ -2,6 +2,7 @@
 
 config.json    experiment, complete settings, every cell, the batches, versions, platform, seed, command
 cells/         one file a cell, NUMBER.json, written as it finishes
+checkpoints/   of the batches at work, where an experiment keeps any; gone when their cells are done
 cells.csv, cells.parquet    all cells as a table
 result.json    verdict, fit, points, figures, notes
 summary.json   status (completed, interrupted), counts, seconds

@@ -16,13 +16,14 @@ from ...experiments import Experiment, Stopped, entry
 from ..console import Say, Stop, say_aloud, stoppable
 from ..environment import environment, tell_changes
 from ..files import plain
-from ..identity import check_sums
+from ..identity import check_sums, fingerprint
+from .checkpoints import Checkpoints
 from .directory import SweepDirectory
 from .executors import EXECUTORS, Work, check
 from .lock import locked
 
 BAR = "{desc}{percentage:3.0f}%|{bar}| {n:.1f}/{total} cells [{elapsed}<{remaining}{postfix}]"
-# A sweep has no checkpoints: a batch that is stopped is run again from its start.
+# A batch that is stopped is run again from its start, but for a long one that keeps checkpoints (`Experiment.resume`).
 WHEN = "when the steps at work are made (of finite-size: the networks at work are trained)"
 LAST = " The process ends when the steps at work are made."
 
@@ -115,7 +116,9 @@ def _flags(executor: str, address: str | None) -> tuple[str, ...]:
 
 
 def _work(name: str, settings: Section, executor: str, address: str | None) -> Callable[..., Work]:
-    def start(experiment: Experiment, cells: Sequence[Any], batches: Sequence[Sequence[int]], pulse: Any) -> Work:
+    def start(
+        experiment: Experiment, cells: Sequence[Any], batches: Sequence[Sequence[int]], pulse: Any, keep: Any
+    ) -> Work:
         return EXECUTORS[executor](
             experiment=experiment,
             name=name,
@@ -123,6 +126,7 @@ def _work(name: str, settings: Section, executor: str, address: str | None) -> C
             cells=cells,
             batches=batches,
             pulse=pulse,
+            keep=keep,
             address=address,
         )
 
@@ -153,10 +157,11 @@ def _drive(
         if stop.asked:
             raise Stopped
 
-    status = "completed"
+    status, kept = "completed", Checkpoints(directory.path, fingerprint(stored["settings"]), say)
     with bar:
         try:
-            with closing(start(experiment, cells, missing, pulse)) as work:  # whatever ends the loop, the work ends too
+            # whatever ends the loop, the work ends too
+            with closing(start(experiment, cells, missing, pulse, kept.of)) as work:
                 for batch, rows in work:
                     for place, row in zip(batch, rows, strict=True):
                         if place not in done:
@@ -164,6 +169,7 @@ def _drive(
                             directory.write_cell(place, done[place])
                             if row["status"] == "diverged":
                                 say(_lost(place, cells[place], row))
+                    kept.forget(batch)
                     settled += len(batch)
                     pulse(0.0)
         except Stopped:
@@ -179,6 +185,7 @@ def _drive(
     if rows:
         directory.write_tables(rows)
     if status == "completed":
+        kept.forget_all()
         directory.write("result", {"experiment": experiment.name, **experiment.analyse(rows).as_dict()})
     else:
         say(f"interrupted with {len(done)} of {len(cells)} cells done: go on with {directory.how_to_resume}")

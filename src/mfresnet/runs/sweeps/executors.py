@@ -14,7 +14,7 @@ import psutil
 
 from ...diagnostics.blocks import cores
 from ...errors import MfresnetError, unknown_name
-from ...experiments import Experiment, Stopped
+from ...experiments import Experiment, Keep, Stopped
 from . import on_ray
 
 MOST_THREADS = 4  # each holds a batch in memory
@@ -28,6 +28,7 @@ def local(
     cells: Sequence[Mapping[str, Any]],
     batches: Sequence[Sequence[int]],
     pulse: Callable[[float], None],
+    keep: Callable[[Sequence[int]], Keep],
     **rest: Any,
 ) -> Work:
     """Batches in threads of this process: one trains on a core while another is compiled on the next.
@@ -43,7 +44,7 @@ def local(
                 raise Stopped
 
         share(0.0)
-        return experiment.run([cells[cell] for cell in batches[place]], share)
+        return experiment.resume([cells[cell] for cell in batches[place]], share, keep(batches[place]))
 
     largest = max((experiment.memory([cells[cell] for cell in batch]) for batch in batches), default=0)
     room = psutil.virtual_memory().available // max(largest, 1)

@@ -1,0 +1,45 @@
+"""Measuring a run of image networks again: what its blocks do, at the last checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import MfresnetError
+from ..images.loop import lost_seeds
+from . import checkpoint
+from .console import Say
+from .directory import RunDirectory
+from .identity import fingerprint
+from .image_rows import GRAM_IMAGES, SAMPLE, block_sensitivity
+from .image_training import newest, stored_job
+
+
+def measure_images(run: RunDirectory, points: int | None, say: Say) -> list[dict[str, Any]]:
+    """A row for each rule: removal, swap, first-order share and Gram shares of the first seed.
+
+    Args:
+        points: test images of the Gram matrix.
+
+    Raises:
+        MfresnetError: no checkpoint, settings or images that are no longer the run's, no network that is finite.
+    """
+    if not checkpoint.steps(run.checkpoints):
+        raise MfresnetError(f"no checkpoint is in {str(run.checkpoints)!r} yet: there is nothing to measure.")
+    job = stored_job(run, say)
+    most = min(SAMPLE, len(job.split.test))
+    if points is not None and not 1 <= points <= most:
+        raise MfresnetError(f"points = {points} is not allowed: give 1 to {most} test images.")
+    states = newest(run, job, fingerprint(run.config["config"]), say)
+    per_epoch = job.networks.first.per_epoch
+    rows: list[dict[str, Any]] = []
+    for name in job.trainers:
+        state = states[name]
+        if lost_seeds(state)[0]:
+            say(f"{name}: seed {job.seeds[0]} diverged: it is not measured.")
+            continue
+        step = int(state.step[0])
+        found = block_sensitivity(job, name, state, points or GRAM_IMAGES)
+        rows.append({"step": step, "rule": name, "epoch": step / per_epoch, "sensitivity": found})
+    if not rows:
+        raise MfresnetError(f"the first seed of every rule of {str(run.path)!r} diverged: there is nothing to measure.")
+    return rows
