@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -209,10 +210,12 @@ def test_rate_counts_no_mistake_as_half_a_mistake():
     assert any("1 of 6 cells made no mistake on 500 test points" in note for note in result.notes)
 
 
-def test_rate_without_an_effect_fails():
+def test_rate_without_an_effect_decides_nothing_and_a_growing_error_fails():
     noise = np.random.default_rng(1).normal(size=(6, 3))
     errors = {n: list(0.2 * np.exp(0.1 * noise[k])) for k, n in enumerate((8, 16, 32, 64, 128, 256))}
-    assert not create("rate").analyse(rate_rows(errors)).passed
+    assert create("rate").analyse(rate_rows(errors)).passed is None
+    growing = {n: [errors[n][k] * n**0.5 / 20 for k in range(3)] for n in errors}
+    assert create("rate").analyse(rate_rows(growing)).passed is False
 
 
 def test_kl_of_a_known_law():
@@ -243,9 +246,10 @@ def test_kl_of_a_known_law():
     assert create("kl").analyse([row for row in rows if row["seed"] == 0]).passed is None  # no interval
 
 
-def transfer_rows(best) -> list[dict]:
-    """Losses with a minimum at the rate of index ``best(scaling, axis, place)``."""
-    settings = create("transfer", {"seeds": 1, "horizons": "10", "decays": "none"})
+def transfer_rows(best, seeds=1, noise=0.0) -> list[dict]:
+    """Losses with a minimum at the rate of index ``best(scaling, axis, place)``; ``noise`` of the log, seed by seed."""
+    rng = np.random.default_rng(0)
+    settings = create("transfer", {"seeds": seeds, "horizons": "10", "decays": "none"})
     rates = sorted({cell["train.learning_rate"] for cell in settings.cells()})
     sizes = {
         axis: sorted({c[f"model.{axis}"] for c in settings.cells() if c["axis"] == axis}) for axis in ("depth", "width")
@@ -254,7 +258,7 @@ def transfer_rows(best) -> list[dict]:
     for cell in settings.cells():
         place = sizes[cell["axis"]].index(cell[f"model.{cell['axis']}"])
         off = rates.index(cell["train.learning_rate"]) - best(cell["scaling"], cell["axis"], place)
-        rows.append({**cell, "status": "completed", "train.loss": 0.1 + off**2})
+        rows.append({**cell, "status": "completed", "train.loss": (0.1 + off**2) * np.exp(noise * rng.normal())})
     return rows
 
 
@@ -263,8 +267,13 @@ def test_transfer_verdict():
     result = create("transfer").analyse(transfer_rows(lambda scaling, axis, place: 6 - moves[scaling] * place))
     assert result.passed
     assert set(result.fit["moves"].values()) == {0, 4}
-    moved = create("transfer").analyse(transfer_rows(lambda s, axis, place: 3 + (axis == "depth") * place))
-    assert moved.passed is False
+    moving = partial(transfer_rows, lambda s, axis, place: 3 + (axis == "depth") * place)
+    assert create("transfer").analyse(moving()).passed is None  # one seed excludes nothing
+    told = create("transfer").analyse(moving(3, 0.05))
+    assert told.passed is False
+    assert all(point["rates_95"] == [point["best_rate"]] for point in told.points)
+    untold = create("transfer").analyse(moving(3, 2.0))  # factors of 7 from seed to seed
+    assert untold.passed is None and any(len(point["rates_95"]) > 1 for point in untold.points)
     at_edge = create("transfer").analyse(transfer_rows(lambda s, axis, place: 0 if s == "mean-field" else 3))
     assert set(at_edge.fit["moves"].values()) == {0} and at_edge.passed is None  # the best may lie further out
     assert [note for note in at_edge.notes if note.startswith("6 of 6 best rates of the mean-field scaling lie at")]

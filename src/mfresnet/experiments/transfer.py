@@ -40,8 +40,10 @@ class Transfer(TrainingExperiment):
     Depth runs at the width ``model.width`` and width (M and K together) at the depth ``model.depth``. The best rate of
     a size is where the mean over seeds of the logarithm of the training loss is least; a rate at which any seed
     diverged is out. Passed: under the mean-field scaling, for each horizon and decay, the best rates of all depths, and
-    those of all widths, lie within one step of the grid. Neither passed nor failed: a best rate lies at the edge of the
-    grid, a size has none, or a series has one size.
+    those of all widths, lie within one step of the grid. Failed: the seeds exclude it in one series, as no two
+    neighbouring rates hold, for each of its sizes, one that is not told apart from the best (95 %, Student's over
+    matched seeds, of the difference of log loss). Neither: they move further, but the seeds do not exclude it; or a
+    best rate lies at the edge of the grid, a size has none, or a series has one size.
     """
 
     name = "transfer"
@@ -96,7 +98,7 @@ class Transfer(TrainingExperiment):
         points, moves, notes, curves = [], [], [], {}
         for scaling, decay, steps in ways:
             for axis in AXES:
-                best = []
+                best, alike = [], []
                 sizes = sorted({row[f"model.{axis}"] for row in rows if row["axis"] == axis})
                 for size in sizes:
                     here = [
@@ -108,6 +110,7 @@ class Transfer(TrainingExperiment):
                     losses = [_loss([row for row in here if row["train.learning_rate"] == rate]) for rate in rates]
                     found = int(np.argmin(losses)) if np.isfinite(losses).any() else None
                     best.append(found)
+                    alike.append(_alike(here, rates, losses, found))
                     curves[scaling, decay, steps, axis, size] = losses
                     points.append(
                         {
@@ -119,12 +122,19 @@ class Transfer(TrainingExperiment):
                             "best_rate": None if found is None else rates[found],
                             "loss": None if found is None else float(losses[found]),
                             "loss_95": None if found is None else _interval(here, rates[found]),
+                            "rates_95": [rates[place] for place in sorted(alike[-1])],
                             "at_edge": found in (0, len(rates) - 1),
                         }
                     )
                 there = [place for place in best if place is not None]
                 step = max(there) - min(there) if len(there) == len(best) else None
-                moves.append({"scaling": scaling, "decay": decay, "horizon": steps, "axis": axis, "steps_moved": step})
+                excluded = step is not None and not any(
+                    all(here & {place, place + 1} for here in alike) for place in range(len(rates))
+                )
+                moves.append(
+                    {"scaling": scaling, "decay": decay, "horizon": steps, "axis": axis}
+                    | {"steps_moved": step, "excluded": excluded}
+                )
         for scaling in dict.fromkeys(way[0] for way in ways):
             own = [point["at_edge"] for point in points if point["scaling"] == scaling]
             if any(own):
@@ -157,13 +167,33 @@ class Transfer(TrainingExperiment):
 def judge(points: Sequence[Mapping[str, Any]], moves: Sequence[Mapping[str, Any]]) -> bool | None:
     """Whether each series of the mean-field scaling has its best rates within one step; None where it cannot say.
 
-    It cannot where a size has no best rate inside the grid, or a series has a single size.
+    It cannot where a size has no best rate inside the grid, a series has a single size, or the seeds do not decide.
     """
-    steps = [move["steps_moved"] for move in moves if move["scaling"] == "mean-field"]
+    own = [move for move in moves if move["scaling"] == "mean-field"]
+    steps = [move["steps_moved"] for move in own]
     sizes = Counter((point["decay"], point["horizon"], point["axis"]) for point in points)
     if not steps or any(point["at_edge"] or point["best_rate"] is None for point in points) or min(sizes.values()) < 2:
         return None
-    return all(step <= 1 for step in steps)
+    if all(step <= 1 for step in steps):
+        return True
+    return False if any(move["excluded"] for move in own) else None
+
+
+def _alike(rows: Sequence[Row], rates: Sequence[float], losses: Sequence[float], best: int | None) -> set[int]:
+    """The places of the rates whose loss is not told apart from the best one's; of one seed all that trained."""
+    if best is None:
+        return set()
+
+    def logs(place: int) -> np.ndarray:
+        own = sorted((row for row in rows if row["train.learning_rate"] == rates[place]), key=lambda row: row["seed"])
+        return np.log([max(row["train.loss"], TINY) for row in own])
+
+    found = {best}
+    for place in np.flatnonzero(np.isfinite(losses)):
+        mean, half = student(logs(int(place)) - logs(best))
+        if not mean - half > 0:  # NaN: one seed
+            found.add(int(place))
+    return found
 
 
 def _interval(rows: Sequence[Row], rate: float) -> tuple[float, float]:
