@@ -30,10 +30,10 @@ test: .venv/.test .venv/.browser  ## set up, then run the tests and the document
 slow: .venv/.slow .venv/.browser  ## the scientific checks that take minutes
 	@$(BIN)/python -m pytest -m slow --timeout 3600 tests
 
-bench: .venv/.bench  ## speed beside PyTorch, memory against depth, Gram matrices, sweeps, Theorem 5, certificates; into benchmarks/results
+bench: .venv/.bench  ## speed beside PyTorch, memory against depth, Gram matrices, sweeps, experiments, certificates; into benchmarks/results
 	@$(BIN)/python benchmarks/train.py
 	@$(BIN)/python benchmarks/gram.py
-	@$(BIN)/python benchmarks/laws.py
+	@$(BIN)/python benchmarks/experiments.py
 	@$(BIN)/python benchmarks/sweeps.py
 	@$(BIN)/python benchmarks/finite_size.py
 	@$(BIN)/python benchmarks/validity.py

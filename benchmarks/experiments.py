@@ -1,0 +1,77 @@
+"""Experiments that are judged by their result, not their speed, at full size: verdicts kept with the machine's facts.
+
+    python benchmarks/experiments.py [NAME ...] [--quick]      # into results/experiments.json
+
+kl         Theorem 5 of [C24]: how far the laws move against betabar
+phase      lazy training and feature learning over (alpha, beta)
+transfer   whether the best learning rate carries over in depth and width, with 10 seeds
+own        finite-size errors of this project's network
+embedding  the same between a fixed embedding and readout ([CCM26])
+
+The rate and `chizat` are in sweeps.py and finite_size.py, which time them beside other implementations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from facts import facts
+
+from mfresnet.config import build
+from mfresnet.experiments import entry
+from mfresnet.runs.sweeps import SweepDirectory, sweep
+
+RESULTS = Path(__file__).parent / "results" / "experiments.json"
+# of each: the experiment, its settings, and those of a quick look instead
+CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "kl": ("kl", {}, {"betabar": "1,10,100", "seeds": 1}),
+    "phase": ("phase", {}, {"alpha": "0.1,10", "beta": "1,100", "seeds": 1}),
+    "transfer": ("transfer", {"seeds": 10}, {"depth": "4,16", "width": "8,32", "horizons": "20", "seeds": 2}),
+    "own": ("finite-size", {"preset": "own"}, {"preset": "own", "depth": "1,3", "width": "1,3", "reference": 10}),
+    "embedding": (
+        "finite-size",
+        {"preset": "embedding"},
+        {"preset": "embedding", "depth": "1,3", "width": "1,3", "reference": 10, "dimension": "4,8"},
+    ),
+}
+MOST_POINTS = 60  # kept in the file
+
+
+def one(name: str, quick: bool) -> dict[str, Any]:
+    """Run one case and take its result."""
+    experiment, full, small = CASES[name]
+    values = small if quick else full
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        sweep(experiment, build(values, entry(experiment).settings_type()), Path(folder) / "sweep", quiet=True)
+        seconds = time.perf_counter() - begun
+        found = SweepDirectory(Path(folder) / "sweep").result
+    flags = "".join(f" --{key} {value}" for key, value in values.items())
+    result = {key: found[key] for key in ("verdict", "passed", "fit", "notes")}
+    if len(found["points"]) <= MOST_POINTS:
+        result["points"] = found["points"]
+    return {"command": f"mfresnet sweep {experiment}{flags}", "machine": facts(), "seconds": seconds, **result}
+
+
+def main() -> None:
+    """Run the named cases (all by default), print what they say and keep the others' last results."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("names", nargs="*", choices=[*CASES, []], help="cases (default: all)")
+    options.add_argument("--quick", action="store_true", help="tiny sizes, nothing written")
+    given = options.parse_args()
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    for name in given.names or CASES:
+        found = kept[name] = one(name, given.quick)
+        verdict = {True: "passed", False: "failed", None: "undecided"}[found["passed"]]
+        print(f"{name}: {found['verdict']} ({verdict}, {found['seconds']:.0f} s)", flush=True)
+        if not given.quick:
+            RESULTS.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
