@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import os
+from pathlib import Path
 
 # The tests are hundreds of small programs: compiling them dominates, so the compiler's costly passes are
 # left out. Results are those of the same operations; XLA_FLAGS from outside goes first.
@@ -15,3 +16,13 @@ def x64():
     """64-bit numbers inside one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Forget compiled programs before the system runs out of memory maps: each holds several, and a process that has
+    none left ends with a segmentation fault inside the compiler."""
+    yield
+    maps, most = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+    if maps.exists() and maps.read_text().count("\n") > int(most.read_text()) / 3:
+        jax.clear_caches()

@@ -49,9 +49,11 @@ def _child(argv: list[str], log: str) -> None:
     from mfresnet.runs import driver
 
     driver.portrait = lambda start, end, split: {"nothing": np.zeros(1, np.float32)}
-    with open(log, "a", encoding="utf-8") as stream:
+    # under another name until all is ready: a signal sent as soon as the log is there finds the command itself at work
+    with open(f"{log}.new", "a", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
+    os.replace(f"{log}.new", log)
     raise SystemExit(main(argv))
 
 
