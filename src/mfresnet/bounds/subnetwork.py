@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from ..errors import MfresnetError
 from ..flow import Probes
 from ..model import Activation, Particles, ScaledResNet
+from ..model.draws import uniform
 from .checks import checked_count
 
 DEPTHS = ("stratified", "uniform")
@@ -181,17 +182,17 @@ def _draws(
         k_member, k_head = jax.random.split(jax.random.fold_in(key, count) if disjoint else k_order)
         block = index if disjoint else 0
         # float32 uniforms have 24 bits: the law of the layer is uniform to 2^-24
-        uniform = jax.random.uniform(k_depth, (most_residuals,), jnp.float32)
-        padded = jnp.sort(jnp.where(place < residuals, uniform, 2.0))
-        depth = (place + uniform) / residuals if depths == "stratified" else padded
+        within = uniform(k_depth, (most_residuals,), jnp.float32)
+        padded = jnp.sort(jnp.where(place < residuals, within, 2.0))
+        depth = (place + within) / residuals if depths == "stratified" else padded
         layer = jnp.clip(jnp.floor(depth * layers), 0, layers - 1).astype(jnp.int32)
         rank = place - jnp.searchsorted(layer, layer, side="left")  # within the layer: picks distinct probes
-        shuffled = jnp.argsort(jax.random.uniform(k_member, (layers, probes)), axis=1)
+        shuffled = jnp.argsort(uniform(k_member, (layers, probes), jnp.float32), axis=1)
         # Padding may run past the last probe; it is clipped here and weighs nothing.
         member = shuffled[layer, jnp.clip(block * needed + rank, 0, probes - 1)].astype(jnp.int32)
         if head_probes == 0:
             return Draw(layer, member, jnp.zeros(0, jnp.int32), residuals, heads)
-        order = jnp.argsort(jax.random.uniform(k_head, (head_probes,)))
+        order = jnp.argsort(uniform(k_head, (head_probes,)))
         head = order[jnp.clip(block * heads + jnp.arange(most_heads), 0, head_probes - 1)].astype(jnp.int32)
         return Draw(layer, member, head, residuals, heads)
 

@@ -85,7 +85,7 @@ def draw_views(key: Array, n: int, padding: int, flip: bool) -> tuple[Int[Array,
     ((5, 2), False)
     """
     place, side = jax.random.split(key)
-    offsets = jax.random.randint(place, (n, 2), 0, 2 * padding + 1)
+    offsets = jax.random.randint(place, (2 * n,), 0, 2 * padding + 1).reshape(n, 2)  # see `model.draws`
     mirrored = jax.random.bernoulli(side, 0.5, (n,)) if flip else jnp.zeros(n, bool)
     return offsets, mirrored
 

@@ -14,13 +14,14 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from ..model.draws import normal
 from .convolution import Images, Kernel, convolve
 from .norms import Norm, norm
 
 
 def kernel(key: Array, size: int, inputs: int, outputs: int) -> Kernel:
     """A Gaussian kernel of standard deviation sqrt(2/(size^2 inputs)) (He et al. 2015)."""
-    return jax.random.normal(key, (size, size, inputs, outputs)) * (2 / (size * size * inputs)) ** 0.5
+    return normal(key, (size, size, inputs, outputs)) * (2 / (size * size * inputs)) ** 0.5
 
 
 class Branch(eqx.Module):
@@ -112,7 +113,7 @@ class Readout(eqx.Module):
     @classmethod
     def create(cls, key: Array, channels: int, classes: int, norm_name: str = "batch") -> Readout:
         """Weights of standard deviation 1/sqrt(channels), bias 0."""
-        weight = jax.random.normal(key, (channels, classes)) / channels**0.5
+        weight = normal(key, (channels, classes)) / channels**0.5
         return cls(norm(norm_name, channels), weight, jnp.zeros(classes))
 
     def __call__(self, x: Images, state: Any, train: bool) -> tuple[Float[Array, "n classes"], Any]:

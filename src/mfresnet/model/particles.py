@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from ..errors import MfresnetError
 from .activations import Activation
+from .draws import normal
 
 
 class Particles(eqx.Module):
@@ -83,9 +84,9 @@ class Particles(eqx.Module):
             axis = len(layers)
             return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=axis), half, mirrored)
         return cls(
-            s_out * jax.random.normal(k_out, (*shape, outputs), dtype),
-            s_w * jax.random.normal(k_w, (*shape, state), dtype),
-            s_b * jax.random.normal(k_b, shape, dtype) if bias else None,
+            s_out * normal(k_out, (*shape, outputs), dtype),
+            s_w * normal(k_w, (*shape, state), dtype),
+            s_b * normal(k_b, shape, dtype) if bias else None,
         )
 
     def layer(self, index: int) -> Particles:

@@ -14,6 +14,7 @@ from ..errors import MfresnetError
 from . import depth as depth_module
 from . import scaling
 from .activations import Activation, activation
+from .draws import normal
 from .particles import Ghosts, Particles, ghost_sum, particle_sum_across
 
 
@@ -145,9 +146,7 @@ class ScaledResNet(eqx.Module):
             )
             if head
             else None,
-            embedding=None
-            if embedding is None
-            else jax.random.normal(k_embedding, (embedding, inputs), dtype) / embedding**0.5,
+            embedding=None if embedding is None else normal(k_embedding, (embedding, inputs), dtype) / embedding**0.5,
             alpha=jnp.asarray(alpha, dtype),
             beta=jnp.asarray(beta if head else 1.0, dtype),
             sigma=activation(sigma),
