@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from ..files import read_json, write_json, writing
 
 NAME = "lock.json"
 HOLDER = "holder.json"  # in a lock that is a directory
+BROOM_SECONDS = 5.0  # the broom of a process that was killed with it; its work takes milliseconds
 OWN = f".{NAME}."  # how the name of a process's own file begins, which the lock is a link to
 
 
@@ -101,7 +103,10 @@ def _me() -> dict[str, Any]:
 
 
 def _remove_stale(file: Path) -> None:
-    """Remove the lock of a dead process of this machine.
+    """Remove the lock of a dead process of this machine, or leave that to somebody who is at it.
+
+    Only who has the broom, a directory, removes a lock, after looking at it again. Without it, one who read the name of
+    the dead too early would remove the lock of a living one.
 
     Raises:
         MfresnetError: its holder lives, or cannot be asked.
@@ -117,15 +122,22 @@ def _remove_stale(file: Path) -> None:
         raise MfresnetError(f"{where}: wait for it, or remove {str(file)!r} if that process is gone.")
     if _alive(holder):
         raise MfresnetError(f"{where}: wait for it, or stop it first.")
-    stale = file.with_name(f"{OWN}stale.{os.getpid()}.{secrets.token_hex(4)}")
-    with suppress(OSError):  # somebody else was quicker
-        os.rename(file, stale)
-        if _holder(stale) != holder:  # a new holder came between: give it back
-            if stale.is_dir():
-                os.rename(stale, file)
-                return
-            os.link(stale, file)
-        _remove(stale)
+    broom, stale = (file.with_name(f"{OWN}{name}") for name in ("broom", f"stale.{os.getpid()}.{secrets.token_hex(4)}"))
+    try:
+        broom.mkdir()
+    except FileExistsError:
+        with suppress(OSError):
+            if time.time() - broom.stat().st_mtime > BROOM_SECONDS:
+                broom.rmdir()
+        time.sleep(0.01)
+        return
+    try:
+        with suppress(OSError, MfresnetError):  # it is gone
+            if _holder(file) == holder:
+                os.rename(file, stale)
+                _remove(stale)
+    finally:
+        broom.rmdir()
 
 
 def _remove_left(folder: Path) -> None:
