@@ -20,15 +20,15 @@ def errors(points: Sequence[Row]) -> Plot:
         marker = {"color": colour, "size": 10}
         data.append(
             {"x": rows, "y": [p["mean"] for p in own], "error_y": {"type": "data", "array": half}, "mode": "markers"}
-            | {"name": rule, "marker": marker}
+            | {"name": rule, "offsetgroup": rule, "marker": marker}
         )
         if any(point["reported"] is not None for point in own):
             reported = [point["reported"] for point in own]
             data.append(
-                {"x": rows, "y": reported, "mode": "markers", "name": f"{rule}, reported"}
+                {"x": rows, "y": reported, "mode": "markers", "name": f"{rule}, reported", "offsetgroup": rule}
                 | {"marker": marker | {"symbol": "line-ew-open", "size": 14}}
             )
-    axes = {"xaxis": {"type": "category"}, "yaxis": {"title": {"text": "test error, %"}}}
+    axes = {"scattermode": "group", "xaxis": {"type": "category"}, "yaxis": {"title": {"text": "test error, %"}}}
     return Plot("test error of each rule, 95 % interval over seeds", data, {**axes, "showlegend": True})
 
 
