@@ -54,8 +54,12 @@ def test_no_kind_of_certificate_fails_more_often_than_delta(validity, records):
 @pytest.mark.slow
 def test_of_pure_noise_no_certificate_claims_more_than_chance(validity, records):
     """There every network errs on half of the points, so a value below is a violation: no more than of those."""
-    for kind, row in validity.summary(records, DELTA).items():
-        if not kind.startswith("control"):
+    kinds = {kind: row for kind, row in validity.summary(records, DELTA).items() if not kind.startswith("control")}
+    # a law whose flow cannot be inverted gets no certificate of that kind, and so claims nothing
+    silent = [kind for kind, row in kinds.items() if row["pure_noise.draws"] == 0]
+    assert len(silent) <= 1, silent
+    for kind, row in kinds.items():
+        if kind not in silent:
             below = clopper_pearson_lower(row["pure_noise.below_chance"], row["pure_noise.draws"], 1e-3)
             assert row["pure_noise.draws"] <= DRAWS and below <= DELTA, kind
 
