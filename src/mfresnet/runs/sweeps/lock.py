@@ -137,7 +137,8 @@ def _remove_stale(file: Path) -> None:
                 os.rename(file, stale)
                 _remove(stale)
     finally:
-        broom.rmdir()
+        with suppress(OSError):  # taken for that of the dead, after a pause of `BROOM_SECONDS`
+            broom.rmdir()
 
 
 def _remove_left(folder: Path) -> None:
