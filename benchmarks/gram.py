@@ -92,7 +92,7 @@ def jacrev_gram(size: tuple[int, ...]) -> Callable[[], np.ndarray]:
 
 
 def closed_gram(size: tuple[int, ...], dtype: str) -> Callable[[], np.ndarray]:
-    from mfresnet.diagnostics.gram import gram
+    from mfresnet.kernels.gram import gram
 
     model, x = network(size), sphere(size[0], size[4])
     return lambda: gram(model, x, dtype=dtype).total
@@ -144,9 +144,9 @@ def smallest(kind: str, n: int) -> dict:
 
     The network has 22,200 parameters: with more rows than that the value is 0 by its rank, and only products are timed.
     """
-    from mfresnet.diagnostics.eigen import smallest_eigenvalue
-    from mfresnet.diagnostics.gram import gram, gram_operator
-    from mfresnet.diagnostics.sweeps import ranks_of
+    from mfresnet.kernels.eigen import smallest_eigenvalue
+    from mfresnet.kernels.gram import gram, gram_operator
+    from mfresnet.kernels.output_adjoint import ranks_of
 
     model, x = network((n, 10, 100, 100, 10)), sphere(n, 10)
     start = time.perf_counter()

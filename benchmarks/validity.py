@@ -49,10 +49,10 @@ from mfresnet.bounds import (
 )
 from mfresnet.data.synthetic import sphere_teacher, two_spirals
 from mfresnet.diagnostics.divergence import log_density_ratios
-from mfresnet.diagnostics.gram import gram
-from mfresnet.diagnostics.precision import double_precision
 from mfresnet.errors import MfresnetError
 from mfresnet.flow import Batch, Ensemble, Trainer, TrainState, batch_of, evaluate, flow, predict
+from mfresnet.kernels.gram import gram
+from mfresnet.kernels.precision import double_precision
 from mfresnet.model import ScaledResNet, trainable
 
 RESULTS = Path(__file__).parent / "results" / "validity.json"

@@ -20,17 +20,19 @@ FILES = sorted(path for path in SOURCE.rglob("*.py"))
 
 # A module imports its own layer and those before it.
 LAYERS = (
-    ("errors", "config", "image_config"),
+    ("errors", "config", "image_config", "stats", "messages", "json_types"),
     ("data",),
     ("model",),
     ("flow",),
-    ("assembly",),
+    ("kernels",),
     ("diagnostics",),
     ("bounds",),
-    ("experiments", "images"),
+    ("train", "certify"),
+    ("images",),
+    ("experiments",),
     ("runs",),
     ("report",),
-    ("estimator", "sklearn", "cli"),
+    ("sklearn", "cli"),
 )
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 SUBPACKAGES = sorted(module.name for module in pkgutil.iter_modules([str(SOURCE)]) if module.name in HEIGHT)

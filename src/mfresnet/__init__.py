@@ -15,18 +15,17 @@ _HOMES = {
     "data": ["Dataset", "Split", "load"],
     "model": ["Activation", "InitialScales", "Particles", "ScaledResNet", "activation"],
     "flow": ["Trainer", "adjoint", "optimiser", "states", "velocities"],
-    "diagnostics": [
+    "kernels": [
         "empirical_gram",
         "empirical_operator",
         "gram",
         "gram_operator",
         "initial_kernel",
-        "kl_to_start",
         "largest_eigenvalue",
         "smallest_eigenvalue",
         "spectrum",
-        "wasserstein2",
     ],
+    "diagnostics": ["kl_to_start", "wasserstein2"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mfresnet.bounds import clopper_pearson_lower
-from mfresnet.diagnostics.precision import double_precision
+from mfresnet.kernels.precision import double_precision
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "validity.py"
 DRAWS, DELTA = 24, 0.05

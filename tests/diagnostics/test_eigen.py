@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.sparse.linalg import aslinearoperator
 
-from mfresnet.diagnostics import eigen
-from mfresnet.diagnostics.eigen import Eigenvalue, largest_eigenvalue, smallest_eigenvalue, spectrum
 from mfresnet.errors import MfresnetError
+from mfresnet.kernels import eigen
+from mfresnet.kernels.eigen import Eigenvalue, largest_eigenvalue, smallest_eigenvalue, spectrum
 
 
 def prescribed(values, seed=0):

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mfresnet.diagnostics.empirical import empirical_gram, empirical_operator
-from mfresnet.diagnostics.gram import gram
-from mfresnet.diagnostics.precision import double_precision
 from mfresnet.errors import MfresnetError
+from mfresnet.kernels.empirical import empirical_gram, empirical_operator
+from mfresnet.kernels.gram import gram
+from mfresnet.kernels.precision import double_precision
 from mfresnet.model import ScaledResNet
 
 RNG = np.random.default_rng(0)

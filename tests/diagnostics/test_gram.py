@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfresnet.diagnostics.gram import gram, gram_operator
-from mfresnet.diagnostics.precision import cast, double_precision
-from mfresnet.diagnostics.sweeps import output_adjoint
 from mfresnet.errors import MfresnetError
+from mfresnet.kernels.gram import gram, gram_operator
+from mfresnet.kernels.output_adjoint import output_adjoint
+from mfresnet.kernels.precision import cast, double_precision
 from mfresnet.model import Particles, ScaledResNet, activation
 
-gram_module = importlib.import_module("mfresnet.diagnostics.gram")  # the package names its function so too
+gram_module = importlib.import_module("mfresnet.kernels.gram")  # the package names its function so too
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "finite_network.json"
 

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from mfresnet.diagnostics.gram import gram
-from mfresnet.diagnostics.initial_kernel import hermite_weights, initial_kernel
 from mfresnet.errors import MfresnetError
+from mfresnet.kernels.gram import gram
+from mfresnet.kernels.initial_kernel import hermite_weights, initial_kernel
 from mfresnet.model import ScaledResNet
 
 KNOWN = json.loads((Path(__file__).parents[1] / "reference" / "initial_kernel.json").read_text())

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from mfresnet.diagnostics.convergence import convergence_certificate, dissipation, radius
-from mfresnet.diagnostics.gram import gram
 from mfresnet.diagnostics.landscape import first_order_share, landscape
 from mfresnet.diagnostics.regime import linearised, regime, verdict
 from mfresnet.flow import Batch, Trainer, flow, squared
+from mfresnet.kernels.gram import gram
 from mfresnet.model import ScaledResNet, trainable
 
 

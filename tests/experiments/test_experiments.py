@@ -11,7 +11,7 @@ import pytest
 from mfresnet import MfresnetError
 from mfresnet.config import leaves
 from mfresnet.experiments import EXPERIMENTS, Experiment, Result, create
-from mfresnet.runs.files import plain
+from mfresnet.json_types import plain
 
 SMALL = {"depth": 2, "width": 4, "head_width": 4}
 # Every experiment at a size that takes a second: an experiment without an entry here fails the contract.

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mfresnet.experiments import create, student
-from mfresnet.experiments.finite_size_analysis import Errors, analyse, collect, fit, intervals, judge
-from mfresnet.experiments.finite_size_embedding import embedding_power, kernels
-from mfresnet.experiments.finite_size_network import train
+from mfresnet.experiments.finite_size.analysis import Errors, analyse, collect, fit, intervals, judge
+from mfresnet.experiments.finite_size.embedding import embedding_power, kernels
+from mfresnet.experiments.finite_size.network import train
 from mfresnet.flow import Trainer, batch_of, flow
 from mfresnet.model import Particles, ScaledResNet, activation, trainable
 

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mfresnet.assembly import assemble
 from mfresnet.config import Config
 from mfresnet.data import load
 from mfresnet.experiments import Stopped, Training, train_together
 from mfresnet.experiments.batching import Program, batches, buckets
 from mfresnet.flow import evaluate
+from mfresnet.train.job import assemble
 
 STEPS = 60
 TINY = {"depth": 3, "width": 4, "head_width": 4}

@@ -19,15 +19,16 @@ from mfresnet import MfresnetError
 from mfresnet.cli import main
 from mfresnet.config import build
 from mfresnet.experiments import Forget, create
-from mfresnet.experiments.table1_training import trained
+from mfresnet.experiments.table1.training import trained
 from mfresnet.image_config import BLOCKS, ImageConfig
 from mfresnet.images import RULES, Architecture, Ensemble, ImageTrainer, make_rule
+from mfresnet.images import rows as image_rows
 from mfresnet.images.job import assemble_images
 from mfresnet.images.paired import over_seeds, paired
+from mfresnet.images.rows import image_summary
 from mfresnet.images.training import Weights, cross_entropy
 from mfresnet.report import write_report
-from mfresnet.runs import RunDirectory, checkpoint, image_rows, resume_images, train_images
-from mfresnet.runs.image_rows import image_summary
+from mfresnet.runs import RunDirectory, checkpoint, resume_images, train_images
 from mfresnet.runs.image_training import _split
 
 EPOCHS, PER_EPOCH = 4, 3

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mfresnet.diagnostics import dissipation, first_order_share, gram, landscape
+from mfresnet.diagnostics import dissipation, first_order_share, landscape
 from mfresnet.flow import Batch, Options, Trainer, field, flow, optimiser
+from mfresnet.kernels import gram
 from mfresnet.model import ContinuousResNet, Particles, ScaledResNet, activation, folded, trainable
 
 X = np.random.default_rng(0).normal(size=(5, 2))

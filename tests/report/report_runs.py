@@ -63,7 +63,7 @@ def make_run(
 
 
 def make_portrait(inputs: int, outputs: int, regression: bool) -> dict[str, np.ndarray]:
-    """Arrays of the names and shapes `mfresnet.runs.portrait` writes."""
+    """Arrays of the names and shapes `mfresnet.diagnostics.figures` writes."""
     rng = np.random.default_rng(0)
     count = 2 if outputs == 1 else outputs
     label = rng.uniform(-1, 1, POINTS) if regression else np.arange(POINTS) % count

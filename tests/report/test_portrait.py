@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
+from mfresnet.diagnostics import figures as module
+from mfresnet.diagnostics.figures import portrait
+from mfresnet.diagnostics.plane import Plane, principal_axes
 from mfresnet.model import ScaledResNet
-from mfresnet.runs import portrait as module
-from mfresnet.runs.plane import Plane, principal_axes
-from mfresnet.runs.portrait import portrait
 
 
 def split(inputs, outputs=1, n=40, task="binary", sphere=False):

@@ -25,5 +25,5 @@ def quick(tmp_path_factory):
 
 
 def no_portrait(start, end, split):
-    """In place of `mfresnet.runs.portrait.portrait`, which has tests of its own."""
+    """In place of `mfresnet.diagnostics.figures.portrait`, which has tests of its own."""
     return {"nothing": np.zeros(1, np.float32)}

@@ -11,9 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from mfresnet.assembly import assemble
 from mfresnet.bounds import draw_errors, draws, log_ratio_of, pool
 from mfresnet.bounds.pac_bayes import pac_bayes_bound
+from mfresnet.certify.comparators import kernel_of, kernel_rows, kl_ball_of
+from mfresnet.certify.snapshots import Draws, Grid, moment_of, recorded
+from mfresnet.certify.tuning import tune
 from mfresnet.cli import main
 from mfresnet.config import Config, build
 from mfresnet.data import load
@@ -21,9 +23,7 @@ from mfresnet.errors import MfresnetError
 from mfresnet.report import write_report
 from mfresnet.runs import RunDirectory, certify, checkpoint, read_certificates, resume, train
 from mfresnet.runs.certifying import NAME, certify_job, check_possible
-from mfresnet.runs.comparators import kernel_of, kernel_rows, kl_ball_of
-from mfresnet.runs.moments import Draws, Grid, moment_of, recorded
-from mfresnet.runs.tuning import tune
+from mfresnet.train.job import assemble
 
 BOUNDS = ("pac_bayes", "gibbs", "kl_ball", "theorem6", "kernel", "held_out")
 TREE = {
@@ -346,7 +346,7 @@ def test_tuning_begins_only_where_a_run_can_and_stops_when_asked(run, tmp_path, 
         train(with_changes(**TUNE), tmp_path / "file", quiet=True, say=lambda message: None)
     with pytest.raises(MfresnetError, match="cannot write"):
         train(with_changes(**TUNE), tmp_path / "file" / "run", quiet=True, say=lambda message: None)
-    monkeypatch.setattr("mfresnet.runs.tuning.value_of", lambda job: os.kill(os.getpid(), signal.SIGINT) or 0.5)
+    monkeypatch.setattr("mfresnet.certify.tuning.value_of", lambda job: os.kill(os.getpid(), signal.SIGINT) or 0.5)
     said = []
     with pytest.raises(KeyboardInterrupt, match="1 of 2 settings"):  # the first Ctrl-C, in order
         train(with_changes(**TUNE), tmp_path / "run", quiet=True, say=said.append)
@@ -369,7 +369,7 @@ def assembled(**changes):
 
 
 def test_points_of_the_kernel_are_drawn_by_the_seed(job, monkeypatch):
-    monkeypatch.setattr("mfresnet.runs.comparators.KERNEL_POINTS", 12)
+    monkeypatch.setattr("mfresnet.certify.comparators.KERNEL_POINTS", 12)
     other = replace(job, config=job.config.model_copy(update={"seed": 1}))
     first, again, second = kernel_rows(job), kernel_rows(job), kernel_rows(other)
     assert (first == again).all() and len(set(first)) == 12 and (first != np.arange(12)).any()

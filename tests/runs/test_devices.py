@@ -18,7 +18,7 @@ from small_runs import flags
 from mfresnet import Config
 from mfresnet.runs import RunDirectory, checkpoint
 from mfresnet.runs import train as run_into
-from mfresnet.runs.devices import Devices, connect
+from mfresnet.train.devices import Devices, connect
 
 FORCED = "--xla_force_host_platform_device_count="
 KINDS = {

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from ..diagnostics.precision import blas_threads
 from ..errors import MfresnetError
+from ..kernels.precision import blas_threads
 from .certificate import INDEPENDENT, Certificate, Hypothesis, build
 from .checks import checked_delta, checked_points, checked_values
 

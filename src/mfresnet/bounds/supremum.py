@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtri
 
-from ..diagnostics.precision import checked_rows, double_precision
 from ..errors import MfresnetError
+from ..kernels.precision import checked_rows, double_precision
 from ..model import Activation
 from .checks import checked_count
 

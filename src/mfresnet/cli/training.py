@@ -59,7 +59,7 @@ def device_arguments(parser: argparse.ArgumentParser) -> None:
 
 def connected(options: argparse.Namespace) -> dict[str, Any]:
     """Join the other processes, where there are some; returns the numbers of devices asked for."""
-    from ..runs.devices import connect
+    from ..train.devices import connect
 
     connect(options.coordinator, options.processes, options.process_id)
     return {name: getattr(options, name) for name in ("devices", "particle_devices")}
@@ -69,7 +69,7 @@ def train(options: argparse.Namespace, argv: list[str]) -> int:
     """Train into a new run directory."""
     from ..runs import fresh_path
     from ..runs import train as run
-    from ..runs.devices import process_count
+    from ..train.devices import process_count
 
     config = build(settings(options, given={"data.name": options.data}))
     devices = connected(options)
@@ -83,7 +83,7 @@ def train(options: argparse.Namespace, argv: list[str]) -> int:
 
 def finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
     """Print what came out, write the report, and turn the status into an exit code; process 0 alone speaks."""
-    from ..runs.devices import is_leader
+    from ..train.devices import is_leader
 
     code = {"completed": EXIT_OK, "diverged": EXIT_DIVERGED, "interrupted": EXIT_INTERRUPTED}[summary["status"]]
     if not is_leader():

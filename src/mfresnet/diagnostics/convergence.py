@@ -16,9 +16,9 @@ import numpy as np
 from jax import Array
 
 from ..flow import Batch, Options, field, velocities
+from ..kernels.gram import Gram
+from ..kernels.precision import cast, double_precision
 from ..model import ContinuousResNet, Particles, ScaledResNet, trainable
-from .gram import Gram
-from .precision import cast, double_precision
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def dissipation(model: ScaledResNet, x: Any, y: Any, matrices: Gram) -> Dissipat
     """The dissipation identity at a state, in float64; ``matrices`` are the Gram matrices on the same ``x``.
 
     >>> import jax
-    >>> from mfresnet.diagnostics.gram import gram
+    >>> from mfresnet.kernels.gram import gram
     >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5)
     >>> x, y = np.eye(2), np.array([[1.0], [-1.0]])
     >>> dissipation(model, x, y, gram(model, x)).residual < 1e-12

@@ -13,10 +13,10 @@ from jax import Array
 
 from ..flow import adjoint
 from ..flow.adjoint import layers_of
+from ..kernels.precision import cast, double_precision
 from ..model import Particles, ScaledResNet, scaling
 from ..model.depth import vector_field
 from ..model.particles import particle_sum
-from .precision import cast, double_precision
 
 
 @dataclass(frozen=True)

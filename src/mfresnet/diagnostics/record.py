@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..flow import Ensemble
+from ..kernels.eigen import smallest_eigenvalue, spectrum
+from ..kernels.gram import Gram, gram
+from ..kernels.initial_kernel import initial_kernel
+from ..kernels.precision import cast, double_precision
 from ..model import ContinuousResNet, InitialScales, Particles, ScaledResNet
 from .convergence import dissipation
 from .divergence import Divergence, feature_displacement, kl_to_start, model_displacement, stacked, talagrand
-from .eigen import smallest_eigenvalue, spectrum
-from .gram import Gram, gram
-from .initial_kernel import initial_kernel
-from .precision import cast, double_precision
 from .regime import alignment, regime
 from .transport import knn_kl, wasserstein2
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .precision import blas_threads
+from ..kernels.precision import blas_threads
 
 # Relative kernel change below / above which training counts as lazy / feature learning.
 LAZY_BELOW, FEATURES_ABOVE = 0.1, 0.5

@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import digamma
 
 from ..errors import MfresnetError
-from .precision import checked_rows, double_precision
+from ..kernels.precision import checked_rows, double_precision
 
 
 def wasserstein2(a: Any, b: Any, *, method: str = "exact", regularisation: float = 1e-2) -> float:

@@ -19,12 +19,12 @@ from .registry import entry as entry
 # What needs JAX or SciPy is loaded on first use, so that `mfresnet sweep NAME --help` stays quick.
 _HOMES = {
     "Outcome": "vectorised",
-    "PowerLaw": "statistics",
+    "PowerLaw": ".stats",
     "Training": "vectorised",
     "TrainingExperiment": "training",
-    "bootstrap": "statistics",
-    "power_law": "statistics",
-    "student": "statistics",
+    "bootstrap": ".stats",
+    "power_law": ".stats",
+    "student": ".stats",
     "train_together": "vectorised",
 }
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..assembly import activation_bytes, memory_estimate
 from ..config import Config
 from ..data import Split
+from ..train.job import activation_bytes, memory_estimate
 
 BATCH_BYTES = 2**30  # of one batch; a constant, so that the same sweep has the same batches on every machine
 BATCH_CELLS = 256  # most cells of one batch: what a kill can cost
@@ -39,7 +39,7 @@ class Program:
 
     @classmethod
     def of(cls, config: Config, split: Split) -> Program:
-        """The program of a settled configuration (`mfresnet.assembly.settled`)."""
+        """The program of a settled configuration (`mfresnet.train.job.settled`)."""
         train, model = config.train, config.model
         # every other section stays at its defaults
         template = Config.model_validate({}).model_copy(

@@ -12,9 +12,9 @@ import numpy as np
 
 from ..config import DataConfig, ModelConfig, TrainConfig, leaves
 from ..errors import MfresnetError
+from ..stats import student
 from .experiment import Plot, Result, Row, completed, diverged
 from .settings import GridSettings
-from .statistics import student
 from .training import TrainingExperiment, check_grid
 
 SECTIONS = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig}

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..diagnostics import initial_kernel, kl_to_start
+from ..diagnostics import kl_to_start
 from ..errors import MfresnetError
 from ..flow import TrainState
+from ..kernels import initial_kernel
 from ..model import activation
+from ..stats import power_law, student
 from .experiment import Plot, Result, Row, completed, diverged
 from .settings import KlSettings, numbers
-from .statistics import power_law, student
 from .training import TrainingExperiment, check_grid
 from .vectorised import Outcome, Training
 

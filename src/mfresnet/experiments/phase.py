@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..diagnostics import gram, regime
+from ..diagnostics import regime
 from ..diagnostics.divergence import model_displacement
 from ..diagnostics.record import last_state
 from ..diagnostics.regime import FEATURES_ABOVE, LAZY_BELOW, verdict
+from ..kernels import gram
+from ..stats import student
 from .experiment import Plot, Result, Row, completed, diverged
 from .settings import PhaseSettings, numbers
-from .statistics import student
 from .training import TrainingExperiment, check_grid
 from .vectorised import Outcome, Training
 

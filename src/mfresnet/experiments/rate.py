@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..stats import PowerLaw, bootstrap, power_law, student
 from .experiment import Plot, Result, Row, completed, diverged
 from .settings import RateSettings, numbers
-from .statistics import PowerLaw, bootstrap, power_law, student
 from .training import TrainingExperiment, check_grid
 
 REPORTED = {"slope": -1.02, "p": 9e-6}  # of [C24], as recalled

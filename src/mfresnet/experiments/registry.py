@@ -57,11 +57,13 @@ EXPERIMENTS: dict[str, Entry] = {
     "kl": Entry("how far the laws move against beta/n (Theorem 5)", "settings:KlSettings", "kl:Kl"),
     "table1": Entry(
         "image networks, plain and mean-field, row by row of the table of [L20]",
-        "table1_settings:Table1Settings",
-        "table1:Table1",
+        "table1.settings:Table1Settings",
+        "table1.experiment:Table1",
     ),
     "finite-size": Entry(
-        "distance to the limit against depth and width", "settings:FiniteSizeSettings", "finite_size:FiniteSize"
+        "distance to the limit against depth and width",
+        "settings:FiniteSizeSettings",
+        "finite_size.experiment:FiniteSize",
     ),
     "grid": Entry("any settings against each other, on any data set", "settings:GridSettings", "grid:Grid"),
 }

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, ClassVar
 
-from ..assembly import data_facts
 from ..config import Config, DataConfig, build, merged, nested
 from ..data import Split, load
 from ..errors import MfresnetError
 from ..flow import TrainState
+from ..train.job import data_facts
 from . import batching
 from .experiment import Cell, Experiment, Pulse
 from .settings import SweepSettings

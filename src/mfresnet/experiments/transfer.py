@@ -24,9 +24,9 @@ import numpy as np
 
 from ..errors import MfresnetError, unknown_name
 from ..flow.rules import DECAYS
+from ..stats import student
 from .experiment import Plot, Result, Row, diverged
 from .settings import TransferSettings, numbers
-from .statistics import student
 from .training import TrainingExperiment, check_grid
 
 SCALINGS = ("mean-field", "standard")

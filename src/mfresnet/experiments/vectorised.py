@@ -19,7 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..assembly import (
+from ..config import Config
+from ..data import Dataset, Split
+from ..flow import Batch, Rule, Trainer, TrainState, evaluate, first_bad_step
+from ..model import ScaledResNet, scaling
+from ..train.job import (
     build_model,
     build_rule,
     build_trainer,
@@ -30,10 +34,6 @@ from ..assembly import (
     probe_counts,
     settled,
 )
-from ..config import Config
-from ..data import Dataset, Split
-from ..flow import Batch, Rule, Trainer, TrainState, evaluate, first_bad_step
-from ..model import ScaledResNet, scaling
 from .batching import Program
 from .experiment import Pulse
 

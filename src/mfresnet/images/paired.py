@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..experiments.statistics import student
+from ..stats import student
 
 ROUNDING = 1e-12  # errors are multiples of 1/n: a spread below this is rounding
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..diagnostics import empirical_gram
+from ..kernels import empirical_gram
 from .family import Plan
 from .training import ImageState, ImageTrainer
 

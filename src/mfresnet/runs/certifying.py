@@ -12,20 +12,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..assembly import Job, assemble, precision
 from ..bounds.certificate import Certificate
 from ..bounds.checks import checked_delta, checked_points
+from ..certify.comparators import held_out_of, kernel_of, kl_ball_of, theorem6_of
+from ..certify.learned_prior import learned_prior_of
+from ..certify.pac_bayes import gibbs_of, pac_bayes_of
+from ..certify.snapshots import Draws, Grid, Moment, about_data, certified_rows, chance_of
 from ..config import Config, build
 from ..data import load
 from ..errors import MfresnetError
-from .comparators import held_out_of, kernel_of, kl_ball_of, theorem6_of
-from .console import Say, say_aloud
+from ..messages import Say, print_message
+from ..train.job import Job, assemble, precision
 from .directory import RunDirectory
 from .files import read_json, write_json
 from .identity import check_data
-from .learned_prior import learned_prior_of
-from .moments import Draws, Grid, Moment, about_data, certified_rows, chance_of, recorded
-from .pac_bayes import gibbs_of, pac_bayes_of
+from .recorded import recorded
 
 NAME = "certificates.json"
 
@@ -37,7 +38,7 @@ def certify(
     heads: str | None = None,
     residuals: str | None = None,
     settings: int | None = None,
-    say: Say = say_aloud,
+    say: Say = print_message,
 ) -> dict[str, Certificate]:
     """Certificates of a finished run, by name, written to ``certificates.json`` and into the summary.
 
@@ -71,7 +72,7 @@ def certify(
         return certify_job(run, job, say=say)
 
 
-def certify_job(run: RunDirectory, job: Job, *, say: Say = say_aloud) -> dict[str, Certificate]:
+def certify_job(run: RunDirectory, job: Job, *, say: Say = print_message) -> dict[str, Certificate]:
     """`certify` of a run whose data and settings are at hand; call it in the run's precision."""
     begun = time.perf_counter()
     config = job.config

@@ -25,8 +25,9 @@ import numpy as np
 from safetensors.numpy import save as tensors_bytes
 
 from ..errors import MfresnetError
-from .console import Say
-from .files import plain, read_json, write_bytes, write_json, writing
+from ..json_types import plain
+from ..messages import Say
+from .files import read_json, write_bytes, write_json, writing
 
 PARTS = ("config", "versions")  # what every config.json of a run holds
 

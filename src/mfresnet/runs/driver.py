@@ -12,19 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from ..assembly import Job
+from ..certify.tuning import Watch
+from ..diagnostics.figures import portrait
 from ..flow import TrainState, first_bad_step
+from ..messages import Say
+from ..train.devices import Devices
+from ..train.divergence import likely_cause
+from ..train.job import Job
+from ..train.recorder import Recorder
+from ..train.schedule import snapshot_steps
 from . import checkpoint
 from .certifying import check_possible
-from .console import Say, Stop
-from .devices import Devices
 from .directory import RunDirectory
-from .divergence import likely_cause
 from .identity import fingerprint
-from .moments import recorded
-from .portrait import portrait
-from .recording import Recorder
-from .tuning import Watch
+from .recorded import recorded
+from .stopping import Stop
 
 
 def spent_on_diagnostics(rows: Sequence[Mapping[str, Any]]) -> float:
@@ -56,7 +58,7 @@ class Driver:
         """Train from ``state`` to the end, to a stop or to a divergence; returns the summary."""
         job, config = self.job, self.job.config
         steps, every = job.steps, job.every
-        keep = checkpoint.snapshot_steps(steps, every, config.record.snapshots)
+        keep = snapshot_steps(steps, every, config.record.snapshots)
         begun = time.perf_counter() - wall_s
         saved_at = time.perf_counter()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from .console import Say
+from ..messages import Say
 
 PACKAGES = ("mfresnet", "jax", "jaxlib", "equinox", "optax", "diffrax", "numpy")
 

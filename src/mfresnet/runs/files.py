@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import MfresnetError
+from ..json_types import plain
 
 
 @contextmanager
@@ -57,23 +55,6 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON; numbers that are not finite become null, which every reader knows."""
     text = json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n"
     write_bytes(path, text.encode(errors="backslashreplace"))  # a file name that is no UTF-8 stays valid JSON
-
-
-def plain(value: Any) -> Any:
-    """The value in JSON's own types: NumPy and JAX scalars as numbers, non-finite numbers as None.
-
-    >>> plain({"a": float("nan"), "b": (1, 2)})
-    {'a': None, 'b': [1, 2]}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray) or hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..assembly import Job, data_facts
 from ..data import describe_datasets
 from ..data.images import describe_image_datasets
 from ..errors import MfresnetError
-from .console import Say
-from .files import plain
+from ..json_types import plain
+from ..messages import Say
+from ..train.job import Job, data_facts
 
 
 def check_data(stored: Mapping[str, Any], job: Job, say: Say) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 from ..errors import MfresnetError
 from ..images.loop import lost_seeds
+from ..images.rows import GRAM_IMAGES, SAMPLE, block_sensitivity
+from ..messages import Say
 from . import checkpoint
-from .console import Say
 from .directory import RunDirectory
 from .identity import fingerprint
-from .image_rows import GRAM_IMAGES, SAMPLE, block_sensitivity
 from .image_training import newest, stored_job
 
 

@@ -23,12 +23,13 @@ from ..image_config import ImageConfig
 from ..images.ensemble import Everyone
 from ..images.job import ImageJob, assemble_images, check_images, image_facts
 from ..images.loop import Loop, lost_seeds
+from ..images.rows import epoch_rows, image_summary
+from ..messages import Say, print_message
 from . import checkpoint
-from .console import Say, Stop, say_aloud, stoppable
 from .directory import RunDirectory
 from .environment import environment, tell_changes
 from .identity import fingerprint
-from .image_rows import epoch_rows, image_summary
+from .stopping import Stop, stoppable
 
 KIND = "image"  # what config.json calls such a run
 GENERATED = "synthetic-images"
@@ -41,7 +42,7 @@ def train_images(
     command: str = "",
     overwrite: bool = False,
     quiet: bool = False,
-    say: Say = say_aloud,
+    say: Say = print_message,
     devices: int | None = None,
 ) -> dict[str, Any]:
     """Train every block rule of a configuration into the directory ``out`` and return the summary.
@@ -77,7 +78,7 @@ def train_images(
 
 
 def resume_images(
-    path: Path, *, quiet: bool = False, say: Say = say_aloud, devices: int | None = None
+    path: Path, *, quiet: bool = False, say: Say = print_message, devices: int | None = None
 ) -> dict[str, Any]:
     """Continue an image run; weights, coordinates and statistics equal the uninterrupted run's to the bit.
 

@@ -6,21 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..assembly import assemble, precision
 from ..config import build
 from ..data import load
 from ..errors import MfresnetError
+from ..json_types import plain
+from ..messages import Say, print_message
+from ..train.job import assemble, precision
+from ..train.recorder import Recorder
 from . import checkpoint
-from .console import Say, say_aloud
 from .directory import RunDirectory
-from .files import plain, write_bytes
+from .files import write_bytes
 from .image_measuring import measure_images
-from .recording import Recorder
 
 NAME = "measure.jsonl"
 
 
-def measure(path: Path, *, points: int | None = None, say: Say = say_aloud) -> list[dict[str, Any]]:
+def measure(path: Path, *, points: int | None = None, say: Say = print_message) -> list[dict[str, Any]]:
     """Diagnostics at every kept checkpoint, written to ``measure.jsonl`` and returned.
 
     Of a run of image networks: what the blocks do at the last checkpoint, a row for each rule.

@@ -8,19 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..assembly import Job, assemble, data_arrays, data_facts, precision
+from ..certify.tuning import chosen, tune
 from ..config import Config, build
 from ..data import load
 from ..errors import MfresnetError
+from ..messages import Say, print_message
+from ..train.devices import Devices
+from ..train.job import Job, assemble, data_arrays, data_facts, precision
 from . import checkpoint
 from .certifying import certify_job, check_possible, entries
-from .console import Say, Stop, say_aloud, stoppable
-from .devices import Devices
 from .directory import Follower, RunDirectory
 from .driver import Driver
 from .environment import environment, tell_changes
 from .identity import check_data, fingerprint
-from .tuning import chosen, tune
+from .stopping import Stop, stoppable
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ def train(
     command: str = "",
     overwrite: bool = False,
     quiet: bool = False,
-    say: Say = say_aloud,
+    say: Say = print_message,
     devices: int | None = None,
     particle_devices: int | None = None,
 ) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def resume(
     path: Path,
     *,
     quiet: bool = False,
-    say: Say = say_aloud,
+    say: Say = print_message,
     devices: int | None = None,
     particle_devices: int | None = None,
 ) -> dict[str, Any]:

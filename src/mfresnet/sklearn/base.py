@@ -13,9 +13,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..bounds import Certificate
-from ..diagnostics.gram import gram
-from ..diagnostics.precision import double_precision
 from ..errors import MfresnetError
+from ..kernels.gram import gram
+from ..kernels.precision import double_precision
 from ..model import ScaledResNet
 from . import engine
 from .certify import certificate_of, rows_apart, why_not

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..assembly import build_model, build_rule
 from ..config import Config, build
 from ..data.transform import Transform
-from ..diagnostics.precision import double_precision
 from ..errors import DivergedError
 from ..flow import Batch, Ensemble, Options, Rule, Trainer, TrainState, batch_of, evaluate, predict
+from ..kernels.precision import double_precision
 from ..model import Particles, ScaledResNet, activation, scaling, trainable
+from ..train.job import build_model, build_rule
 from .rows import Rows, filled, weighted_moments
 
 FLOW = "gradient-flow"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import MfresnetError
+from ...json_types import plain
+from ...messages import Say
 from .. import checkpoint
-from ..console import Say
-from ..files import plain
 
 
 @dataclass(frozen=True)

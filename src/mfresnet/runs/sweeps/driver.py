@@ -13,10 +13,11 @@ from tqdm import tqdm
 from ...config import Section, build
 from ...errors import MfresnetError
 from ...experiments import Experiment, Stopped, entry
-from ..console import Say, Stop, say_aloud, stoppable
+from ...json_types import plain
+from ...messages import Say, print_message
 from ..environment import environment, tell_changes
-from ..files import plain
 from ..identity import check_sums, fingerprint
+from ..stopping import Stop, stoppable
 from .checkpoints import Checkpoints
 from .directory import SweepDirectory
 from .executors import EXECUTORS, Work, check
@@ -38,7 +39,7 @@ def sweep(
     command: str = "",
     overwrite: bool = False,
     quiet: bool = False,
-    say: Say = say_aloud,
+    say: Say = print_message,
 ) -> dict[str, Any]:
     """Run an experiment into the directory ``out`` and return its summary.
 
@@ -84,7 +85,7 @@ def resume_sweep(
     executor: str = "local",
     address: str | None = None,
     quiet: bool = False,
-    say: Say = say_aloud,
+    say: Say = print_message,
 ) -> dict[str, Any]:
     """Run the cells of a sweep that are missing, and analyse; the result equals the uninterrupted sweep's.
 

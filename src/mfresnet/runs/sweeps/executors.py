@@ -12,9 +12,9 @@ from typing import Any
 
 import psutil
 
-from ...diagnostics.blocks import cores
 from ...errors import MfresnetError, unknown_name
 from ...experiments import Experiment, Keep, Stopped
+from ...kernels.blocks import cores
 from . import on_ray
 
 MOST_THREADS = 4  # each holds a batch in memory

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from ...errors import MfresnetError
 from ...experiments import create
-from ..files import plain
+from ...json_types import plain
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 OWN = {"RAY_AUTH_MODE": "disabled"}  # of a cluster of our own, which writes no token into the home directory

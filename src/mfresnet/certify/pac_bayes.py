@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..assembly import Job
 from ..bounds import (
     DrawnPoint,
     GibbsPoint,
@@ -23,7 +22,8 @@ from ..bounds import (
 )
 from ..bounds.certificate import Certificate
 from ..flow import Batch, evaluate
-from .moments import FEW, Draws, Grid, Moment, about_data, certified, chance_of, train_task
+from ..train.job import Job
+from .snapshots import FEW, Draws, Grid, Moment, about_data, certified, chance_of, train_task
 
 APART = 29  # name of the stream of random numbers
 MOST = 256  # draws without common probes that are computed at most

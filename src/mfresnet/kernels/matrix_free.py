@@ -15,8 +15,8 @@ from ..errors import MfresnetError
 from ..flow.adjoint import check_euler, head_adjoint, layers_of
 from ..model import Particles, ScaledResNet, scaling
 from ..model.particles import first_variation_gradient, preactivation
+from .output_adjoint import input_width, ranks_of
 from .precision import cast, checked_dtype, checked_rows, double_precision, equal_rows_note
-from .sweeps import input_width, ranks_of
 
 Part = Literal["encoder", "head", "total"]
 

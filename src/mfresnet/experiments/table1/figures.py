@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .experiment import Plot, Row
+from ..experiment import Plot, Row
 
 COLOURS = 10
 

@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ..assembly import Job
 from ..bounds import (
     Hypothesis,
     head_rademacher,
@@ -22,11 +21,12 @@ from ..bounds import (
 from ..bounds.certificate import Certificate
 from ..bounds.certificate import build as with_terms
 from ..bounds.supremum import quadrature
-from ..diagnostics.gram import gram
 from ..errors import MfresnetError
 from ..flow import evaluate, predict
+from ..kernels.gram import gram
 from ..model import ScaledResNet
-from .moments import Grid, Moment, about_data, certified, certified_rows, chance_of, train_task
+from ..train.job import Job
+from .snapshots import Grid, Moment, about_data, certified, certified_rows, chance_of, train_task
 
 KERNEL_POINTS = 512  # most points of the kernel comparator
 KERNEL = 31  # name of the stream of random numbers

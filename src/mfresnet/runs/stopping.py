@@ -1,21 +1,14 @@
-"""How a run talks while it works: messages to the error stream, and stopping in order on Ctrl-C."""
+"""Orderly stopping on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-Say = Callable[[str], None]
-
-
-def say_aloud(message: str) -> None:
-    """Messages go to the error stream: the output stream carries results."""
-    with suppress(OSError):  # nobody listens any more: no reason to stop training
-        print(message, file=sys.stderr, flush=True)
+from ..messages import Say
 
 
 class Stop:

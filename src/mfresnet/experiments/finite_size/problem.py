@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .settings import FiniteSizeSettings
+from ..settings import FiniteSizeSettings
 
 Size = tuple[int, int]  # depth L and width M
 DATA, READOUT, PARTICLES = range(3)  # streams of random numbers of a draw

@@ -15,16 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..assembly import Job, initial_scales
 from ..bounds import Density, DrawnPoint, drawn_certificate, pac_bayes_bound, pull_back
 from ..bounds.certificate import Certificate
 from ..bounds.certificate import build as with_terms
 from ..bounds.checks import checked_points
 from ..bounds.prior import stack
-from ..diagnostics.precision import cast, double_precision
 from ..errors import MfresnetError
 from ..flow import Batch, Trainer, TrainState, flow
-from .moments import Draws, Grid, Moment, moment_of, ratios_at
+from ..kernels.precision import cast, double_precision
+from ..train.job import Job, initial_scales
+from .snapshots import Draws, Grid, Moment, moment_of, ratios_at
 
 SPLIT = 23  # name of the stream of random numbers
 MOVED = (2, 8)  # further Euler steps on all points, from the prior; stated here, so a union over them suffices

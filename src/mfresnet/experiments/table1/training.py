@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..images.job import ImageJob
-from ..images.loop import Loop, lost_seeds
-from ..images.recording import epoch_row
-from .experiment import Keep, Pulse, Stopped
+from ...images.job import ImageJob
+from ...images.loop import Loop, lost_seeds
+from ...images.recording import epoch_row
+from ..experiment import Keep, Pulse, Stopped
 
 KEPT = ("t", "swaps")  # of an epoch's row
 

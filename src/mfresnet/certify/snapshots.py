@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from ..assembly import Job, initial_scales
 from ..bounds import (
     Density,
     Draw,
@@ -28,9 +27,8 @@ from ..diagnostics.divergence import log_density_ratios
 from ..errors import MfresnetError
 from ..flow import Batch, Ensemble, TrainState
 from ..model import InitialScales
-from . import checkpoint
-from .console import Say
-from .directory import RunDirectory
+from ..train.job import Job, initial_scales
+from ..train.schedule import snapshot_steps
 
 FEW = 16  # draws with which the grid is searched; any search is allowed, the union bound is over the whole grid
 DRAWS = 17  # name of the stream of random numbers
@@ -79,9 +77,7 @@ class Grid:
                 f"be drawn from {train.probes} probes a layer and {train.head_probes} of the head: "
                 "train with more probes, or lower certify.heads and certify.residuals."
             )
-        steps = checkpoint.snapshot_steps(
-            train.steps or 1, config.record.metrics_every or 1, config.record.snapshots
-        ) - {0}
+        steps = snapshot_steps(train.steps or 1, config.record.metrics_every or 1, config.record.snapshots) - {0}
         return cls(tuple(sorted(steps)), tuple(heads), tuple(residuals), wanted.settings, wanted.patience > 0)
 
 
@@ -130,25 +126,6 @@ class Moment:
         if solver == "euler":
             return Density("euler", self.departure, int(self.ensemble.folded))
         return Density("solver", self.departure, tolerance=tolerance if solver == "adaptive" else None)
-
-
-def recorded(run: RunDirectory, job: Job, steps: Sequence[int], say: Say) -> Iterator[Moment]:
-    """The moments whose checkpoints are sound, in order of time; damaged ones are named and passed over."""
-    there = set(checkpoint.steps(run.checkpoints))
-    if job.state.ensemble is None:
-        raise MfresnetError(
-            "this run carries no probes (they need layers, and an activation with a second derivative), so nothing can "
-            "be certified: train with model.kind layered and a smooth activation such as tanh."
-        )
-    for step in steps:
-        if step not in there:
-            continue
-        try:
-            arrays, _ = checkpoint.read(run.checkpoints, step)
-        except MfresnetError as error:
-            say(f"{error} It is passed over.")
-            continue
-        yield moment_of(job, checkpoint.restore(job.state, arrays))
 
 
 def ratios_at(ensemble: Ensemble, part: str, scales: InitialScales) -> np.ndarray:

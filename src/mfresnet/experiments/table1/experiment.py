@@ -12,16 +12,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..data.images import ImageSplit, load_images
-from ..errors import within_memory
-from ..image_config import ImageConfig
-from ..images.feeding import device_memory
-from ..images.job import assemble_images, check_images, image_facts
-from ..images.paired import over_seeds, paired
-from .experiment import Cell, Experiment, Forget, Keep, Pulse, Result, Row, diverged
-from .table1_figures import errors, movements
-from .table1_settings import ROWS, Table1Settings
-from .table1_training import trained
+from ...data.images import ImageSplit, load_images
+from ...errors import within_memory
+from ...image_config import ImageConfig
+from ...images.feeding import device_memory
+from ...images.job import assemble_images, check_images, image_facts
+from ...images.paired import over_seeds, paired
+from ..experiment import Cell, Experiment, Forget, Keep, Pulse, Result, Row, diverged
+from .figures import errors, movements
+from .settings import ROWS, Table1Settings
+from .training import trained
 
 
 class Table1(Experiment):

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ..assembly import Job, initial_scales
 from ..diagnostics import record
 from ..diagnostics.convergence import convergence_certificate, radius
-from ..diagnostics.gram import gram
 from ..diagnostics.landscape import first_order_share, landscape
 from ..diagnostics.regime import linearised, verdict
 from ..errors import MfresnetError
 from ..flow import Batch, TrainState, evaluate, mistakes, predict
-from .files import plain
+from ..json_types import plain
+from ..kernels.gram import gram
+from .job import Job, initial_scales
 
 LINEAR_LIMIT = 2048  # most outputs n C for which the linearised model is solved (an n C x n C eigenproblem)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..assembly import Job
 from ..flow import TrainState, decay_rate
+from .job import Job
 
 SAMPLE = 1024  # points that lambda_max is taken on
 

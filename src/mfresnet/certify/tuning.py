@@ -15,15 +15,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..assembly import Job, assemble
 from ..bounds.checks import checked_points
 from ..config import Config, build, merged, nested
 from ..data import Dataset, Split
 from ..data.transform import Transform
 from ..errors import MfresnetError
-from .console import Say, say_aloud
+from ..messages import Say, print_message
+from ..train.job import Job, assemble
 from .learned_prior import prior_value
-from .moments import Draws, Grid, certified, moment_of
+from .snapshots import Draws, Grid, certified, moment_of
 
 NAMES = ("model.alpha", "model.beta", "train.time")  # and the standard deviations of the start
 MOST = 1000  # settings
@@ -64,7 +64,7 @@ def tune(
     transform: Transform,
     fitted_on: np.ndarray | None = None,
     *,
-    say: Say = say_aloud,
+    say: Say = print_message,
     stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[Config, list[dict[str, Any]]]:
     """The configuration with the best of its ``certify.tune`` settings, and what each one reached.

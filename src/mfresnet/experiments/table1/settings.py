@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from ..config import Section
-from ..errors import MfresnetError, unknown_name
+from ...config import Section
+from ...errors import MfresnetError, unknown_name
 
 
 @dataclass(frozen=True)

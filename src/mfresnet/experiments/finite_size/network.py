@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from ..model import Particles, activation, scaling
-from ..model.particles import particle_sum
+from ...model import Particles, activation, scaling
+from ...model.particles import particle_sum
 
 
 class Networks(NamedTuple):

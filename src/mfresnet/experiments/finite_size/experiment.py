@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..diagnostics.blocks import cores
-from ..errors import MfresnetError
-from ..model import Particles
-from .experiment import Cell, Experiment, Pulse, Result, Row
-from .finite_size_network import Networks, Scales, train
-from .finite_size_problem import Problem, completed, problem, start
-from .settings import FiniteSizeSettings, numbers
+from ...errors import MfresnetError
+from ...kernels.blocks import cores
+from ...model import Particles
+from ..experiment import Cell, Experiment, Pulse, Result, Row
+from ..settings import FiniteSizeSettings, numbers
+from .network import Networks, Scales, train
+from .problem import Problem, completed, problem, start
 
 NETWORKS = 16  # most networks of one program
 
@@ -163,7 +163,7 @@ class FiniteSize(Experiment):
         ]
 
     def analyse(self, rows: Sequence[Row]) -> Result:
-        from .finite_size_analysis import analyse
+        from .analysis import analyse
 
         return analyse(self.settings, rows)
 

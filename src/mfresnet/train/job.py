@@ -14,11 +14,11 @@ import numpy as np
 import psutil
 from jax import Array
 
-from .config import Config
-from .data import Split
-from .errors import MfresnetError
-from .flow import Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
-from .model import ContinuousResNet, InitialScales, ScaledResNet, activation, scaling, trainable
+from ..config import Config
+from ..data import Split
+from ..errors import MfresnetError
+from ..flow import Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
+from ..model import ContinuousResNet, InitialScales, ScaledResNet, activation, scaling, trainable
 
 STEPS = {"adaptive": 200, "heun": 2000, "euler": 2000}
 RATES = {"sgd": 0.5, "momentum": 0.05}

@@ -23,8 +23,8 @@ from ..model.particles import bias_extended, preactivation
 from .blocks import block_length, cores, fill, pair_batches, split
 from .continuous import continuous_gram
 from .matrix_free import GramOperator, gram_operator
+from .output_adjoint import input_width, ranks_of, states_and_adjoints
 from .precision import cast, checked_dtype, checked_rows, double_precision, equal_rows_note
-from .sweeps import input_width, ranks_of, states_and_adjoints
 
 __all__ = ["Gram", "GramOperator", "gram", "gram_operator"]
 

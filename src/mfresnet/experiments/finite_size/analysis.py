@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from .experiment import Plot, Result, Row, completed, diverged
-from .finite_size_embedding import embedding_power, kernels, spreads
-from .settings import FiniteSizeSettings
-from .statistics import percentiles, student
+from ...stats import percentiles, student
+from ..experiment import Plot, Result, Row, completed, diverged
+from ..settings import FiniteSizeSettings
+from .embedding import embedding_power, kernels, spreads
 
 THEORY = {"bias.L": 1.0, "sampling.L": 0.5, "sampling.M": 0.5}
 EMBEDDING = "embedding.D"

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .experiment import Row
-from .settings import FiniteSizeSettings
-from .statistics import percentiles, student
+from ...stats import percentiles, student
+from ..experiment import Row
+from ..settings import FiniteSizeSettings
 
 Kernels = Mapping[tuple[int, int], np.ndarray]  # (draw, D) -> (embeddings, N, N)
 

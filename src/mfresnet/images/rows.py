@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..images import ImageState
-from ..images.job import ImageJob
-from ..images.loop import Loop, lost_seeds
-from ..images.paired import over_seeds, paired
-from ..images.recording import epoch_row
-from ..images.sensitivity import first_order_share, gram_shares, of_seed, removal, swaps
+from . import ImageState
+from .job import ImageJob
+from .loop import Loop, lost_seeds
+from .paired import over_seeds, paired
+from .recording import epoch_row
+from .sensitivity import first_order_share, gram_shares, of_seed, removal, swaps
 
 SAMPLE = 1000  # test images of the sensitivity, drawn: a folder has them class by class
 GRAM_IMAGES, GRAM_PARAMETERS = 4, 2_000_000  # most images and parameters of the Gram shares: a Jacobian each

@@ -1,0 +1,1 @@
+"""The table of [L20]: image networks, plain and mean-field, row by row."""
