@@ -14,7 +14,7 @@ import pytest
 from mfresnet.bounds import draw_errors, draws, log_ratio_of, pool
 from mfresnet.bounds.pac_bayes import pac_bayes_bound
 from mfresnet.certify.comparators import kernel_of, kernel_rows, kl_ball_of
-from mfresnet.certify.snapshots import Draws, Grid, moment_of, recorded
+from mfresnet.certify.snapshots import Draws, Grid, moment_of
 from mfresnet.certify.tuning import tune
 from mfresnet.cli import main
 from mfresnet.config import Config, build
@@ -23,6 +23,7 @@ from mfresnet.errors import MfresnetError
 from mfresnet.report import write_report
 from mfresnet.runs import RunDirectory, certify, checkpoint, read_certificates, resume, train
 from mfresnet.runs.certifying import NAME, certify_job, check_possible
+from mfresnet.runs.recorded import recorded
 from mfresnet.train.job import assemble
 
 BOUNDS = ("pac_bayes", "gibbs", "kl_ball", "theorem6", "kernel", "held_out")
