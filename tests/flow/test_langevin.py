@@ -1,5 +1,7 @@
 """Annealed Langevin chains: known laws, the exact density ratio of a path, naive densities in float64."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +53,7 @@ def naive_loss(z, x, y):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_price_is_the_log_ratio_of_the_densities_of_path_and_reversed_path(kernel):
-    """Each step's forward and backward densities in float64, acceptance probabilities included, as the theorem has them."""
+    """Each step's forward and backward densities in float64, acceptance probabilities included."""
     schedule = AnnealingSchedule([1.0, 5.0, 20.0, 40.0, 60.0, 60.0], [0.5, 0.5, 0.3, 0.2, 0.1, 0.1])
     data, key, batch = (jnp.asarray(POINTS), jnp.asarray(SIGNS)), jax.random.key(3), 5
     gammas, steps = jnp.asarray(schedule.gammas), jnp.asarray(schedule.steps)
@@ -66,7 +68,7 @@ def test_price_is_the_log_ratio_of_the_densities_of_path_and_reversed_path(kerne
     for chain in range(3):
         way = [place[chain] for place in places]
         expected[chain] = norm.logpdf(way[0]).sum() - norm.logpdf(way[-1]).sum()
-        for k, (z, new) in enumerate(zip(way[:-1], way[1:], strict=True)):
+        for k, (z, new) in enumerate(itertools.pairwise(way)):
             if kernel == "adjusted" and np.array_equal(z, new):
                 continue  # a rejected step has the same probability both ways
             moved += 1

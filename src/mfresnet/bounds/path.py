@@ -1,14 +1,15 @@
 r"""Certificates from the density ratio of a path: for one chain, for the mean over chains, for their vote.
 
-An annealed Langevin chain (`mfresnet.flow.langevin`) starts at a draw of the data-free prior p_0 and ends in the trained
-network; c = log dQ/dP is known exactly for its path, and the end of the path has law p_0 under P, whatever the data.
-The expectation under P of any function of the data and the *end* of the path is therefore that for a network which
-knows nothing of the data, so that (1) and (2) of `mfresnet.bounds.exact_tail` hold for the trained network itself.
+An annealed Langevin chain (`mfresnet.flow.langevin`) starts at a draw of the data-free prior p_0 and ends in the
+trained network; c = log dQ/dP is known exactly for its path, and the end of the path has law p_0 under P, whatever the
+data. The expectation under P of any function of the data and the *end* of the path is therefore that for a network
+which knows nothing of the data, so that (1) and (2) of `mfresnet.bounds.exact_tail` hold for the trained network
+itself.
 
 **The vote.** Where the vote of m networks errs, at least half of them err (the right class has no more votes than
 another; ties count as errors): error of the vote <= 2 mean error (Markov). The bound through pairs (Masegosa et al.
-2020) pays 2c and four times the share of points where both err; for networks trained on the same points, which err together,
-it is larger.
+2020) pays 2c and four times the share of points where both err; for networks trained on the same points, which err
+together, it is larger.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 
 from ..errors import MfresnetError
 from .certificate import INDEPENDENT, Certificate, Hypothesis, build
-from .checks import checked_count, checked_delta
+from .checks import check_count, check_delta
 from .exact_tail import Form, mean_bound
 
 Which = Literal["chain", "mean", "vote"]
@@ -49,7 +50,7 @@ def path_bound(
     mistakes, prices = (np.atleast_1d(np.asarray(v, np.float64)) for v in (mistakes, prices))
     if mistakes.shape != prices.shape or mistakes.ndim != 1:
         raise MfresnetError(f"mistakes and prices have shapes {mistakes.shape} and {prices.shape}: give one per chain.")
-    delta, paid = checked_delta(delta), checked_count(paid, name="paid")
+    delta, paid = check_delta(delta), check_count(paid, name="paid")
     finite = np.isfinite(prices)
     left = int(finite.sum())
     if not left:
@@ -73,7 +74,7 @@ def path_certificate(
     times: Sequence[int] | None = None,
     kernel: Hypothesis | None = None,
     more: Sequence[Hypothesis] = (),
-    chance: float = 0.5,
+    guessing: float = 0.5,
 ) -> Certificate:
     """The certificate of trained chains from their mistakes and prices; the best recorded time, all paid for.
 
@@ -84,22 +85,25 @@ def path_certificate(
         times: steps after which the chains were looked at; None numbers them.
         kernel: how the density ratio is known; None for reversible kernels.
         more: further hypotheses.
-        chance: error of guessing.
+        guessing: error of guessing, at or above which the bound is vacuous.
 
     >>> found = path_certificate([8, 10], [14.0, 15.0], 400)
-    >>> round(found.value, 3), found.standing, round(path_certificate([8, 10], [14.0, 15.0], 400, certifies="vote").value, 3)
-    (0.102, 'proved', 0.204)
+    >>> round(found.value, 3), found.status
+    (0.102, 'assumed')
     """
     if certifies not in WHICH:
         raise MfresnetError(f"certifies = {certifies!r} is not allowed: give one of {', '.join(WHICH)}.")
     mistakes, prices = (np.atleast_2d(np.asarray(v, np.float64)) for v in (mistakes, prices))
-    settings, delta = checked_count(settings, name="settings"), checked_delta(delta)
+    settings, delta = check_count(settings, name="settings"), check_delta(delta)
     if certifies == "chain":
         if not 0 <= chain < mistakes.shape[1]:
             raise MfresnetError(f"chain = {chain} is not one of the {mistakes.shape[1]} chains: give one, from 0.")
         mistakes, prices = mistakes[:, chain : chain + 1], prices[:, chain : chain + 1]
     paid = settings * len(mistakes)
-    values = [path_bound(k, c, n, delta, form=form, paid=paid, rounding=rounding) for k, c in zip(mistakes, prices)]
+    values = [
+        path_bound(k, c, n, delta, form=form, paid=paid, rounding=rounding)
+        for k, c in zip(mistakes, prices, strict=False)
+    ]
     best = int(np.argmin(values))
     k, c, mean = mistakes[best], prices[best], values[best]
     failed = ~np.isfinite(c)
@@ -116,7 +120,7 @@ def path_certificate(
         INDEPENDENT,
         Hypothesis("the prior and the map from parameters to predictions do not depend on the points", "assumed",
                    note=f"{settings} setting{'s' if settings > 1 else ''} tried on these points, paid for"),
-        kernel or Hypothesis("every step is reversible for its own temperature, so c is the log-density ratio", "proved"),
+        kernel or Hypothesis("every step is reversible for its temperature, so c is the log-density ratio", "proved"),
         Hypothesis("schedule and potential were fixed before the certified chains started", "proved",
                    note="they may depend on the same points: only the prior may not"),
         Hypothesis("rounding of c", "computed", rounding, "added to the price"),
@@ -147,6 +151,6 @@ def path_certificate(
         else "the trained network",
         "vote": f"the vote of the {k.size} trained networks",
     }  # fmt: skip
-    return build("path", terms, delta, tuple(hypotheses), names[certifies], chance=chance, value=value, details=details)
-
-
+    return build(
+        "path", terms, delta, tuple(hypotheses), names[certifies], guessing=guessing, value=value, details=details
+    )

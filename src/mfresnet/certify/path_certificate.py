@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from ..bounds.certificate import Certificate, Hypothesis
-from ..bounds.checks import checked_count, checked_delta
+from ..bounds.checks import check_count, check_delta
 from ..bounds.exact_tail import FORMS, Form
 from ..bounds.path import WHICH, Which, path_certificate
 from ..errors import MfresnetError
@@ -35,8 +35,8 @@ class PathResult:
 
     Args:
         certificate: of what was named in advance.
-        certificates: for "chain", "mean" and "vote"; each holds with probability 1 - delta on its own. Mean and vote are
-            one event, so these two hold together.
+        certificates: for "chain", "mean" and "vote"; each holds with probability 1 - delta on its own. Mean and
+            vote are one event, so these two hold together.
         z: ends of the chains in standard coordinates, shape (m, size).
         prior: of the parameters.
         mistakes, prices: at the recorded times, shape (times, m); c is NaN for a chain that left the finite numbers.
@@ -129,11 +129,11 @@ def path(
     >>> prior = GaussianPrior.standard(jnp.zeros(2), std=5.0)
     >>> schedule = AnnealingSchedule.power(100.0, 200)
     >>> done = path(lambda w, x: x @ w, prior, (x, jnp.sign(x[:, 0])), schedule, jax.random.key(1))
-    >>> done.certificate.vacuous, done.certificate.standing
-    (False, 'proved')
+    >>> done.certificate.vacuous, done.certificate.status
+    (False, 'assumed')
     """
     x, y, n = _checked_data(data)
-    m, delta = checked_count(chains, name="chains"), checked_delta(delta)
+    m, delta = check_count(chains, name="chains"), check_delta(delta)
     form = form or ("kl" if risk is not None else "tail")
     if form not in FORMS or certifies not in WHICH:
         raise MfresnetError(f"form = {form!r}, certifies = {certifies!r}: give one of {FORMS} and one of {WHICH}.")
@@ -177,7 +177,7 @@ def path(
         which: path_certificate(
             np.stack(mistakes), np.stack(costs), n, delta, certifies=which, chain=chain, form=form, settings=settings,
             rounding=error, times=stops, kernel=None if kernel == "adjusted" else BACKWARD,
-            more=more, chance=1 - 1 / outputs[1] if several else 0.5,
+            more=more, guessing=1 - 1 / outputs[1] if several else 0.5,
         )
         for which in ("chain", "mean", "vote")
     }  # fmt: skip
@@ -237,7 +237,7 @@ def _warnings(now: Chains, kernel: Kernel, steps: int, failed: int) -> tuple[str
             )
     if failed:
         said.append(
-            f"{failed} of {now.z.shape[0]} chains left the finite numbers and count as errors on every point: lower the "
-            "steps, or the scale of f."
+            f"{failed} of {now.z.shape[0]} chains left the finite numbers and count as errors on every point: "
+            "lower the steps, or the scale of f."
         )
     return tuple(said)

@@ -16,8 +16,8 @@ from .path_potential import GaussianPrior
 class NetworkPredictor(eqx.Module):
     """f(params, x) of a layered or continuous network, params = the particles of encoder and head.
 
-    Embedding, scales and, for a continuous network, the places of the particles stay as they are. With ``head_only`` the
-    encoder does too.
+    Embedding, scales and, for a continuous network, the places of the particles stay as they are. With ``head_only``
+    the encoder does too.
 
     >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5)
     >>> f = NetworkPredictor(model)

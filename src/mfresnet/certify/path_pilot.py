@@ -1,7 +1,7 @@
 """Pilot chains: the schedule of the certified chains, found on the same points with keys of their own.
 
-The density ratio of a path is exact for any kernels that are fixed before the certified chains start, and only the end of
-the path under P has to be free of the data. So the schedule may be chosen by looking at chains on the very points
+The density ratio of a path is exact for any kernels that are fixed before the certified chains start, and only the end
+of the path under P has to be free of the data. So the schedule may be chosen by looking at chains on the very points
 that are certified, as long as the certified ones are fresh: the choice costs nothing (docs/theory.md).
 """
 
@@ -84,14 +84,16 @@ def find_schedule(
         if value > WORSE * best and whole.gammas[last - 1] > EARLIEST * n:
             break
         step = float(np.clip(step * np.exp(GAIN * (accepted - TARGET)), 1e-7, LARGEST_STEP))
-    gammas, used, bounds = (np.array(column) for column in zip(*seen))
+    gammas, used, bounds = (np.array(column) for column in zip(*seen, strict=False))
     final = gammas[int(np.argmin(_smooth(bounds)))]
     return Pilot(gammas, used, bounds, _schedule(final, length, gammas, used), chains * SEGMENT * len(seen))
 
 
 def _schedule(final: float, length: int, gammas: np.ndarray, steps: np.ndarray) -> AnnealingSchedule:
     plain = AnnealingSchedule.power(final, length)
-    log_steps = np.interp(np.log(np.maximum(plain.gammas, 1e-9)), np.log(np.maximum(gammas, 1e-9)), np.log(_smooth(steps)))
+    log_steps = np.interp(
+        np.log(np.maximum(plain.gammas, 1e-9)), np.log(np.maximum(gammas, 1e-9)), np.log(_smooth(steps))
+    )
     return AnnealingSchedule(plain.gammas, np.minimum(np.exp(log_steps), LARGEST_STEP))
 
 
@@ -109,7 +111,9 @@ def _predicted(
 ) -> float:
     scale = 1.0
     mistakes = np.asarray(now.errors[first + 1 : last + 1]).mean(axis=0) * scale
-    return path_bound(np.round(np.nan_to_num(mistakes, nan=n)), prices(now, schedule, last, kernel), n, delta, form=form)
+    return path_bound(
+        np.round(np.nan_to_num(mistakes, nan=n)), prices(now, schedule, last, kernel), n, delta, form=form
+    )
 
 
 def _smooth(values: np.ndarray, width: int = 5) -> np.ndarray:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jaxtyping import Float
 
 from ..errors import MfresnetError, unknown_name
@@ -45,12 +46,14 @@ class GaussianPrior(eqx.Module):
                 f"the prior's std has the structure {jax.tree.structure(self.std)}, its mean {structure}: give one std "
                 "per leaf of the mean."
             )
-        for mean, std in zip(means, jax.tree.leaves(self.std)):
+        for mean, std in zip(means, jax.tree.leaves(self.std), strict=False):
             if not jnp.issubdtype(jnp.result_type(mean), jnp.floating):
                 raise MfresnetError(f"a parameter of type {jnp.result_type(mean)} has no Gaussian prior: keep it in f.")
             if jnp.shape(std) not in ((), jnp.shape(mean)):
-                raise MfresnetError(f"a std of shape {jnp.shape(std)} does not fit its mean of shape {jnp.shape(mean)}.")
-            concrete = not isinstance(std, jax.core.Tracer)
+                raise MfresnetError(
+                    f"a std of shape {jnp.shape(std)} does not fit its mean of shape {jnp.shape(mean)}."
+                )
+            concrete = not isinstance(std, Tracer)
             if concrete and not np.all((np.asarray(std) > 0) & np.isfinite(np.asarray(std))):
                 raise MfresnetError("the prior's std must be finite and above 0: keep what is fixed in f.")
 
@@ -58,7 +61,9 @@ class GaussianPrior(eqx.Module):
     def standard(cls, params: Any, std: float = 1.0) -> GaussianPrior:
         """Mean 0 and one std for every entry, in the structure of ``params``, whose values are not used."""
         params = jax.tree.map(jnp.asarray, params)
-        return cls(jax.tree.map(jnp.zeros_like, params), jax.tree.map(lambda leaf: jnp.full((), std, leaf.dtype), params))
+        return cls(
+            jax.tree.map(jnp.zeros_like, params), jax.tree.map(lambda leaf: jnp.full((), std, leaf.dtype), params)
+        )
 
     @property
     def size(self) -> int:
@@ -69,7 +74,7 @@ class GaussianPrior(eqx.Module):
         """The parameters at the standard coordinates z."""
         leaves, structure = jax.tree.flatten(self.mean)
         place, parts = 0, []
-        for mean, std in zip(leaves, jax.tree.leaves(self.std)):
+        for mean, std in zip(leaves, jax.tree.leaves(self.std), strict=False):
             count = prod(jnp.shape(mean))
             parts.append(mean + std * z[place : place + count].reshape(jnp.shape(mean)).astype(jnp.result_type(mean)))
             place += count
@@ -166,7 +171,8 @@ def labels(y: Any, n: int, outputs: tuple[int, ...], risk: Callable | None) -> n
         if y.shape != (n,) or not np.all(np.abs(y.astype(np.float64)) == 1):
             raise MfresnetError(
                 "labels outside the classes -1 and +1 of a single output: recode two classes, return one output per "
-                "class for several, or give risk=, a loss in [0, 1], for regression (only bounded losses are certified)."
+                "class for several, or give risk=, a loss in [0, 1], for regression (only bounded losses "
+                "are certified)."
             )
         return y.astype(np.float32)
     if y.shape == (n, classes) and np.all((y == 0) | (y == 1)) and np.all(y.sum(axis=1) == 1):

@@ -12,11 +12,12 @@ whose transition density q has the ratio  p_0(z) q(z, z')/(p_0(z') q(z', z)) = e
 **Adjusted**: accepted with probability min(1, exp(gamma (L - L') - r)), each step is reversible for p_0 exp(-gamma L).
 **Unadjusted**: always accepted. **Minibatch**: unadjusted, with the gradient of a mean over a batch drawn afresh.
 
-The path's density ratio c = log dQ/dP, Q the law of the chain from z_0 ~ p_0 and P the law that draws z_T ~ p_0 and runs
-the steps backwards, adds up per step
+The path's density ratio c = log dQ/dP, Q the law of the chain from z_0 ~ p_0 and P the law that draws z_T ~ p_0 and
+runs the steps backwards, adds up per step
 
     adjusted    gamma (L(z_{k-1}) - L(z_k))    (detailed balance; 0 where rejected),
-    otherwise   r                              (the backward kernel is the Langevin step of the same e, gamma and batch).
+    otherwise   r                              (the backward kernel is the Langevin step of the same e, gamma and
+    batch).
 
 Nothing but p_0 being free of the data is asked of P's marginal of z_T, and it is p_0 by construction (docs/theory.md).
 Sources: Cotter, Roberts, Stuart and White (2013, arXiv 1202.0709), pCNL; Welling and Teh (2011), minibatch Langevin.
@@ -133,8 +134,10 @@ def advance(
         def choose(a: Array, b: Array) -> Array:
             return jnp.where(accept.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
-        places = (new, loss, gradient, mistakes), (now.z, now.loss, now.gradient, now.mistakes)
-        return _record(now, k, *jax.tree.map(choose, *places), jnp.zeros_like(loss), chance)
+        place, loss, gradient, mistakes = (
+            choose(new, now.z), choose(loss, now.loss), choose(gradient, now.gradient), choose(mistakes, now.mistakes),
+        )  # fmt: skip
+        return _record(now, k, place, loss, gradient, mistakes, jnp.zeros_like(loss), chance)
 
     def unadjusted(k: Array, now: Chains) -> Chains:
         gamma, e, noise, _ = _of_step(k, now)
@@ -182,7 +185,7 @@ def _record(now: Chains, k: Array, z, loss, gradient, mistakes, increment, chanc
 
 
 def prices(chains: Chains, schedule: AnnealingSchedule, upto: int, kernel: Kernel = "adjusted") -> np.ndarray:
-    """c of each chain after ``upto`` steps, summed in float64; shape (m,), NaN where a chain left the finite numbers."""
+    """c of each chain after ``upto`` steps, in float64; shape (m,), NaN where a chain left the finite numbers."""
     if kernel == "adjusted":
         losses = np.asarray(chains.losses[: upto + 1], np.float64)
         return np.asarray(schedule.gammas[:upto], np.float64) @ (losses[:-1] - losses[1:])
@@ -199,7 +202,8 @@ def _acceptance_inputs(potential: Potential, chains: Chains, data: Any, gamma: A
 
 
 def rounding(potential: Potential, chains: Chains, data: Any, gamma: Any, e: Any, key: Array, tries: int = 8) -> float:
-    """Largest difference between the log-acceptance in float32 and in float64, over proposals from where the chains are.
+    """Largest difference between the log-acceptance in float32 and in float64, over proposals from where the chains
+    are.
 
     L and its gradient are those of the program, one deterministic function of z, which therefore *is* the potential;
     what rounding touches is the arithmetic of the acceptance. An error of eta in it changes the ratio of a step's
@@ -232,5 +236,3 @@ def check_kernel(kernel: str, batch: int | None, n: int) -> int:
     if batch is not None and not 1 <= batch <= n:
         raise MfresnetError(f"batch = {batch} is not allowed: give a number between 1 and the {n} points.")
     return batch or 0
-
-
