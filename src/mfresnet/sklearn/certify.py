@@ -26,7 +26,7 @@ from ..bounds.density import departure_of
 from ..bounds.subnetwork import probes_needed
 from ..diagnostics.divergence import log_density_ratios
 from ..flow import Ensemble, Probes
-from ..model import InitialScales, ScaledResNet
+from ..model import AbstractResNet, InitialScales
 from .engine import FLOW, Settings
 
 APART = 0.25  # share of the rows that fix the standardisation of a network that is certified
@@ -61,7 +61,7 @@ def rows_apart(n: int, seed: int) -> np.ndarray:
 
 
 def certificate_of(
-    model: ScaledResNet,
+    model: AbstractResNet,
     ensemble: Ensemble,
     x: np.ndarray,
     y: np.ndarray,
@@ -108,6 +108,6 @@ def certificate_of(
     return found.resting_on(Hypothesis(statement, "proved", note=note), chance=chance), networks
 
 
-def votes(networks: tuple[Draw, Probes], model: ScaledResNet, x: np.ndarray) -> np.ndarray:
+def votes(networks: tuple[Draw, Probes], model: AbstractResNet, x: np.ndarray) -> np.ndarray:
     """The place of the class that most of the drawn networks give to each row."""
     return np.asarray(vote(predictions(*networks, model, jnp.asarray(x, model.dtype))))
