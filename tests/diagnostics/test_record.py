@@ -1,4 +1,4 @@
-"""Points on which diagnostics are taken: drawn by the seed, not the first rows of a table in the order of its classes."""
+"""Points of the diagnostics are drawn by the seed: the first rows of a class-ordered table are of one class."""
 
 from types import SimpleNamespace
 
