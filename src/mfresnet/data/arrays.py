@@ -85,7 +85,9 @@ def from_arrays(file: Path, x: np.ndarray, y: np.ndarray, what: str, task: str, 
     places, notes = np.arange(len(x)), ()
     gaps = np.isnan(x)
     if missing == "drop":
-        kept = ~(gaps.any(axis=1) | (np.isnan(y) if y.dtype.kind == "f" else False))
+        kept = ~gaps.any(axis=1)
+        if y.dtype.kind == "f":
+            kept &= ~np.isnan(y)
         places = np.flatnonzero(kept)
         x, y, gaps, notes = x[kept], y[kept], gaps[kept], describe_dropped(len(kept) - len(places), len(kept))
     elif missing == "refuse" and gaps.any():

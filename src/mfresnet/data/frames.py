@@ -121,26 +121,34 @@ def columns_of(
             i = int(series.is_null().arg_true()[0])
             raise MfresnetError(f"{what}, {row(i)}, has a missing value: set --data.missing mean or drop.")
         unread = _first_text(series)
-        if unread is None and name not in text:
-            x[:, j] = _numbers(series, what, row)
-            levels.append(None)
-            continue
-        series = series.cast(pl.String)
-        if categories == "refuse":
-            raise MfresnetError(
-                f"{what}, {row(unread)}, holds {shown(series[unread])}, which is not a number: set --data.categories "
-                "one-hot, or drop the column."
-            )
-        found = series.drop_nulls().unique().sort().to_list()
-        if len(found) > FEW and 2 * len(found) > len(series) and name not in text:
-            raise MfresnetError(
-                f"{what} holds text with {len(found)} different values in {len(series)} rows (for example "
-                f"{shown(series[unread])} in {row(unread)}), which is no set of categories: encode or drop it."
-            )
+        if name not in text:
+            if unread is None:
+                x[:, j] = _numbers(series, what, row)
+                levels.append(None)
+                continue
+            _refuse_text(series, what, row, unread, categories)
+        values = series.cast(pl.String)
+        found = values.drop_nulls().unique().sort().to_list()
         code = {level: float(place) for place, level in enumerate(found)}
-        x[:, j] = [np.nan if value is None else code[value] for value in series]
+        x[:, j] = [np.nan if value is None else code[value] for value in values]
         levels.append(tuple(found))
     return x, tuple(levels)
+
+
+def _refuse_text(series: pl.Series, what: str, row: Row, place: int, categories: str) -> None:
+    """Refuse text, of which there is some at ``place``, where it is not asked for or is no set of categories."""
+    example = shown(series[place])
+    if categories == "refuse":
+        raise MfresnetError(
+            f"{what}, {row(place)}, holds {example}, which is not a number: set --data.categories one-hot, or drop the "
+            "column."
+        )
+    count = series.drop_nulls().n_unique()
+    if count > FEW and 2 * count > len(series):
+        raise MfresnetError(
+            f"{what} holds text with {count} different values in {len(series)} rows (for example {example} in "
+            f"{row(place)}), which is no set of categories: encode or drop it."
+        )
 
 
 def _plain(series: pl.Series, what: str) -> pl.Series:

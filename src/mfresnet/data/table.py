@@ -140,7 +140,7 @@ def describe_dropped(dropped: int, rows: int) -> tuple[str, ...]:
     if not dropped:
         return ()
     return (
-        f"{dropped} of {rows} rows have a missing value and were dropped: errors and certificates are of complete ones.",
+        f"{dropped} of {rows} rows have a missing value and were dropped: errors and certificates are of the others.",
     )
 
 
