@@ -85,11 +85,12 @@ def from_arrays(file: Path, x: np.ndarray, y: np.ndarray, what: str, task: str, 
     places, notes = np.arange(len(x)), ()
     gaps = np.isnan(x)
     if missing == "drop":
-        kept = ~gaps.any(axis=1)
+        kept = ~np.any(gaps, axis=1)
         if y.dtype.kind == "f":
             kept &= ~np.isnan(y)
         places = np.flatnonzero(kept)
-        x, y, gaps, notes = x[kept], y[kept], gaps[kept], describe_dropped(len(kept) - len(places), len(kept))
+        notes = describe_dropped(len(x) - len(places), len(x))
+        x, y, gaps = x[kept], y[kept], gaps[kept]
     elif missing == "refuse" and gaps.any():
         i, j = np.argwhere(gaps)[0]
         raise MfresnetError(
