@@ -10,7 +10,7 @@ from mfresnet.data import load
 from mfresnet.diagnostics.record import draw_rows
 from mfresnet.experiments import phase
 from mfresnet.experiments.vectorised import Training, train_together
-from mfresnet.train import divergence, recorder
+from mfresnet.train import divergence, measurements
 from mfresnet.train.job import assemble
 
 ROWS = 3000
@@ -39,10 +39,10 @@ def test_landscape_and_first_order_paths_see_both_classes(ordered, monkeypatch):
     """512 of 2250 rows: an unlucky draw outside 0.5 +- 0.1 has probability 6e-6 (binomial), and the seed is fixed."""
     config, split = ordered
     passed = []
-    monkeypatch.setattr(recorder, "landscape", lambda model, x, y: passed.append(x) or SimpleNamespace())
-    monkeypatch.setattr(recorder, "first_order_share", lambda model, x: passed.append(x) or 0.0)
+    monkeypatch.setattr(measurements, "landscape", lambda model, x, y: passed.append(x) or SimpleNamespace())
+    monkeypatch.setattr(measurements, "first_order_share", lambda model, x: passed.append(x) or 0.0)
     job = assemble(config, split)
-    recorder.Recorder(job, set(), print).closing(job.state, [])
+    measurements.Measurements(job, set(), print).summary(job.state, [])
     assert len(passed) == 2
     for x in passed:
         assert len(x) == 512 and abs(share(split, x) - 0.5) < 0.1
