@@ -74,12 +74,21 @@ class Probe:
         initial: InitialScales | None = None,
         seed: int = 0,
     ) -> Probe:
-        """At most ``points`` of the training points, drawn once."""
-        whole = len(x) <= points
-        if not whole:
-            chosen = np.sort(np.random.default_rng(seed).choice(len(x), points, replace=False))
-            x, y = x[chosen], y[chosen]
-        return cls(start, x, y, whole, initial or InitialScales())
+        """At most ``points`` of the training points, see `draw_rows`."""
+        rows = draw_rows(len(x), points, seed)
+        return cls(start, x[rows], y[rows], len(rows) == len(x), initial or InitialScales())
+
+
+def draw_rows(n: int, most: int, seed: int) -> np.ndarray:
+    """At most ``most`` of ``n`` rows in rising order, uniform without replacement; all of them where they are few.
+
+    Whatever is measured on a part of the training points takes this part: the first rows of a table in the order of its
+    classes would hold one class alone.
+
+    >>> draw_rows(4, 8, seed=0).tolist(), len(draw_rows(100, 8, seed=0))
+    ([0, 1, 2, 3], 8)
+    """
+    return np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
 
 
 def gram_row(model: AbstractResNet, probe: Probe) -> dict[str, Any]:

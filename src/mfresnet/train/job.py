@@ -289,6 +289,7 @@ def data_facts(split: Split) -> dict[str, Any]:
         "task": train.task,
         "classes": [str(c) for c in train.classes],
         "transform": split.transform.describe(),
+        "map": {"encoding": split.encoding and split.encoding.to_dict(), "transform": split.transform.to_dict()},
         "notes": list(split.notes),
         "sha256": content.hexdigest(),
     }
