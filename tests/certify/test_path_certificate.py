@@ -15,7 +15,7 @@ from mfresnet.certify.path_potential import GaussianPrior, PredictorPotential, l
 from mfresnet.errors import MfresnetError
 from mfresnet.flow.annealing import AnnealingSchedule
 from mfresnet.flow.langevin import advance, start
-from mfresnet.model import ContinuousResNet, ScaledResNet
+from mfresnet.model import ContinuousResNet, LayeredResNet
 
 N = 60
 X = np.random.default_rng(0).normal(size=(N, 2)).astype(np.float32)
@@ -103,7 +103,7 @@ def dictionary():
 
 
 def layered():
-    f = NetworkPredictor(ScaledResNet.create(KEY, inputs=2, depth=2, width=3, head_width=4, beta=10.0))
+    f = NetworkPredictor(LayeredResNet.create(KEY, inputs=2, depth=2, width=3, head_width=4, beta=10.0))
     return f, f.prior()
 
 
@@ -113,7 +113,7 @@ def continuous():
 
 
 def embedded_head_only():
-    model = ScaledResNet.create(KEY, inputs=2, embedding=3, depth=2, width=3, head_width=4, beta=10.0)
+    model = LayeredResNet.create(KEY, inputs=2, embedding=3, depth=2, width=3, head_width=4, beta=10.0)
     f = NetworkPredictor(model, head_only=True)
     assert set(f.particles()) == {"head"}
     return f, f.prior()
@@ -132,7 +132,7 @@ def test_any_predictor(make):
 
 def test_several_classes_and_no_head():
     """Three classes; the state itself is the prediction."""
-    model = ScaledResNet.create(KEY, inputs=2, embedding=3, outputs=3, depth=1, width=8, head=False, alpha=20.0)
+    model = LayeredResNet.create(KEY, inputs=2, embedding=3, outputs=3, depth=1, width=8, head=False, alpha=20.0)
     f = NetworkPredictor(model)
     classes = np.digitize(X[:, 0], [-0.5, 0.5])
     schedule = AnnealingSchedule.power(90.0, 150)

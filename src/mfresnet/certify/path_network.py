@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ..model import InitialScales, ScaledResNet
+from ..model import AbstractResNet, InitialScales
 from .path_potential import GaussianPrior
 
 
@@ -19,13 +19,14 @@ class NetworkPredictor(eqx.Module):
     Embedding, scales and, for a continuous network, the places of the particles stay as they are. With ``head_only``
     the encoder does too.
 
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5)
+    >>> from mfresnet.model import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5)
     >>> f = NetworkPredictor(model)
     >>> f(f.particles(), jnp.ones((7, 2))).shape
     (7, 1)
     """
 
-    model: ScaledResNet
+    model: AbstractResNet
     head_only: bool = eqx.field(static=True, default=False)
 
     def particles(self) -> dict[str, Any]:
@@ -33,7 +34,7 @@ class NetworkPredictor(eqx.Module):
         parts = {"encoder": None if self.head_only else self.model.encoder, "head": self.model.head}
         return {name: part for name, part in parts.items() if part is not None}
 
-    def network(self, params: dict[str, Any]) -> ScaledResNet:
+    def network(self, params: dict[str, Any]) -> AbstractResNet:
         """The network with these particles."""
         return eqx.tree_at(lambda m: [getattr(m, name) for name in params], self.model, list(params.values()))
 

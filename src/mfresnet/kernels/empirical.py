@@ -58,7 +58,7 @@ def empirical_gram(
         G_{(i,c),(j,c')} = sum_p df_c(x_i)/dp df_c'(x_j)/dp,      index (i, c) -> i C + c,
 
     the sum over every floating-point parameter, or over those of a group (Jacot et al. 2018). Under the
-    mean-field scaling of a `ScaledResNet` the matrices of [C24] carry factors L M / alpha^2 and K / 1,
+    mean-field scaling of a `AbstractResNet` the matrices of [C24] carry factors L M / alpha^2 and K / 1,
     and beta^2 (theory, section 4): `gram` has them.
 
     Points are differentiated one at a time (as batches of one), so a function that couples the points
