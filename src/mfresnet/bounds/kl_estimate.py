@@ -35,8 +35,8 @@ class KLEstimate:
 def kl_estimate(log_ratios: Any, delta: float) -> KLEstimate:
     """Mean and upper limit of the KL from R = log(tau_t/tau_0)(omega_t) of independent probes.
 
-    The mean of exp(-R) - 1 + R has the same expectation, because E[exp(-R)] = 1, and a smaller variance for small KL; its
-    heavy tail makes confidence limits fail too often for KL above 0.1, so it is not used.
+    The mean of exp(-R) - 1 + R has the same expectation, because E[exp(-R)] = 1, and a smaller variance for small KL; its heavy
+    tail makes confidence limits fail too often for KL above 0.1, so it is not used.
 
     Args:
         log_ratios: R, shape (P,) for the head, (L, P) for the encoder (layers are averaged; KL(nu || nu_0)).
