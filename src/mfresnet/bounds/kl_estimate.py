@@ -9,7 +9,7 @@ import numpy as np
 
 from ..diagnostics.estimate import Estimate
 from ..errors import MfresnetError
-from .checks import checked_delta, checked_values
+from .checks import check_delta, check_values
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class KLEstimate:
 def kl_estimate(log_ratios: Any, delta: float) -> KLEstimate:
     """Mean and upper limit of the KL from R = log(tau_t/tau_0)(omega_t) of independent probes.
 
-    The mean of exp(-R) - 1 + R has the same expectation, because E[exp(-R)] = 1, and a smaller variance for small KL; its heavy
-    tail makes confidence limits fail too often for KL above 0.1, so it is not used.
+    The mean of exp(-R) - 1 + R has the same expectation, because E[exp(-R)] = 1, and a smaller variance for small KL.
+    Its heavy tail makes confidence limits fail too often for KL above 0.1, so it is not used.
 
     Args:
         log_ratios: R, shape (P,) for the head, (L, P) for the encoder (layers are averaged; KL(nu || nu_0)).
@@ -50,10 +50,10 @@ def kl_estimate(log_ratios: Any, delta: float) -> KLEstimate:
     >>> bool(abs(kl.value - 0.125) < 4 * kl.stderr), kl.value < kl.upper
     (True, True)
     """
-    delta = checked_delta(delta)
+    delta = check_delta(delta)
     if np.size(log_ratios) == 0:
         raise MfresnetError("there are no probes: train by a gradient flow with train.probes > 0 to measure the KL.")
-    ratios = np.atleast_2d(checked_values(log_ratios, "log_ratios"))
+    ratios = np.atleast_2d(check_values(log_ratios, "log_ratios"))
     if ratios.ndim != 2 or ratios.shape[-1] < 2 or ratios.size < 8:
         raise MfresnetError(
             f"log_ratios has shape {np.shape(log_ratios)}: give at least 8 probes in all and 2 in each layer."

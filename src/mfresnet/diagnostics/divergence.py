@@ -28,12 +28,15 @@ class Divergence:
 
     Args:
         kl: mean of R. It can be negative where KL is below its standard error.
+        nonnegative: mean of exp(-R) - 1 + R, as unbiased. Its small variance where KL is small serves slopes over many
+            runs; its skewness where KL is large does not serve confidence limits, so it has none and is not printed.
         normalisation: mean of exp(-R), which is 1 for exact log-densities: an error check.
         layers: (values, standard errors) per layer of the encoder, shape (L,), or None for the head.
         displacement: root mean squared distance of a probe from its start, sqrt(E|omega_t - omega_0|^2).
     """
 
     kl: Estimate
+    nonnegative: float
     normalisation: Estimate
     layers: tuple[np.ndarray, np.ndarray] | None
     displacement: float
@@ -86,13 +89,15 @@ def summarise(ratios: np.ndarray, squared_displacements: np.ndarray) -> Divergen
     True
     """
     with np.errstate(over="ignore"):
-        normalisation = Estimate.of(np.exp(-ratios))
+        weights = np.exp(-ratios)
     layers = None
     if ratios.ndim == 2:
         rows = [Estimate.of(row) for row in ratios]
         layers = (np.array([row.value for row in rows]), np.array([row.stderr for row in rows]))
     displacement = float(np.sqrt(squared_displacements.mean()))
-    return Divergence(Estimate.of(ratios), normalisation, layers, displacement)
+    return Divergence(
+        Estimate.of(ratios), float(np.mean(weights - 1 + ratios)), Estimate.of(weights), layers, displacement
+    )
 
 
 def kl_to_start(

@@ -51,7 +51,7 @@ class Estimate:
                 value + t stderr,      value + stderr (3/G) (1 - cbrt(1 - G (t + G/6))),      t = t_{1-delta}.
 
         Values that are skewed to the right make Student's limit fail too often (at delta = 1.6e-5 up to 14 times for
-        512 probes); values that are skewed to the left make it fail too rarely. Nothing is assumed to bound the values, so
+        512 probes); values that are skewed to the left make it fail too rarely. Nothing bounds the values, so
         the limit is an approximation: `benchmarks/coverage.py` measures how good it is.
 
         >>> round(Estimate(0.0, 1.0, 0.0, 500).upper(0.05), 3), round(Estimate(0.0, 1.0, 0.1, 500).upper(0.05), 3)

@@ -1,8 +1,8 @@
 """An error-controlled solution of the network's flow, which passive particles follow without a say in the steps.
 
-The network's steps are found by a loop of their own, in which nothing else is computed. What follows the network (probes
-and their log-densities) is then carried over each accepted step by the same solver, as one system with the network. So
-the network is the same to the bit, whatever follows it.
+The network's steps are found by a loop of their own, in which nothing else is computed. What follows the network
+(probes and their log-densities) is then carried over each accepted step by the same solver, as one system with the
+network. So the network is the same to the bit, whatever follows it.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def integrate(
     alone = diffrax.ODETerm(lambda t, y, args: velocity(y))
     both = diffrax.ODETerm(lambda t, y, args: (velocity(y[0]), None if follow is None else follow(*y)))
     order = solver.error_order(alone)
+    assert order is not None, "an ordinary differential equation has an order"
     zero = jnp.zeros_like(length)
     end, control = controller.init(alone, zero, length, network, first_step, None, solver.func, order)
     end = jnp.minimum(end, length)
