@@ -79,7 +79,6 @@ class RateSettings(SweepSettings):
     command: ClassVar[str] = "sweep rate"
     n: str = Field(default="8,16,32,64,128,256,512,1024,2048,4096", description="training points, separated by commas")
     train: Adam = Field(default_factory=Adam, description="training")
-    bootstrap: int = Field(default=2000, ge=100, le=1_000_000, description="resamples of the seeds, for the interval")
 
 
 PhaseData = with_defaults(DataConfig, n=64, n_test=256)
