@@ -1,4 +1,4 @@
-"""What a step needs, as estimated before it runs, beside what the compiler lays out for it; and which mistakes are renamed."""
+"""The memory of a step, estimated and as the compiler lays it out; which mistakes of an optimiser are renamed."""
 
 import equinox as eqx
 import jax

@@ -127,7 +127,7 @@ def _figure(sizes, seeds, table, mean, fit, regression: bool) -> Plot:
             "x": sizes,
             "y": line,
             "mode": "lines",
-            "name": f"n^{fit.slope:.2f} (fit of means)",
+            "name": name,
             "line": {"color": "@class-1"},
         },
     ]

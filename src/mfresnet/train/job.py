@@ -112,7 +112,7 @@ def memory_estimate(config: Config, inputs: int, outputs: int, n: int) -> int:
 
 
 def determinant_numbers(config: Config, state: int, outputs: int) -> int:
-    """Numbers that the exact determinants of Euler steps hold: both Hessian blocks of each probe, and its complement."""
+    """Numbers that the exact determinants of Euler steps hold: two Hessian blocks and a complement a probe."""
     model, train = config.model, config.train
     if train.rule != "gradient-flow" or train.solver != "euler":
         return 0
