@@ -163,6 +163,11 @@ class Watch:
         """
         return waited(self.values) >= self.patience
 
+    @property
+    def reason(self) -> str:
+        """Why training stops."""
+        return f"the certificate has not improved for {self.patience} recorded times"
+
 
 def waited(values: Sequence[float]) -> int:
     """How many values came after the smallest; 0 while all are 1.
