@@ -120,13 +120,13 @@ def equivalence(values: Values, target: float, margin: float, *, level: float = 
     return False if abs(mean - target) - wide > margin else None
 
 
-def jackknife(statistic: Callable[[np.ndarray], float], units: int) -> np.ndarray:
+def jackknife(statistic: Callable[[np.ndarray], float | np.ndarray], units: int) -> np.ndarray:
     """Pseudo-values S T - (S - 1) T_(-s) of a statistic T of S independent units (Tukey 1958).
 
     Their mean is T with its bias of order 1/S removed; `student` of them is its interval.
 
     Args:
-        statistic: of the places of the units that are used.
+        statistic: a number or an array, of the places of the units that are used.
 
     >>> values = np.array([1.0, 2.0, 4.0])
     >>> jackknife(lambda used: values[used].mean(), 3)  # of a mean: the values themselves
