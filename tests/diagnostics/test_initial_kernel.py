@@ -11,7 +11,7 @@ import pytest
 from mfresnet.errors import MfresnetError
 from mfresnet.kernels.gram import gram
 from mfresnet.kernels.initial_kernel import hermite_weights, initial_kernel
-from mfresnet.model import ScaledResNet
+from mfresnet.model import LayeredResNet
 
 KNOWN = json.loads((Path(__file__).parents[1] / "reference" / "initial_kernel.json").read_text())
 X = np.array(KNOWN["x"])
@@ -50,7 +50,7 @@ def test_series_and_quadrature(name):
 
 
 def test_a_wide_network_at_its_start():
-    model = ScaledResNet.create(jax.random.key(0), inputs=4, depth=1, width=2, head_width=20_000, alpha=0.0)
+    model = LayeredResNet.create(jax.random.key(0), inputs=4, depth=1, width=2, head_width=20_000, alpha=0.0)
     found = gram(model, X).head
     np.testing.assert_allclose(found, KNOWN["tanh"], atol=0.08)
 

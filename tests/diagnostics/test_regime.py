@@ -10,7 +10,7 @@ from mfresnet.diagnostics.landscape import first_order_share, landscape
 from mfresnet.diagnostics.regime import linearised, regime, verdict
 from mfresnet.flow import Batch, Trainer, flow, squared
 from mfresnet.kernels.gram import gram
-from mfresnet.model import ScaledResNet, trainable
+from mfresnet.model import LayeredResNet, trainable
 
 
 def problem(seed=0, *, n=5, d=3, outputs=1, **options):
@@ -19,7 +19,7 @@ def problem(seed=0, *, n=5, d=3, outputs=1, **options):
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     y = np.sign(rng.normal(size=(n, outputs))) / outputs
     options = {"depth": 4, "width": 6, "head_width": 7, "alpha": 1.5, "beta": 2.0} | options
-    model = ScaledResNet.create(jax.random.key(seed), inputs=d, outputs=outputs, dtype="float64", **options)
+    model = LayeredResNet.create(jax.random.key(seed), inputs=d, outputs=outputs, dtype="float64", **options)
     return model, x, y
 
 

@@ -12,7 +12,7 @@ from mfresnet.experiments.finite_size.errors import Errors, collect
 from mfresnet.experiments.finite_size.fits import FITTED, fit
 from mfresnet.experiments.finite_size.network import train
 from mfresnet.flow import Trainer, batch_of, flow
-from mfresnet.model import Particles, ScaledResNet, activation, trainable
+from mfresnet.model import LayeredResNet, Particles, activation, trainable
 from mfresnet.stats import student
 
 TINY = {
@@ -65,14 +65,14 @@ def test_states_after_gradient_steps_are_those_of_the_naive_loops(preset):
 
 
 def test_the_own_preset_follows_the_gradient_flow_of_the_trainer(x64):
-    """Prediction after Euler steps of `flow` on the same `ScaledResNet`."""
+    """Prediction after Euler steps of `flow` on the same `LayeredResNet`."""
     experiment = create("finite-size", TINY | {"preset": "own", "steps": 3, "alpha": 2.0, "step": 0.1})
     cell = {"draw": 0, "dimension": 3, "kind": "network", "depth": 3, "width": 4, "seed": 1}
     task, (w, out) = experiment.problem(cell), experiment.start(cell)
     w, out = np.float64(w).transpose(0, 2, 1), np.float64(out).transpose(0, 2, 1)
     encoder = Particles(*(jnp.asarray(v) for v in (out, w[..., :-1], w[..., -1])))
     head = Particles(*(jnp.asarray(v) for v in task.head))
-    model = ScaledResNet(encoder, head, None, jnp.asarray(2.0), jnp.asarray(4.0), activation("tanh"), 3)
+    model = LayeredResNet(encoder, head, None, jnp.asarray(2.0), jnp.asarray(4.0), activation("tanh"), 3)
     trainer = Trainer(flow("euler", task.scales["head_rate"]), trainable(model))
     data = batch_of(task.z, task.y, "float64")
     state, _ = trainer.advance(trainer.begin(model, jax.random.key(0), 4), data, jax.random.key(0), 3, 3)

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..flow import Batch, Options, field, velocities
+from ..flow import Batch, Options, field
 from ..kernels.gram import Gram
 from ..kernels.precision import cast, double_precision
-from ..model import ContinuousResNet, Particles, ScaledResNet, trainable
+from ..model import AbstractResNet, trainable
 
 BETWEEN_TIMES = "between two recorded times lambda_min(G) is no smaller than the lower end at either of them"
 
@@ -40,33 +41,23 @@ class Dissipation:
     encoder_share: float
 
 
-def _mean_square(velocity: Particles | None) -> Any:
-    """Mean over particles of |v|^2: the dissipation of one law."""
-    if velocity is None:
-        return 0.0
-    per_particle = jnp.sum(velocity.out**2, axis=-1) + jnp.sum(velocity.w**2, axis=-1)
-    if velocity.b is not None:
-        per_particle = per_particle + velocity.b**2
-    return jnp.mean(per_particle)
-
-
 @eqx.filter_jit
-def _rate_and_residual(model: ScaledResNet, x: Array, y: Array) -> tuple[Array, Array]:
-    if isinstance(model, ContinuousResNet):
-        batch = Batch(x, y, jnp.ones(len(x), x.dtype))
-        now = field(model, trainable(model), batch, Options()).model
-        assert isinstance(now, ContinuousResNet), "velocities have the shape of their model"
-        return _mean_square(now.encoder) + jnp.sum(now.t**2) + _mean_square(now.head), model(x) - y
-    moved = velocities(model, x, y)
-    return _mean_square(moved.encoder) + _mean_square(moved.head), model(x) - y
+def _rate_and_residual(model: AbstractResNet, x: Array, y: Array) -> tuple[Array, Array]:
+    velocity = field(model, trainable(model), Batch(x, y, jnp.ones(len(x), x.dtype)), Options()).model
+    rate = jnp.zeros((), x.dtype)
+    for part in model.parts():
+        leaves = jax.tree.leaves(getattr(velocity, part.name))
+        rate += sum((jnp.sum(leaf**2) for leaf in leaves), jnp.zeros((), x.dtype)) / part.mass
+    return rate, model(x) - y
 
 
-def dissipation(model: ScaledResNet, x: Any, y: Any, matrices: Gram) -> Dissipation:
+def dissipation(model: AbstractResNet, x: Any, y: Any, matrices: Gram) -> Dissipation:
     """The dissipation identity at a state, in float64; ``matrices`` are the Gram matrices on the same ``x``.
 
     >>> import jax
     >>> from mfresnet.kernels.gram import gram
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5)
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5)
     >>> x, y = np.eye(2), np.array([[1.0], [-1.0]])
     >>> dissipation(model, x, y, gram(model, x)).residual < 1e-12
     True

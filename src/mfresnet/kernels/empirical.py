@@ -58,7 +58,7 @@ def empirical_gram(
         G_{(i,c),(j,c')} = sum_p df_c(x_i)/dp df_c'(x_j)/dp,      index (i, c) -> i C + c,
 
     the sum over every entry of a floating-point array, or of those of a group (Jacot et al. 2018, arXiv
-    1806.07572). Under the mean-field scaling of a `ScaledResNet` the matrices of [C24] carry factors L M / alpha^2 and
+    1806.07572). Under the mean-field scaling of a `LayeredResNet` the matrices of [C24] carry factors L M / alpha^2 and
     K, and beta^2: `gram` has them.
 
     Points are differentiated one at a time (as batches of one), so a function that couples the points

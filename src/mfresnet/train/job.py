@@ -18,7 +18,7 @@ from ..config import Config
 from ..data import Split
 from ..errors import MfresnetError
 from ..flow import Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
-from ..model import ContinuousResNet, InitialScales, ScaledResNet, activation, scaling, trainable
+from ..model import AbstractResNet, ContinuousResNet, InitialScales, LayeredResNet, activation, scaling, trainable
 
 STEPS = {"adaptive": 200, "heun": 2000, "euler": 2000}
 RATES = {"sgd": 0.5, "momentum": 0.05}
@@ -144,7 +144,7 @@ def check_memory(config: Config, inputs: int, outputs: int, n: int) -> None:
         )
 
 
-def build_model(config: Config, key: Array, inputs: int, outputs: int) -> ScaledResNet:
+def build_model(config: Config, key: Array, inputs: int, outputs: int) -> AbstractResNet:
     """The network at its start."""
     m = config.model
     if m.embedding == "none" and m.embedding_dimension is not None:
@@ -173,7 +173,7 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Scaled
                     "on one depth axis: leave it out, or set model.kind layered."
                 )
         return ContinuousResNet.scattered(key, particles=m.depth * m.width, **common)
-    return ScaledResNet.create(
+    return LayeredResNet.create(
         key, depth=m.depth, width=m.width, shared=m.shared, scheme=m.scheme, antithetic=m.antithetic, **common
     )
 
@@ -197,7 +197,7 @@ def build_rule(config: Config, unit: float) -> Rule:
     return flow(t.solver, t.time * unit / known(t.steps), t.tolerance)
 
 
-def build_trainer(config: Config, model: ScaledResNet, n: int) -> tuple[Trainer, float]:
+def build_trainer(config: Config, model: AbstractResNet, n: int) -> tuple[Trainer, float]:
     """The trainer of a resolved configuration, and the length of one unit of training time."""
     t = config.train
     if t.batch_size is not None and t.batch_size > n:
@@ -220,7 +220,7 @@ def build_trainer(config: Config, model: ScaledResNet, n: int) -> tuple[Trainer,
     return Trainer(rule, trained, options, t.batch_size), unit
 
 
-def check_rule(name: str, rule: OptaxRule, moved: ScaledResNet) -> None:
+def check_rule(name: str, rule: OptaxRule, moved: AbstractResNet) -> None:
     """Refuse an Optax optimiser that wants more than gradients, such as a line search."""
     try:
         jax.eval_shape(lambda moved: rule.transformation.update(moved, rule.begin(moved), moved), moved)
@@ -301,6 +301,7 @@ def data_facts(split: Split) -> dict[str, Any]:
         "task": train.task,
         "classes": [str(c) for c in train.classes],
         "transform": split.transform.describe(),
+        "map": {"encoding": split.encoding and split.encoding.to_dict(), "transform": split.transform.to_dict()},
         "notes": list(split.notes),
         "sha256": content.hexdigest(),
     }

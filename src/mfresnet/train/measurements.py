@@ -128,7 +128,7 @@ class Measurements:
             summary |= self._measure("limit kernel", lambda: record.initial_row(self.probe))
         train, wanted = self.job.split.train, self.job.config.diagnostics
         if wanted.landscape:
-            sample = slice(0, record.LANDSCAPE_POINTS)
+            sample = record.draw_rows(len(train.x), record.LANDSCAPE_POINTS, self.job.config.seed)
             if self.job.config.train.loss == "squared":
                 values = self._measure(
                     "landscape", lambda: vars(landscape(state.model, train.x[sample], train.y[sample]))
