@@ -98,7 +98,7 @@ def path(
 
     or its binomial tail (form "tail", smaller for small errors; `mfresnet.bounds.exact_tail` has both with their
     proofs). No mixing is assumed, nothing is estimated, no point is held out, one chain is enough. Free of the points
-    must be the prior and f; the schedule, the surrogate and its scale need not be (docs/theory.md).
+    must be the prior and f; the schedule, the surrogate and its scale need not be (docs/path_certificate.md).
 
     Args:
         f: f(params, x), outputs (n,) or (n, 1) for two classes and (n, C) for several; x holds all points.

@@ -2,7 +2,7 @@
 
 The density ratio of a path is exact for any kernels that are fixed before the certified chains start, and only the end
 of the path under P has to be free of the data. So the schedule may be chosen by looking at chains on the very points
-that are certified, as long as the certified ones are fresh: the choice costs nothing (docs/theory.md).
+that are certified, as long as the certified ones are fresh: the choice costs nothing (docs/path_certificate.md).
 """
 
 from __future__ import annotations

@@ -12,21 +12,25 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..bounds.certificate import Certificate
 from ..bounds.checks import check_delta, check_points
 from ..certify.comparators import held_out_of, kernel_of, kl_ball_of, theorem6_of
 from ..certify.learned_prior import learned_prior_of
 from ..certify.pac_bayes import gibbs_of, pac_bayes_of
+from ..certify.path_run import path_of
 from ..certify.snapshots import Draws, Grid, Moment, about_data, certified_rows, guessing_error
 from ..config import Config, build
 from ..data import load
 from ..errors import MfresnetError
 from ..messages import Say, print_message
 from ..train.job import Job, assemble, precision
+from ..train.langevin import LANGEVIN
 from .directory import RunDirectory
 from .files import read_json, write_json
 from .identity import check_data
-from .recorded import recorded
+from .recorded import last_state, recorded
 
 NAME = "certificates.json"
 
@@ -78,6 +82,8 @@ def certify_job(run: RunDirectory, job: Job, *, say: Say = print_message) -> dic
     config = job.config
     check_possible(config, job.split.train.task)
     n, delta = check_points(len(certified_rows(job))), check_delta(config.certify.delta)
+    if config.train.rule == LANGEVIN:
+        return _certify_path(run, job, n, delta, begun)
     moments = list(recorded(run, job, Grid.of(config, job.state.model.encoder.w.shape[0]).steps, say))
     if not moments:
         raise MfresnetError(
@@ -122,6 +128,26 @@ def certify_job(run: RunDirectory, job: Job, *, say: Say = print_message) -> dic
     return found
 
 
+def _certify_path(run: RunDirectory, job: Job, n: int, delta: float, begun: float) -> dict[str, Certificate]:
+    """The certificates of a network that the rule langevin trained: of its path, and by the test points."""
+    state = last_state(run, job)
+    last = Moment(int(state.step), float(state.time), state, None, np.zeros((0, 0)))
+    certificates = {"path": path_of(job, state, delta), "held_out": held_out_of(job, last, delta)}
+    record = {
+        "delta": delta,
+        "n": n,
+        "test.error": certificates["held_out"].terms["held-out error"],
+        "certificates": {name: certificate.to_dict() for name, certificate in certificates.items()},
+        "refused": {},
+        "seconds": time.perf_counter() - begun,
+    }
+    write_json(run.path / NAME, record)
+    if summary := run.summary:
+        others = {name: value for name, value in summary.items() if not name.startswith("certificate.")}
+        run.write_summary(others | entries(certificates))
+    return certificates
+
+
 def entries(found: Mapping[str, Certificate]) -> dict[str, Any]:
     """What the summary says of the certificates."""
     flat: dict[str, Any] = {}
@@ -153,10 +179,12 @@ def check_possible(config: Config, task: str | None) -> None:
         raise MfresnetError(
             "certificates bound the share of wrong classes, and this target is numeric: use data with classes."
         )
+    if config.train.rule == LANGEVIN:
+        return
     if config.train.rule != "gradient-flow":
         raise MfresnetError(
             f"the rule {config.train.rule!r} is no flow of the laws, so the density of what it trained is not known "
-            "and nothing can be certified: train with --train.rule gradient-flow."
+            "and nothing can be certified: train with --train.rule gradient-flow or langevin."
         )
     if config.train.probes == 0 or (config.model.head and config.train.head_probes == 0):
         raise MfresnetError(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ..certify.snapshots import Moment, moment_of
 from ..errors import MfresnetError
+from ..flow import TrainState
 from ..messages import Say
 from ..train.job import Job
 from . import checkpoint
@@ -29,3 +30,16 @@ def recorded(run: RunDirectory, job: Job, steps: Sequence[int], say: Say) -> Ite
             say(f"{error} It is passed over.")
             continue
         yield moment_of(job, checkpoint.restore(job.state, arrays))
+
+
+def last_state(run: RunDirectory, job: Job) -> TrainState:
+    """The state at the end of a completed run.
+
+    Raises:
+        MfresnetError: its checkpoint is missing or damaged.
+    """
+    if job.steps not in checkpoint.steps(run.checkpoints):
+        raise MfresnetError(
+            f"the checkpoint of the last step, {job.steps}, is not in {str(run.checkpoints)!r}: resume the run first."
+        )
+    return checkpoint.restore(job.state, checkpoint.read(run.checkpoints, job.steps)[0])
