@@ -102,6 +102,10 @@ COMMANDS: dict[str, tuple[str, Any, Any]] = {
         finished.measure,
     ),
     "certify": ("bound the error of a finished run on new data", finished.certify_arguments, finished.certify),
-    "report": ("rebuild report.html of a run or sweep, without training", run_argument, finished.report),
+    "report": (
+        "rebuild report.html of a run or sweep, without training",
+        finished.report_arguments,
+        finished.report,
+    ),
     "datasets": ("list the data sets known by name", _nothing, finished.datasets),
 }

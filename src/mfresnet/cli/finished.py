@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from ..errors import MfresnetError
+from ..messages import print_message
 from .parsing import EXIT_OK, Once, run_argument
 
 
@@ -13,8 +16,27 @@ def report(options: argparse.Namespace, argv: list[str]) -> int:
     """Rebuild the page of a run."""
     from ..report import write_report
 
-    print(write_report(options.run))
+    print(write_report(options.run, options.out))
     return EXIT_OK
+
+
+def report_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``report``."""
+    run_argument(parser)
+    parser.add_argument(
+        "--out", action=Once, type=Path, metavar="FILE", help="where the page goes (default: RUN/report.html)"
+    )
+
+
+def report_rows(run: Path) -> list[tuple[str, str]]:
+    """Write the page of a run whose result is there already; a page that cannot be written is a warning."""
+    from ..report import write_report
+
+    try:
+        return [("report", str(write_report(run)))]
+    except MfresnetError as error:
+        print_message(f"mfresnet: warning: the result is complete, but its report is not there: {error}")
+        return []
 
 
 def measure_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +49,11 @@ def measure_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace, argv: list[str]) -> int:
     """Measure a run again and print a row for each kept checkpoint, or what each block of image networks does."""
-    from ..report import write_report
     from ..runs import measure as measured
 
     rows = measured(options.run, points=options.points)
     print(blocks_table(rows) if "rule" in rows[0] else points_table(rows))
-    print(write_report(options.run))
+    print(*(path for _, path in report_rows(options.run)))
     return EXIT_OK
 
 
@@ -97,7 +118,6 @@ def certify_arguments(parser: argparse.ArgumentParser) -> None:
 
 def certify(options: argparse.Namespace, argv: list[str]) -> int:
     """Certify a finished run and print each certificate."""
-    from ..report import write_report
     from ..runs import certify as certified
     from ..runs import read_certificates
 
@@ -107,7 +127,7 @@ def certify(options: argparse.Namespace, argv: list[str]) -> int:
         print(f"{certificate}\n  {certificate.reading}\n")
     for name, reason in read_certificates(options.run)[1].items():
         print(f"{name}: refused, {reason}\n")
-    print(write_report(options.run))
+    print(*(path for _, path in report_rows(options.run)))
     return EXIT_OK
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config import build
 from ..errors import MfresnetError
+from .finished import report_rows
 from .parsing import (
     EXIT_DIVERGED,
     EXIT_INTERRUPTED,
@@ -97,10 +98,7 @@ def finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
         ("seconds", f"{summary['wall_s']:.1f}"),
         ("run", str(out)),
     ]
-    if report:
-        from ..report import write_report
-
-        rows.append(("report", str(write_report(out))))
+    rows += report_rows(out) if report else []
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
     return code
