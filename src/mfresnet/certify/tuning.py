@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..bounds.checks import checked_points
+from ..bounds.checks import check_points
 from ..config import Config, build, merged, nested
 from ..data import Dataset, Split
 from ..data.transform import Transform
@@ -84,7 +84,7 @@ def tune(
         KeyboardInterrupt: ``stopped`` said so.
     """
     grid = settings_of(config.certify.tune)
-    checked_points(len(train.x))
+    check_points(len(train.x))
     paid = config.certify.settings * len(grid)
     rows: list[dict[str, Any]] = []
     found: list[Config] = []

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ..flow import misclassified
 from ..kernels import empirical_gram
 from .family import Plan
 from .training import ImageState, ImageTrainer
@@ -55,7 +56,7 @@ def _unchanged(trainer: ImageTrainer) -> tuple[list[np.ndarray], list[np.ndarray
 
 
 def _errors(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.mean(np.argmax(logits, -1) != y, axis=-1)
+    return np.mean(misclassified(logits, y), axis=-1)
 
 
 def removal(trainer: ImageTrainer, state: ImageState, x: Array, y: np.ndarray) -> dict[tuple[int, int], float]:

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ..flow import misclassified
 from .family import Plan
 from .feeding import ImageData
 from .training import ImageState, ImageTrainer, Weights, cross_entropy
@@ -80,7 +81,7 @@ def step(trainers: Trainers, states: States, x: Array, y: Array) -> States:
 
     def of_network(network: Any, statistics: Any, plans: Plans, x: Array, y: Array) -> tuple[Array, Any]:
         logits, statistics = network(x, statistics, plans, True)
-        wrong = jnp.sum(jnp.argmax(logits, -1) != y, dtype=jnp.float32)
+        wrong = jnp.sum(misclassified(logits, y), dtype=jnp.float32)
         return jnp.mean(cross_entropy(logits, y, first.smoothing)), (statistics, wrong)
 
     def loss(weights: tuple[Weights, ...]) -> tuple[Array, Any]:
@@ -160,7 +161,7 @@ def tested(
         def of_network(network: Any, statistics: Any, plans: Plans) -> tuple[Array, Array]:
             logits = network(x, statistics, plans, False)[0]
             loss = jnp.sum(jnp.where(counts, cross_entropy(logits, y), 0))
-            return loss, jnp.sum(counts & (jnp.argmax(logits, -1) != y))
+            return loss, jnp.sum(counts & misclassified(logits, y))
 
         loss, wrong = jax.vmap(of_network)(networks, statistics, plans)
         return (totals[0] + loss, totals[1] + wrong), None
