@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import MfresnetError, is_out_of_memory, unknown_name
 from . import finished, image, sweep, training
-from .parsing import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Parser, run_argument
+from .parsing import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

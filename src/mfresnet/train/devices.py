@@ -200,7 +200,7 @@ class Devices:
             multihost_utils.sync_global_devices("mfresnet")
 
 
-def connect(coordinator: str | None = None, processes: int | None = None, process_id: int | None = None) -> None:
+def connect(coordinator: str | None = None, processes: int | None = None, process_id: int | None = None) -> str | None:
     """Join the processes of a run; call it before JAX computes anything. Without a coordinator nothing happens.
 
     Args:
@@ -208,13 +208,16 @@ def connect(coordinator: str | None = None, processes: int | None = None, proces
         processes: how many there are (or MFRESNET_PROCESSES).
         process_id: which one this is, from 0 (or MFRESNET_PROCESS_ID).
 
+    Returns:
+        The address of process 0; None where there is one process.
+
     Raises:
         MfresnetError: values that make no sense, or a coordinator that does not answer.
     """
     given = {"coordinator": coordinator, "processes": processes, "process_id": process_id}
     values = {name: os.environ.get(VARIABLES[name]) if value is None else value for name, value in given.items()}
     if all(value is None for value in values.values()):
-        return
+        return None
     missing = [name for name, value in values.items() if value is None]
     if missing:
         flag = missing[0].replace("_", "-")
@@ -230,12 +233,13 @@ def connect(coordinator: str | None = None, processes: int | None = None, proces
             "processes - 1, and HOST:PORT."
         )
     try:
-        jax.distributed.initialize(address, count, own, initialization_timeout=60)
+        jax.distributed.initialize(address, count, own, initialization_timeout=60, shutdown_timeout_seconds=30)
     except RuntimeError as error:
         raise MfresnetError(
             f"the coordinator {address!r} did not bring {count} processes together: {str(error).splitlines()[0]}; "
             "start all of them within a minute."
         ) from error
+    return address if count > 1 else None
 
 
 def process_count() -> int:
