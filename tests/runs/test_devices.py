@@ -272,9 +272,19 @@ def test_the_death_of_a_process_is_one_sentence_in_the_others(tmp_path):
         finally:
             for process in processes:
                 process.kill()
+                process.wait()
+                process.stdout.close()
         assert processes[1 - victim].returncode == 2
         sentence = (
             rf"mfresnet: process {victim} of 2 has died: the run stops. The last checkpoint is that of step \d+: "
         )
         assert re.search(sentence + rf"go on with `mfresnet resume {run}`\.\n$", said), said
         assert "Traceback" not in said and "***" not in said
+
+
+def test_a_run_too_small_for_many_processes_is_told_so():
+    """Work of a field evaluation against the messages it waits for; one process waits for none."""
+    small, two = Config(data={"n": 64}), Devices(layout=None, processes=2)
+    assert "64 points" in two.why_slow(small, 64, 2) and "one process is faster" in two.why_slow(small, 64, 2)
+    assert two.why_slow(Config(model={"depth": 100, "width": 1000}), 20_000, 30) is None
+    assert Devices().why_slow(small, 64, 2) is None

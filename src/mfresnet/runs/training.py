@@ -172,6 +172,8 @@ def _train(
     """Train a job from ``state`` on, write what came out, and return the summary."""
     done = int(state.step)
     stopping = early_stopping(run, where.fetch_start(job), done, say) if job.config.certify.patience else None
+    if slow := where.why_slow(job.config, *job.split.train.x.shape):
+        say(slow)
     recorder = RunRecorder(run, job, where, say)
     spent = next((row["diagnostics_s"] for row in reversed(recorder.rows) if "diagnostics_s" in row), 0.0)
     with Progress(job.steps, done, quiet) as progress:

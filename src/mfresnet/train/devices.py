@@ -29,6 +29,7 @@ from ..flow.layout import PARTICLES, POINTS
 from .job import Job
 
 T = TypeVar("T")
+LEAST_WORK = 1e8  # multiplications: about the time in which a hundred messages are exchanged
 VARIABLES = {name: f"MFRESNET_{name.upper()}" for name in ("coordinator", "processes", "process_id")}
 
 
@@ -108,6 +109,23 @@ class Devices:
                     f"model.{name} = {width} cannot be divided among {parts} particle-devices: give a multiple of "
                     f"{parts}, or other particle-devices."
                 )
+
+    def why_slow(self, config: Config, n: int, inputs: int) -> str | None:
+        """A sentence where messages between processes cost more than dividing the work gains, else None.
+
+        A field evaluation multiplies about 6 n L (M + probes) d numbers and sends each gradient, about a hundred small
+        arrays, in a message of its own. Below `LEAST_WORK` a device it mostly waits for them.
+        """
+        model, probes = config.model, config.train.probes if config.train.rule == "gradient-flow" else 0
+        points = min(n, config.train.batch_size or n)
+        state = inputs if model.embedding == "none" else (model.embedding_dimension or inputs)
+        work = 6 * points * model.depth * (model.width + probes) * state / self.count
+        if self.processes == 1 or work >= LEAST_WORK:
+            return None
+        return (
+            f"{points} points on {self.processes} processes: each step mostly waits for messages between them, and one "
+            "process is faster for a run of this size."
+        )
 
     def place(self, tree: T) -> T:
         """The tree with its arrays where the layout puts them; the tree itself on one device."""
