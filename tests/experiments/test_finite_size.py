@@ -220,5 +220,5 @@ def test_analysis_of_a_small_experiment_and_of_cells_that_diverged():
 def test_settings_that_make_no_sense():
     with pytest.raises(ValueError, match=r"reference = 4 is not larger than the largest network \(4\)"):
         create("finite-size", TINY | {"reference": 4})
-    with pytest.raises(ValueError, match="empty grid"):
+    with pytest.raises(ValueError, match="depth is empty"):
         create("finite-size", TINY | {"depth": ""})
