@@ -74,8 +74,8 @@ class Grid:
         if not heads or not residuals:
             raise MfresnetError(
                 f"no sub-network of the grid (certify.heads {list(wanted.heads)}, certify.residuals "
-                f"{list(wanted.residuals)}) can be drawn from {train.probes} probes a layer and {train.head_probes} of the head: "
-                "train with more probes, or lower certify.heads and certify.residuals."
+                f"{list(wanted.residuals)}) can be drawn from {train.probes} probes a layer and {train.head_probes} "
+                "of the head: train with more probes, or lower certify.heads and certify.residuals."
             )
         steps = snapshot_steps(train.steps or 1, config.record.metrics_every or 1, config.record.snapshots) - {0}
         return cls(tuple(sorted(steps)), tuple(heads), tuple(residuals), wanted.settings, wanted.patience > 0)

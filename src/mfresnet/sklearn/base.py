@@ -16,7 +16,7 @@ from ..bounds import Certificate
 from ..errors import MfresnetError
 from ..kernels.gram import gram
 from ..kernels.precision import double_precision
-from ..model import ScaledResNet
+from ..model import AbstractResNet
 from . import engine
 from .certify import certificate_of, rows_apart, why_not
 from .rows import Rows, merged, padded_length
@@ -79,7 +79,7 @@ class MeanFieldResNet(BaseEstimator):
         return [name for name in super().__dir__() if name != "gram_"]
 
     @property
-    def model_(self) -> ScaledResNet:
+    def model_(self) -> AbstractResNet:
         """The trained network, for everything else in mfresnet; it reads inputs that `transform_` has mapped."""
         check_is_fitted(self, "particles_")
         return engine.model_of(self.particles_, self._scales)
