@@ -285,7 +285,7 @@ def test_a_cell_that_diverges(tmp_path, capsys):
     [
         (["rat"], "invalid choice: 'rat'"),
         (["rate", "--n", ","], "n is empty: give whole numbers"),
-        (["rate", "--n", "8,0"], "give values >= 2"),
+        (["rate", "--n", "8,0"], "give whole numbers >= 2"),
         (["rate", "--train.stepz", "3"], "did you mean --train.steps"),
         (["rate", "--data.name", "no-such"], "unknown data set 'no-such'"),
         (["grid", "--set", "model.alpha"], "give NAME=VALUE,VALUE"),
