@@ -18,7 +18,7 @@ from image_folders import write_folder
 from mfresnet import MfresnetError
 from mfresnet.cli import main
 from mfresnet.config import build
-from mfresnet.experiments import Forget, create
+from mfresnet.experiments import NoCheckpoints, create
 from mfresnet.experiments.table1.training import trained
 from mfresnet.image_config import BLOCKS, ImageConfig
 from mfresnet.images import RULES, Architecture, Ensemble, ImageTrainer, make_rule
@@ -392,7 +392,7 @@ def test_a_table_leaves_a_rule_without_seeds(config, folder):
     train = config.train.model_copy(update={"learning_rate": 1e30})
     job = assemble_images(config.model_copy(update={"train": train}), _split(config, lambda line: None))
     shares: list[float] = []
-    rows = trained(job, shares.append, Forget(), 60.0)
+    rows = trained(job, shares.append, NoCheckpoints(), 60.0)
     for own in rows.values():
         assert [(row["status"], row["diverged.step"]) for row in own] == [("diverged", PER_EPOCH)] * SEEDS
         assert np.isnan(own[0]["test_error"])

@@ -1,4 +1,4 @@
-"""The table of [L20]: test error of image networks, plain and with mean-field training (theory, section 10).
+"""The table of [L20]: test error of image networks, plain and with mean-field training (arXiv 2003.05508).
 
 A cell is a seed of a rule in a row; the cells of a row are one batch, trained side by side, and a batch that is stopped
 or killed goes on from its newest checkpoint. Published figures of one architecture differ by 0.1 to 0.5 points between
@@ -18,7 +18,7 @@ from ...image_config import ImageConfig
 from ...images.feeding import device_memory
 from ...images.job import assemble_images, check_images, image_facts
 from ...images.paired import over_seeds, paired
-from ..experiment import Cell, Experiment, Forget, Keep, Pulse, Result, Row, diverged
+from ..experiment import Cell, Checkpoints, Experiment, NoCheckpoints, Pulse, Result, Row, divergence_notes
 from .figures import errors, movements
 from .settings import ROWS, Table1Settings
 from .training import trained
@@ -80,17 +80,17 @@ class Table1(Experiment):
         Raises:
             MfresnetError: bad images, or no memory left.
         """
-        return self.resume(cells, pulse, Forget())
+        return self.resume(cells, pulse, NoCheckpoints())
 
-    def resume(self, cells: Sequence[Cell], pulse: Pulse, keep: Keep) -> list[dict[str, Any]]:
-        """`run`, from the newest checkpoint of ``keep`` on, with the same numbers to the bit."""
+    def resume(self, cells: Sequence[Cell], pulse: Pulse, checkpoints: Checkpoints) -> list[dict[str, Any]]:
+        """`run`, from the newest checkpoint of ``checkpoints`` on, with the same numbers to the bit."""
         config, own = self.config(cells), self.settings
         job = assemble_images(config, self.images(config))
         with within_memory(
             f"lower --at-once (now {own.at_once or 'as many as fit'}), --seeds (now {own.seeds}), --batch-size "
             f"(now {own.batch_size}) or --width, or set --precision bfloat16."
         ):
-            found = trained(job, pulse, keep, own.checkpoint_seconds)
+            found = trained(job, pulse, checkpoints, own.checkpoint_seconds)
         return [found[cell["rule"]][job.seeds.index(cell["seed"])] for cell in cells]
 
     def images(self, config: ImageConfig) -> ImageSplit:
@@ -133,7 +133,7 @@ class Table1(Experiment):
             passed=judge(compared) if full else None,
             points=points,
             figures=[errors(points), *movements(rows)],
-            notes=[*notes, *diverged(rows, "")],
+            notes=[*notes, *divergence_notes(rows, "")],
         )
 
 

@@ -1,4 +1,4 @@
-"""The settings of ``mfresnet sweep table1``, and the table itself (theory, section 10)."""
+"""The settings of ``mfresnet sweep table1``, and the table itself (arXiv 2003.05508)."""
 
 from __future__ import annotations
 

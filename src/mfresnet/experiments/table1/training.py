@@ -12,14 +12,14 @@ import numpy as np
 from ...images.job import ImageJob
 from ...images.loop import Loop, lost_seeds
 from ...images.recording import epoch_row
-from ..experiment import Keep, Pulse, Stopped
+from ..experiment import Checkpoints, Pulse, Stopped
 
 KEPT = ("t", "swaps")  # of an epoch's row
 
 Epochs = list[dict[str, dict[str, Any]]]  # of each rule that was trained in it
 
 
-def trained(job: ImageJob, pulse: Pulse, keep: Keep, every: float) -> dict[str, list[dict[str, Any]]]:
+def trained(job: ImageJob, pulse: Pulse, checkpoints: Checkpoints, every: float) -> dict[str, list[dict[str, Any]]]:
     """Train every rule of a job from the newest checkpoint on; the measured values of each seed of each rule.
 
     Where blocks move, "swaps" counts swaps of neighbours, of all families and steps, and "swaps_by_epoch" lists them;
@@ -30,7 +30,7 @@ def trained(job: ImageJob, pulse: Pulse, keep: Keep, every: float) -> dict[str, 
         every: seconds between checkpoints; one is made, too, where somebody asks to stop.
     """
     first = job.begin()
-    states, facts = keep.newest(first) or (first, {})
+    states, facts = checkpoints.newest(first) or (first, {})
     loop, epochs, saved = Loop(job, job.spread(states)), list(facts.get("epochs", [])), time.perf_counter()
     while loop.going:
         names = loop.advance()
@@ -39,10 +39,10 @@ def trained(job: ImageJob, pulse: Pulse, keep: Keep, every: float) -> dict[str, 
         try:
             pulse(loop.done / job.networks.first.steps)
         except Stopped:
-            keep.save(loop.done, loop.states, {"epochs": epochs})
+            checkpoints.save(loop.done, loop.states, {"epochs": epochs})
             raise
         if time.perf_counter() - saved >= every:
-            keep.save(loop.done, loop.states, {"epochs": epochs})
+            checkpoints.save(loop.done, loop.states, {"epochs": epochs})
             saved = time.perf_counter()
     tests = job.networks.evaluate(loop.states)
     return {name: _rows(loop, name, [epoch[name] for epoch in epochs if name in epoch], tests[name]) for name in tests}
