@@ -9,7 +9,7 @@ import pytest
 from mfresnet import MfresnetError
 from mfresnet.images import Architecture, BatchNorm, GroupNorm, ImageResNet, make_rule, norm
 from mfresnet.images.convolution import by_products, direct
-from mfresnet.images.schedules import schedule
+from mfresnet.images.optimiser import schedule
 
 
 @pytest.mark.parametrize(("size", "stride", "groups"), [(3, 1, 1), (3, 2, 2), (1, 2, 1)])

@@ -20,7 +20,7 @@ from mfresnet.cli import main
 from mfresnet.config import build
 from mfresnet.experiments import Forget, create
 from mfresnet.experiments.table1.training import trained
-from mfresnet.image_config import BLOCKS, ImageConfig
+from mfresnet.images.configuration import BLOCK_RULES, ImageConfig
 from mfresnet.images import RULES, Architecture, Ensemble, ImageTrainer, make_rule
 from mfresnet.images import rows as image_rows
 from mfresnet.images.job import assemble_images
@@ -89,8 +89,8 @@ def same(a, b) -> None:
 
 def test_any_chunks_give_the_same_bits(job):
     """Three steps at once, or two and one."""
-    once = job.networks.advance(job.begin(), 3)
-    twice = job.networks.advance(job.networks.advance(job.begin(), 2), 1)
+    once = job.networks.advance(job.init(), 3)
+    twice = job.networks.advance(job.networks.advance(job.init(), 2), 1)
     same(once, twice)
     moving = once["mean-field"].weights
     assert moving.coordinates[0]["s"].shape == (2, 3)
@@ -166,7 +166,7 @@ def test_stopped_and_resumed_to_the_bit(job, stopped_and_finished):
     stopped, said, run = stopped_and_finished
     assert stopped["status"] == "interrupted" and "mfresnet resume" in said[-1]
     assert not any(rule["finished"] for rule in stopped["rules"].values())
-    states = job.begin()
+    states = job.init()
     for _ in range(EPOCHS):
         states = job.networks.advance(states, PER_EPOCH)
     found = checkpoint.latest(run / "checkpoints", states, pytest.fail)
@@ -429,7 +429,7 @@ import os, signal
 from pathlib import Path
 import jax, numpy as np
 from mfresnet.config import build
-from mfresnet.image_config import ImageConfig
+from mfresnet.images.configuration import ImageConfig
 from mfresnet.data.images import load_images
 from mfresnet.images.job import assemble_images
 from mfresnet.runs import RunDirectory, resume_images, train_images
@@ -441,7 +441,7 @@ tree = {{
 config, states = build(tree, ImageConfig), []
 for devices in (1, 2):
     job = assemble_images(config, load_images({str(folder)!r}), devices)
-    states.append(job.networks.advance(job.begin(), 2)["plain"])
+    states.append(job.networks.advance(job.init(), 2)["plain"])
 for a, b in zip(*map(jax.tree.leaves, (s.statistics for s in states)), strict=True):
     np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
 assert len(states[1].weights.network.stem.sharding.device_set) == 2

@@ -7,6 +7,7 @@ Weights are non-negative; a loss is their weighted mean, so that padding with we
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,32 @@ def logistic(f: Predictions, y: Predictions, weights: Weights) -> Float[Array, "
 
 
 LOSSES: dict[str, Loss] = {"squared": squared, "logistic": logistic}
+
+
+def misclassified(f: Any, y: Any) -> Any:
+    """Which points get a wrong class; a prediction with an output that is not finite is wrong, whatever the label.
+
+    Two classes: y f(x) > 0 is right, so that 0 is wrong for both. Several: the first of the largest outputs. This is
+    the one definition of an error, for metrics, certificates and votes alike.
+
+    Args:
+        f: predictions, shape (..., n, C), NumPy or JAX.
+        y: targets (n, C), -1/+1 with C = 1 or one-hot; or the numbers of the classes, integers of shape (n,).
+
+    Returns:
+        Booleans of shape (..., n), of the library of ``f``.
+
+    >>> misclassified(np.array([[1.0], [0.0], [np.nan]]), np.ones((3, 1))).tolist()
+    [False, True, True]
+    >>> misclassified(np.array([[0.2, 0.9], [np.nan, 0.1]]), np.array([1, 0])).tolist()
+    [False, True]
+    """
+    xp: Any = np if isinstance(f, np.ndarray) else jnp
+    bad = ~xp.all(xp.isfinite(f), axis=-1)
+    if f.shape[-1] == 1:
+        return ~(f[..., 0] * y[..., 0] > 0) | bad
+    labels = y if xp.issubdtype(y.dtype, xp.integer) else xp.argmax(y, axis=-1)
+    return (xp.argmax(f, axis=-1) != labels) | bad
 
 
 def mistakes(f: Predictions | np.ndarray, y: Predictions | np.ndarray, task: str) -> Float[Array | np.ndarray, " n"]:

@@ -2,7 +2,7 @@
 
 from . import scaling
 from .activations import ACTIVATIONS, Activation, activation
-from .continuous import ContinuousResNet, folded
+from .continuous import ContinuousResNet, reflect
 from .particles import Ghosts, Particles
 from .resnet import InitialScales, ScaledResNet, trainable
 
@@ -15,7 +15,7 @@ __all__ = [
     "Particles",
     "ScaledResNet",
     "activation",
-    "folded",
+    "reflect",
     "scaling",
     "trainable",
 ]
