@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mfresnet.images import (
-    RULES,
+    BLOCK_RULES,
     Place,
     Plan,
     basic,
@@ -124,7 +124,7 @@ OPTIONS = {"scaled": {"alpha": 9.0}}
 PLACE = Place(first=2, count=3, total=9)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", BLOCK_RULES.names())
 def test_contract_of_every_rule(name):
     """An order is a permutation, evaluation takes the mean step of training, and training reduces the loss."""
     rule = make_rule(name, **OPTIONS.get(name, {}))
@@ -142,8 +142,7 @@ def test_contract_of_every_rule(name):
     drawn = jax.vmap(lambda key: rule.plan(coordinates, order, PLACE, key).steps)(keys)
     # 4.5 standard errors of a mean of 300 Bernoulli draws are at most 0.13
     np.testing.assert_allclose(jnp.mean(drawn, 0), still.steps, atol=0.13)
-    settled, speed = rule.settle(coordinates, coordinates, PLACE)
-    assert settled.keys() == speed.keys() == coordinates.keys()
+    assert all(value.shape == (3,) for value in rule.observe(coordinates, PLACE).values())
 
     blocks = stack(Dense, jax.random.split(jax.random.key(0), 3))
     x, y = jax.random.normal(jax.random.key(1), (2, 8, 3))
@@ -156,8 +155,7 @@ def test_contract_of_every_rule(name):
     def step(trained, order, k):
         order = rule.arrange(trained[1], order, k, jax.random.key(k))
         gradient = jax.grad(loss)(trained, order, jax.random.key(k))
-        blocks, coordinates = jax.tree.map(lambda p, g: p - 0.05 * g, trained, gradient)
-        return (blocks, rule.settle(coordinates, gradient[1], PLACE)[0]), order
+        return jax.tree.map(lambda p, g: p - 0.05 * g, trained, gradient), order
 
     trained, before = (blocks, coordinates), float(loss((blocks, coordinates), order, None))
     for k in range(60):
@@ -178,11 +176,12 @@ def test_known_steps():
 
 
 def test_depth_is_reflected_at_both_ends():
-    rule = make_rule("mean-field")
-    s, v = {"s": jnp.array([-0.5, 3.25, 1.0])}, {"s": jnp.array([-1.0, 2.0, 3.0])}
-    settled, speed = rule.settle(s, v, PLACE)
-    np.testing.assert_allclose(settled["s"], [0.5, 2.75, 1.0])
-    np.testing.assert_allclose(speed["s"], [1.0, -2.0, 3.0])
+    """The network sees the reflection into [0, N]: order, steps and what is recorded."""
+    rule, free = make_rule("mean-field"), {"s": jnp.array([-0.5, 3.25, 7.0])}
+    np.testing.assert_allclose(rule.observe(free, PLACE)["t"], np.array([0.5, 2.75, 1.0]) / 3, rtol=1e-6)
+    order = rule.evaluation_order(free, jnp.arange(3))
+    np.testing.assert_array_equal(order, [0, 2, 1])
+    np.testing.assert_allclose(rule.plan(free, order, PLACE).steps, [0.5, 1.75, 0.25])
 
 
 def test_cadence_keeps_the_order_between_sorts():

@@ -5,12 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from image_folders import write_folder
+from small_images import write_folder
 
 from mfresnet.config import build
 from mfresnet.data.images import load_images
-from mfresnet.images.configuration import ImageConfig
 from mfresnet.images import Ensemble, HostImages, ensemble, make_rule
+from mfresnet.images.configuration import ImageConfig
 from mfresnet.images.family import Place
 from mfresnet.images.job import assemble_images, place_images
 from mfresnet.images.program import unify_plans
@@ -130,7 +130,9 @@ def test_networks_are_halved_until_they_fit(job, together, monkeypatch):
 
 @pytest.mark.parametrize(("most", "sizes"), [(6, [6]), (5, [4, 2]), (3, [2, 2, 2]), (1, [1] * 6)])
 def test_groups_of_any_size(most, sizes):
-    assert [len(rules) * (seeds.stop - seeds.start) for rules, seeds in ensemble.group_networks(RULES, 2, most)] == sizes
+    assert [
+        len(rules) * (seeds.stop - seeds.start) for rules, seeds in ensemble.group_networks(RULES, 2, most)
+    ] == sizes
 
 
 def test_plans_alike_leave_what_they_were():
