@@ -77,7 +77,7 @@ def one(name: str, seed: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "reached": best.value,
-        "standing": best.standing,
+        "standing": best.status,
         "posterior": best.details["posterior"],
         "kl": best.details["kl"],
         # a bound for a posterior that is not the prior, under the same union bound
@@ -86,7 +86,7 @@ def one(name: str, seed: int) -> dict[str, Any]:
         "test.error.of.draws": best.details["test_error_of_draws"],
         "test.error.of.network": record["test.error"],
         "certificates": {
-            name: {"value": c.value, "terms": dict(c.terms), "standing": c.standing, "details": c.details}
+            name: {"value": c.value, "terms": dict(c.terms), "standing": c.status, "details": c.details}
             for name, c in found.items()
         },
         "refused": refused,

@@ -26,6 +26,7 @@ _HOMES = {
         "spectrum",
     ],
     "diagnostics": ["kl_to_start", "wasserstein2"],
+    "train": ["Record", "Result", "fit"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -21,6 +21,7 @@ from mfresnet.bounds import (
     kernel_bound,
     kernel_certificate,
     kernel_complexity,
+    kl_bernoulli,
     theorem6_form,
 )
 from mfresnet.errors import MfresnetError
@@ -37,18 +38,20 @@ def certificate(statuses, value=0.2):
     st.lists(st.sampled_from(["proved", "computed", "assumed", "estimated", "violated"]), max_size=5),
     st.floats(0, 1e6),
 )
-def test_round_trip_through_json_and_standing(statuses, value):
+def test_round_trip_through_json_and_status(statuses, value):
     c = certificate(statuses, value)
     text = json.dumps(c.to_dict(), allow_nan=False)
     assert Certificate.from_dict(json.loads(text)) == c
     assert list(Certificate.from_dict(json.loads(text)).terms) == ["train", "rest"]
     if "violated" in statuses:
-        assert c.standing == "violated"
+        assert c.status == "violated"
     elif "estimated" in statuses:
-        assert c.standing == "estimated"
+        assert c.status == "estimated"
+    elif "assumed" in statuses:
+        assert c.status == "assumed"
     else:
-        assert c.standing == "proved"
-    assert c.standing in str(c)
+        assert c.status == "proved"
+    assert c.status in str(c)
 
 
 def test_infinite_value_survives():
@@ -77,6 +80,40 @@ def test_clopper_pearson_solves_its_defining_equations():
             assert clopper_pearson(mistakes, n, 0.06) == (lower, upper)
 
 
+@pytest.mark.parametrize("p", [0.02, 0.2, 0.5])
+@pytest.mark.parametrize("compared", [1, 5])
+def test_the_held_out_certificate_covers_exactly(p, compared):
+    """Its failure probability is the binomial tail itself: at most delta, and a smaller limit would exceed it."""
+    m, delta = 60, 0.1
+    counts = np.arange(m + 1)
+    values = np.array([held_out_certificate(int(k), m, delta, compared=compared).value for k in counts])
+    fails = binom.pmf(counts, m, p)[values < p].sum()
+    assert fails <= delta / compared
+    k = int(counts[values < p].max(initial=-1)) + 1  # the first count whose limit holds
+    assert binom.cdf(k, m, p) >= delta / compared  # the limit could not be lower there
+
+
+def test_fixed_class_counts_only_narrow_the_number_of_errors():
+    """Exact laws of the number of errors, classes with errors e_c: stratified counts against independent classes.
+
+    Stratified: n_c of each class, a sum of binomials. Its exponential moment (Maurer 2004) and its lower tails below
+    n p - 1 are at most those of Bin(n, p), p the error at the class proportions (Hoeffding 1956).
+    """
+    rng, n = np.random.default_rng(0), 24
+    k = np.arange(n + 1)
+    for counts in ((12, 12), (18, 6), (8, 8, 8)):
+        for _ in range(20):
+            errors = rng.uniform(size=len(counts)) ** 2
+            p = float(np.dot(counts, errors) / n)
+            law = np.ones(1)
+            for count, e in zip(counts, errors, strict=True):
+                law = np.convolve(law, binom.pmf(np.arange(count + 1), count, e))
+            for convex in (np.exp(n * kl_bernoulli(k / n, p)), (k - n * p) ** 2, np.maximum(k - n * p, 0)):
+                assert law @ convex <= binom.pmf(k, n, p) @ convex * (1 + 1e-9)
+            below = k <= n * p - 1
+            assert np.all(np.cumsum(law)[below] <= binom.cdf(k, n, p)[below] + 1e-12)
+
+
 @pytest.mark.parametrize("p", [0.0, 0.01, 0.3, 0.5, 0.97])
 def test_clopper_pearson_covers_exactly(p):
     n, delta = 40, 0.05
@@ -86,8 +123,11 @@ def test_clopper_pearson_covers_exactly(p):
 
 def test_held_out_certificate():
     c = held_out_certificate(10, 200, 0.05)
-    assert c.value == clopper_pearson_upper(10, 200, 0.05) and not c.vacuous and c.standing == "proved"
+    assert c.value == clopper_pearson_upper(10, 200, 0.05) and not c.vacuous
+    assert c.status == "assumed" and "neither training nor tuning" in c.reading  # the user's conduct is not proved
     assert held_out_certificate(100, 200).vacuous
+    assert held_out_certificate(10, 200, guessing=0.05).vacuous  # no better than the majority class
+    assert held_out_certificate(10, 200, compared=7).value == clopper_pearson_upper(10, 200, 0.05 / 7)
     for bad in ((-1, 5), (6, 5), (1.5, 5), (0, 0)):
         with pytest.raises(MfresnetError, match="give"):
             held_out_certificate(*bad)

@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from scipy.stats import binom
 
 import mfresnet.runs
 from mfresnet import cli
+from mfresnet.bounds import held_out_certificate
 from mfresnet.cli import main
 
 LOADED = "import sys; from mfresnet.cli import main; code = main(sys.argv[1:]); print('jax' in sys.modules, code)"
@@ -98,3 +100,32 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
     monkeypatch.setitem(cli.COMMANDS, "datasets", (*cli.COMMANDS["datasets"][:2], broken))
     with pytest.raises(RuntimeError, match="a bug"):
         main(["datasets"])
+
+
+def test_any_predictor_is_certified_by_its_counts(capsys):
+    assert main(["certify", "--errors", "3", "--points", "280", "--compared", "8", "--delta", "0.05"]) == 0
+    printed = capsys.readouterr().out
+    # P(Bin(280, p) <= 3) = 0.05/8
+    assert binom.cdf(3, 280, held_out_certificate(3, 280, compared=8).value) == pytest.approx(0.05 / 8)
+    assert "held_out: error <= 0.03762 with probability 0.95 (assumed)" in printed
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--errors", "6", "--points", "5"], "errors = 6"),
+        (["--errors", "-1", "--points", "5"], "errors = -1"),
+        (["--errors", "1"], "--errors and --points"),
+        ([], "run directory"),
+        (["--errors", "1", "--points", "0"], "points = 0"),
+        (["--errors", "1", "--points", "9", "--compared", "0"], "compared = 0"),
+        (["--errors", "1", "--points", "9", "--delta", "1"], "delta = 1"),
+        (["--errors", "1", "--points", "9", "--guessing", "1"], "guessing = 1"),
+        (["--errors", "1", "--points", "9", "--heads", "4"], "--heads is for a run"),
+        (["runs/none", "--errors", "1", "--points", "9"], "--errors is for a predictor"),
+    ],
+)
+def test_bad_counts_are_one_sentence(argv, words, capsys):
+    assert main(["certify", *argv]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("mfresnet: ") and said.count("\n") == 1 and words in said

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from mfresnet.experiments import bootstrap, power_law, student
+from mfresnet.stats import mean_interval, paired_difference
 
 
 def test_power_law_is_least_squares():

@@ -18,7 +18,7 @@ def quick(tmp_path_factory):
         for name, value in (CACHE | {"jax_compilation_cache_dir": folder}).items():
             jax.config.update(name, value)
             patch.setitem(os.environ, name.upper(), str(value))
-        patch.setattr("mfresnet.runs.driver.portrait", no_portrait)
+        patch.setattr("mfresnet.runs.training.portrait", no_portrait)
         yield
     for name, value in before.items():
         jax.config.update(name, value)

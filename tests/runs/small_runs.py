@@ -46,9 +46,9 @@ def flags(**changes: Any) -> list[str]:
 
 def _child(argv: list[str], log: str) -> None:
     from mfresnet.cli import main
-    from mfresnet.runs import driver
+    from mfresnet.runs import training
 
-    driver.portrait = lambda start, end, split: {"nothing": np.zeros(1, np.float32)}
+    training.portrait = lambda start, end, split: {"nothing": np.zeros(1, np.float32)}
     # under another name until all is ready: a signal sent as soon as the log is there finds the command itself at work
     with open(f"{log}.new", "a", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)

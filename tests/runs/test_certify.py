@@ -14,7 +14,7 @@ import pytest
 from mfresnet.bounds import draw_errors, draws, log_ratio_of, pool
 from mfresnet.bounds.pac_bayes import pac_bayes_bound
 from mfresnet.certify.comparators import kernel_of, kernel_rows, kl_ball_of
-from mfresnet.certify.snapshots import Draws, Grid, moment_of, recorded
+from mfresnet.certify.snapshots import Draws, Grid, moment_of
 from mfresnet.certify.tuning import tune
 from mfresnet.cli import main
 from mfresnet.config import Config, build
@@ -23,6 +23,7 @@ from mfresnet.errors import MfresnetError
 from mfresnet.report import write_report
 from mfresnet.runs import RunDirectory, certify, checkpoint, read_certificates, resume, train
 from mfresnet.runs.certifying import NAME, certify_job, check_possible
+from mfresnet.runs.recorded import recorded
 from mfresnet.train.job import assemble
 
 BOUNDS = ("pac_bayes", "gibbs", "kl_ball", "theorem6", "kernel", "held_out")
@@ -85,10 +86,10 @@ def test_laws_that_steps_moved_are_never_proved(run, job):
     assert moment.ensemble.folded > 0
     for name in ("pac_bayes", "gibbs", "kl_ball", "theorem6"):
         folded = moment_at(found[name].details.get("step", 6), run, job).ensemble.folded
-        assert status_of_steps(found[name]) == found[name].standing == ("violated" if folded else "estimated")
+        assert status_of_steps(found[name]) == found[name].status == ("violated" if folded else "estimated")
     learned = found["pac_bayes_learned"]
     still = str(learned.details["posterior"]).startswith("the prior itself")
-    assert (learned.standing == "proved") == still
+    assert (learned.status == "assumed") == still
     whole = eqx.tree_at(lambda s: s.ensemble.unfolded, moment.state, job.state.ensemble.unfolded)
     upright = moment.at(whole, moment.head, moment.encoder)
     assert status_of_steps(kl_ball_of(job, upright, 0.05)) == "estimated"
@@ -277,7 +278,7 @@ def test_the_mean_over_q_pays_for_the_whole_grid_and_counts_disjoint_draws(run):
     assert details["points"] == record["points"]["size"] and details["grid"] == 4
     # 24 head probes hold 6 heads of 4 particles or 1 of 16; 6 probes a layer hold 3 of 6 residual ones or 6 of 3
     assert details["disjoint_draws"] in (1, 3, 6)
-    assert found["gibbs"].standing == "estimated"
+    assert found["gibbs"].status == "estimated"
     assert details["step"] == found["pac_bayes"].details["step"]
 
 

@@ -237,7 +237,7 @@ def test_directory_that_cannot_be_made(tmp_path, capsys):
 def test_progress_bar_is_for_terminals(quiet, cut, monkeypatch, capsys):
     """tqdm judges by itself (disable=None) whether it writes to a terminal; --quiet silences it there too."""
     asked = []
-    monkeypatch.setattr("mfresnet.runs.driver.tqdm", lambda **options: asked.append(options) or tqdm(**options))
+    monkeypatch.setattr("mfresnet.runs.progress.tqdm", lambda **options: asked.append(options) or tqdm(**options))
     assert main(["resume", str(cut), *(["--quiet"] if quiet else [])]) == 0
     assert [options["disable"] for options in asked] == [True if quiet else None]
     assert "step" not in capsys.readouterr().err

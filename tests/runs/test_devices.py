@@ -33,20 +33,21 @@ MEASURED = {"diagnostics__kl_every": 4}
 COMMANDS = """
 import sys, json, jax
 from mfresnet.cli import main
-from mfresnet.runs import driver
+from mfresnet.runs import training
 import numpy as np
-driver.portrait = lambda start, end, split: {"nothing": np.zeros(1, np.float32)}
-metrics = driver.Recorder.metrics
+training.portrait = lambda start, end, split: {"nothing": np.zeros(1, np.float32)}
+from mfresnet.train.measurements import Measurements
+metrics = Measurements.metrics
 
-def with_shares(recorder, state, wall_s):  # what the first device holds of the particles and of what goes with them
+def with_shares(measurements, state, wall_s):  # what the first device holds of the particles and of what goes with them
     trees = {"u": state.model.encoder.out, "head": state.model.head.b, "memory": jax.tree.leaves(state.rule)}
     if state.ensemble is not None:
         trees["probes"], trees["ratio"] = state.ensemble.probes.head.w, state.ensemble.log_ratio.head
     found = jax.tree.map(lambda leaf: list(leaf.addressable_shards[0].data.shape), trees)
     print("share", int(state.step), json.dumps(found))
-    return metrics(recorder, state, wall_s)
+    return metrics(measurements, state, wall_s)
 
-driver.Recorder.metrics = with_shares
+Measurements.metrics = with_shares
 codes = [main(argv) for argv in json.loads(sys.argv[1])]
 print("codes", codes)
 """

@@ -20,7 +20,7 @@ class Hypothesis:
     Args:
         statement: what must be true.
         status: "proved" (a theorem, or true by construction), "computed" (checked on the numbers at hand,
-            up to rounding), "assumed" (nobody can check it from the data: independence of the points),
+            up to rounding), "assumed" (up to the source of the data or to the user's conduct, which no program sees),
             "estimated" (from samples, with an error), "violated".
         error: size of the estimation error, where there is one.
         note: how it was checked, or what to do about it.
@@ -45,11 +45,11 @@ class Certificate:
 
     Args:
         name: of the bound, as keys of summaries use it ("pac_bayes", "kl_ball", ...).
-        value: the bound itself; additive bounds may exceed 1, which says how far they are from saying anything.
+        value: the bound itself; additive bounds may exceed 1.
         confidence: 1 - delta.
         terms: parts that add up to ``value``, in the order of a waterfall.
         hypotheses: what it rests on.
-        vacuous: whether the value is no better than guessing.
+        vacuous: whether the value is at or above the error of guessing (see `build`).
         reading: one paragraph in plain words.
         certifies: the object whose error is bounded.
         details: further numbers and words (n, the KL, the chosen grid point ...).
@@ -58,7 +58,7 @@ class Certificate:
     >>> c = Certificate("held_out", 0.2, 0.95, terms, (), False, "Fine.", "the network")
     >>> Certificate.from_dict(c.to_dict()) == c
     True
-    >>> c.standing
+    >>> c.status
     'proved'
     """
 
@@ -81,20 +81,21 @@ class Certificate:
             )
 
     @property
-    def standing(self) -> str:
-        """The weakest hypothesis: "violated", "estimated", or "proved" where neither occurs.
+    def status(self) -> str:
+        """The weakest of its hypotheses: "violated", "estimated", "assumed", or "proved" where none of these occurs.
 
-        A certificate that rests on one estimate is estimated: never call it proved. Assumptions on the data
-        (independent points) are part of every theorem here and are listed, not counted.
+        A certificate that rests on one estimate is estimated, and one that rests on what a user did (no choice by the
+        test points, every trial counted) is assumed. Independent points (`INDEPENDENT`) are the premise of every
+        bound: listed, not counted.
         """
-        found = {h.status for h in self.hypotheses}
-        return next((status for status in ("violated", "estimated") if status in found), "proved")
+        statuses = {h.status for h in self.hypotheses if h.statement != INDEPENDENT.statement}
+        return next((status for status in ("violated", "estimated", "assumed") if status in statuses), "proved")
 
-    def resting_on(self, *more: Hypothesis, chance: float = 0.5) -> Certificate:
+    def with_hypotheses(self, *more: Hypothesis, guessing: float = 0.5) -> Certificate:
         """The same bound with further hypotheses, and the reading that follows from all."""
         hypotheses = (*self.hypotheses, *more)
         largest = max(self.terms, key=lambda name: self.terms[name])
-        reading = plain_reading(self.value, 1 - self.confidence, self.certifies, chance, hypotheses, largest)
+        reading = reading_of(self.value, 1 - self.confidence, self.certifies, guessing, hypotheses, largest)
         return replace(self, hypotheses=hypotheses, reading=reading)
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,7 +104,7 @@ class Certificate:
             "name": self.name,
             "value": _encode(self.value),
             "confidence": self.confidence,
-            "standing": self.standing,
+            "status": self.status,
             "vacuous": self.vacuous,
             "certifies": self.certifies,
             "reading": self.reading,
@@ -144,7 +145,7 @@ class Certificate:
             raise MfresnetError(f"this is no certificate record ({error!r}): give what to_dict returned.") from error
 
     def __str__(self) -> str:
-        head = f"{self.name}: error <= {self.value:.4g} with probability {self.confidence:g} ({self.standing}"
+        head = f"{self.name}: error <= {self.value:.4g} with probability {self.confidence:g} ({self.status}"
         lines = [head + (", vacuous)" if self.vacuous else ")"), f"  certifies {self.certifies}"]
         wide = max((len(name) for name in self.terms), default=0)
         lines += [f"  {name:<{wide}}  {value:10.4g}" for name, value in self.terms.items()]
@@ -154,29 +155,35 @@ class Certificate:
         return "\n".join(lines)
 
 
-def plain_reading(
-    value: float, delta: float, certifies: str, chance: float, hypotheses: tuple[Hypothesis, ...], largest: str
+def reading_of(
+    value: float, delta: float, certifies: str, guessing: float, hypotheses: tuple[Hypothesis, ...], largest: str
 ) -> str:
-    """The paragraph of a certificate in plain words; it never calls an estimate proved.
+    """The paragraph of a certificate in plain words; it never calls an estimate or an assumption proved.
 
-    >>> plain_reading(0.7, 0.05, "the network", 0.5, (), "complexity")
-    'This bound says nothing: 0.7 is no better than guessing (0.5), mostly because of complexity.'
+    >>> reading_of(0.7, 0.05, "the network", 0.5, (), "complexity")
+    'This bound is vacuous: 0.7 is not below the error of guessing (0.5), mostly because of complexity.'
     """
-    if not value < chance:
+    if not value < guessing:
         return (
-            f"This bound says nothing: {value:.3g} is no better than guessing ({chance:.3g}), "
+            f"This bound is vacuous: {value:.3g} is not below the error of guessing ({guessing:.3g}), "
             f"mostly because of {largest}."
         )
     text = (
         f"On new data from the same source, {certifies} errs on at most {100 * value:.3g} % of the points; over "
         f"repetitions of the whole procedure this statement fails in at most {100 * delta:.3g} % of them."
     )
-    weak = [h.statement for h in hypotheses if h.status in ("estimated", "violated")]
-    if any(h.status == "violated" for h in hypotheses):
-        return text + " But a hypothesis is violated, so the number is not a guarantee: " + "; ".join(weak) + "."
-    if weak:
-        return text + " Part of it is estimated from samples: " + "; ".join(weak) + "."
-    return text + " Every hypothesis but the independence of the data is proved or computed."
+
+    def named(*statuses: str) -> str:
+        return "; ".join(h.statement for h in hypotheses if h.status in statuses and h != INDEPENDENT)
+
+    if named("violated"):
+        weak = named("violated", "estimated")
+        return f"{text} But a hypothesis is violated, so the number is not a guarantee: {weak}."
+    if named("estimated"):
+        return f"{text} Part of it is estimated from samples: {named('estimated')}."
+    if named("assumed"):
+        return f"{text} It assumes what the data cannot show: {named('assumed')}."
+    return f"{text} Every hypothesis but the independence of the data is proved or computed."
 
 
 def build(
@@ -186,23 +193,39 @@ def build(
     hypotheses: tuple[Hypothesis, ...],
     certifies: str,
     *,
-    chance: float = 0.5,
+    guessing: float = 0.5,
     value: float | None = None,
     details: dict[str, float | int | str | None] | None = None,
 ) -> Certificate:
     """The certificate with these terms: value (their sum), vacuousness and reading follow.
 
     Args:
-        chance: error of guessing, 1/2 for two classes and 1 - 1/C for C: at or above it a bound is vacuous.
+        guessing: error of the best constant guess, 1 minus the share of the largest class, at or above which a bound
+            is vacuous. Where that share is the one among the points of the bound it is itself a number of the data: it
+            decides about the word "vacuous", never about the value.
     """
     total = fsum(terms.values()) if value is None else value
     largest = max(terms, key=lambda key: terms[key])
-    reading = plain_reading(total, delta, certifies, chance, hypotheses, largest)
-    return Certificate(name, total, 1 - delta, terms, hypotheses, not total < chance, reading, certifies, details or {})
+    reading = reading_of(total, delta, certifies, guessing, hypotheses, largest)
+    return Certificate(
+        name, total, 1 - delta, terms, hypotheses, not total < guessing, reading, certifies, details or {}
+    )
 
 
+# Class counts that are fixed in proportion (a stratified split, alternating labels) do no harm. Given the classes the
+# points are independent, so the errors of a fixed predictor are a sum of indicators with means p_i = e_c(i).
+# - For convex g, E g(sum) is Schur-concave in (p_i): two of them enter as I + (p_i + p_j) D + p_i p_j D^2, D the
+#   forward difference, and D^2 g >= 0. So it is largest where all are p = sum_c (n_c/n) e_c, for Bin(n, p) (Hoeffding
+#   1956): the moment of Maurer (2004) holds, with p the error at the class proportions of the sample. So do lower tails
+#   below n p - 1 (Hoeffding 1956), and bounds by bounded differences, which ask for independence alone.
+# - Of n rows of an i.i.d. table of r n, one from each of n random blocks of r is an i.i.d. sample; blocks of one class
+#   each give the stratified one. The means of random blocks are majorised by those of pure blocks, so the stratified
+#   sample is dominated by the i.i.d. one. Counts are in proportion up to rounding, less than 1/n for each class.
 INDEPENDENT = Hypothesis(
-    "the data points are independent draws of one distribution, the one new data come from", "assumed"
+    "the data points are independent draws of one distribution, the one new data come from",
+    "assumed",
+    note="class counts may be fixed, as by a stratified split or alternating labels: fixed counts in proportion only "
+    "narrow the number of errors (Hoeffding 1956)",
 )
 
 

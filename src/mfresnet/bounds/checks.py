@@ -10,10 +10,10 @@ from ..errors import MfresnetError
 from ..model import Activation
 
 
-def checked_delta(delta: float) -> float:
+def check_delta(delta: float) -> float:
     """A failure probability strictly between 0 and 1.
 
-    >>> checked_delta(1.5)
+    >>> check_delta(1.5)
     Traceback (most recent call last):
     mfresnet.errors.MfresnetError: delta = 1.5 is not allowed: give a probability between 0 and 1, such as 0.05.
     """
@@ -23,10 +23,10 @@ def checked_delta(delta: float) -> float:
     return value
 
 
-def checked_count(n: int, least: int = 1, name: str = "n", why: str = "") -> int:
+def check_count(n: int, least: int = 1, name: str = "n", why: str = "") -> int:
     """A whole number of at least ``least``.
 
-    >>> checked_count(5, 8)
+    >>> check_count(5, 8)
     Traceback (most recent call last):
     mfresnet.errors.MfresnetError: n = 5 is not allowed: give a whole number >= 8.
     """
@@ -40,19 +40,19 @@ def checked_count(n: int, least: int = 1, name: str = "n", why: str = "") -> int
     return value
 
 
-def checked_points(n: int) -> int:
+def check_points(n: int) -> int:
     """n >= 8, which the PAC-Bayes inequality of Maurer (2004) asks for; below, no bound says anything anyway.
 
-    >>> checked_points(400)
+    >>> check_points(400)
     400
     """
-    return checked_count(n, 8, why="the bounds need at least 8 data points")
+    return check_count(n, 8, why="the bounds need at least 8 data points")
 
 
-def checked_values(values: Any, name: str, *, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
+def check_values(values: Any, name: str, *, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
     """A non-empty float64 array of finite numbers between ``low`` and ``high``.
 
-    >>> checked_values([], "errors")
+    >>> check_values([], "errors")
     Traceback (most recent call last):
     mfresnet.errors.MfresnetError: errors is empty: give at least one number.
     """
@@ -65,11 +65,11 @@ def checked_values(values: Any, name: str, *, low: float = -np.inf, high: float 
     return array
 
 
-def checked_activation(sigma: Activation) -> Activation:
+def check_activation(sigma: Activation) -> Activation:
     """An activation with |sigma0| <= 1 and |sigma0'| <= 1, which the KL-ball bound rests on.
 
     >>> from mfresnet.model import activation
-    >>> checked_activation(activation("relu"))
+    >>> check_activation(activation("relu"))
     Traceback (most recent call last):
     mfresnet.errors.MfresnetError: the KL-ball bound needs |sigma0| <= 1 and |sigma0'| <= 1, but relu has bounds inf \
 and 1: use tanh, erf, sigmoid or sin, or the PAC-Bayes certificate, which has no such hypothesis.

@@ -55,7 +55,7 @@ class Density:
         if self.folded:
             note = (
                 f"{self.folded} probes saw a step fold space, where the density is a sum over preimages of which one "
-                "is known: take shorter steps (a larger --train.steps or --certify.prior-steps)"
+                "is known: take shorter steps"
             )
             one_to_one = Hypothesis(statement, "violated", self.departure, note)
         else:

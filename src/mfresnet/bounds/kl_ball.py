@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import MfresnetError
 from ..model import Activation
 from .certificate import INDEPENDENT, Certificate, Hypothesis, build
-from .checks import checked_activation, checked_count, checked_delta, checked_points, checked_values
+from .checks import check_activation, check_count, check_delta, check_points, check_values
 
 # Stated before any data: radii in nats, and margins in units of beta (|f| is of the order of beta).
 RADII = tuple(2.0**k for k in range(-16, 7))
@@ -56,7 +56,7 @@ def rademacher_bound(head_radius: Any, encoder_radius: Any, n: int, *, alpha: fl
     >>> float(rademacher_bound(0.1, 0.0, 100, alpha=1.0, beta=2.0).round(6))
     0.093578
     """
-    n = checked_count(n)
+    n = check_count(n)
     _positive(alpha=alpha, beta=beta)
     encoder = np.asarray(encoder_radius, dtype=np.float64)
     if not np.all(encoder >= 0):
@@ -74,7 +74,7 @@ def ramp_loss(margins: Any, gamma: float) -> float:
     0.5
     """
     _positive(gamma=gamma)
-    return float(np.mean(np.clip(1 - checked_values(margins, "margins") / gamma, 0.0, 1.0)))
+    return float(np.mean(np.clip(1 - check_values(margins, "margins") / gamma, 0.0, 1.0)))
 
 
 def confidence_term(n: int, delta: float, form: str = "mean") -> float:
@@ -87,7 +87,7 @@ def confidence_term(n: int, delta: float, form: str = "mean") -> float:
     >>> round(confidence_term(400, 0.05), 4), round(confidence_term(400, 0.05, "sample"), 4)
     (0.0612, 0.2037)
     """
-    n, delta = checked_count(n), checked_delta(delta)
+    n, delta = check_count(n), check_delta(delta)
     if form == "mean":
         return sqrt(log(1 / delta) / (2 * n))
     if form == "sample":
@@ -109,6 +109,7 @@ def kl_ball_certificate(
     radii: Sequence[float] = RADII,
     relative_margins: Sequence[float] = MARGINS,
     form: str = "mean",
+    margin_error: float | None = None,
     settings: int = 1,
     standard_start: bool = True,
 ) -> Certificate:
@@ -122,6 +123,8 @@ def kl_ball_certificate(
         head_kl, encoder_kl: upper limits of KL(tau_t || tau_0) and of the mean over depth of KL(nu_t || nu_0).
         head_error, encoder_error: their estimation errors, for the record (already inside the limits).
         relative_margins: gamma / beta.
+        margin_error: root mean square over the points of the standard error of f, which finitely many particles
+            stand for; None where it was not taken.
         form: see `confidence_term`.
         settings: number of configurations tried on these data (alpha, beta ...), each paid by the union bound.
         standard_start: whether the laws start at standard Gaussians (all initial scales 1).
@@ -132,16 +135,16 @@ def kl_ball_certificate(
     >>> from mfresnet.model import activation
     >>> c = kl_ball_certificate(np.full(100_000, 0.5), head_kl=0.04, encoder_kl=1e-6, alpha=1.0, beta=1.0,
     ...                         sigma=activation("tanh"))
-    >>> round(c.value, 3), c.vacuous, c.standing
+    >>> round(c.value, 3), c.vacuous, c.status
     (0.02, False, 'estimated')
     """
-    margins, n, delta = checked_ball(
+    margins, n, delta = check_ball(
         margins, alpha=alpha, beta=beta, sigma=sigma, delta=delta, standard_start=standard_start
     )
-    settings = checked_count(settings, name="settings")
+    settings = check_count(settings, name="settings")
     radii = tuple(sorted(float(r) for r in radii))
-    r_head, r_encoder = rounded_up(head_kl, radii, "head"), rounded_up(encoder_kl, radii, "encoder")
-    gammas = [beta * checked_margin for checked_margin in relative_margins]
+    r_head, r_encoder = round_up(head_kl, radii, "head"), round_up(encoder_kl, radii, "encoder")
+    gammas = [beta * relative for relative in relative_margins]
     grid = len(radii) ** 2 * len(gammas) * settings
     confidence = confidence_term(n, delta / grid, form)
     complexity = float(rademacher_bound(r_head, r_encoder, n, alpha=alpha, beta=beta))
@@ -160,11 +163,7 @@ def kl_ball_certificate(
         Hypothesis("the laws start at standard Gaussians", "proved", note="by construction"),
         Hypothesis("KL(tau_t || tau_0) <= r_tau", "estimated", head_error, f"r_tau = {r_head:g}"),
         Hypothesis("mean over depth of KL(nu_t || nu_0) <= r_nu", "estimated", encoder_error, f"r_nu = {r_encoder:g}"),
-        Hypothesis(
-            "the margins are those of the predictor of the laws",
-            "estimated",
-            note="computed from finitely many particles",
-        ),
+        about_margins(margin_error, gamma),
         Hypothesis("the grid of radii and margins was fixed before the data", "assumed", note=f"{grid} points"),
     )
     return build(
@@ -187,19 +186,19 @@ def kl_ball_certificate(
     )
 
 
-def checked_ball(
+def check_ball(
     margins: Any, *, alpha: float, beta: float, sigma: Activation, delta: float, standard_start: bool
 ) -> tuple[np.ndarray, int, float]:
     """(margins, n, delta) where the hypotheses of the KL ball hold, or a sentence that says which one does not.
 
     >>> from mfresnet.model import activation
     >>> options = {"alpha": 1.0, "beta": 1.0, "delta": 0.05, "standard_start": True}
-    >>> checked_ball(np.ones(9), sigma=activation("tanh"), **options)[1]
+    >>> check_ball(np.ones(9), sigma=activation("tanh"), **options)[1]
     9
     """
-    checked_activation(sigma)
+    check_activation(sigma)
     _positive(alpha=alpha, beta=beta)
-    margins = checked_values(margins, "margins")
+    margins = check_values(margins, "margins")
     if margins.ndim != 1:
         raise MfresnetError(
             f"margins has shape {margins.shape}, but the KL-ball bound is for two classes with one output: "
@@ -210,10 +209,26 @@ def checked_ball(
             "the KL-ball bound needs standard Gaussian initial laws (all initial scales 1): "
             "set them to 1, or use the PAC-Bayes certificate."
         )
-    return margins, checked_points(len(margins)), checked_delta(delta)
+    return margins, check_points(len(margins)), check_delta(delta)
 
 
-def rounded_up(kl: float, radii: tuple[float, ...], part: str) -> float:
+def about_margins(margin_error: float | None, gamma: float) -> Hypothesis:
+    """That finitely many particles stand for the laws in the ramp loss, which moves by at most mean |df|/gamma.
+
+    >>> about_margins(0.1, 0.5).error
+    0.2
+    """
+    if margin_error is not None and not margin_error >= 0:
+        raise MfresnetError(f"margin_error = {margin_error} is not allowed: give a number >= 0, or None.")
+    return Hypothesis(
+        "the margins are those of the predictor of the laws",
+        "estimated",
+        None if margin_error is None else margin_error / gamma,
+        "read off finitely many particles; the error is that of the ramp loss, at most that of f over the margin",
+    )
+
+
+def round_up(kl: float, radii: tuple[float, ...], part: str) -> float:
     """The smallest radius of the grid that holds the KL."""
     if not np.isfinite(kl):
         raise MfresnetError(f"the KL of the {part} is {kl}: give the upper limit of a finite estimate.")

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ..errors import MfresnetError
-from .checks import checked_delta, checked_values
+from .checks import check_delta, check_values
 
 METHODS = ("mean", "nonnegative")
 
@@ -54,10 +54,10 @@ def kl_estimate(log_ratios: Any, delta: float, *, method: str = "nonnegative") -
     >>> bool(abs(found.value - 0.125) < 4 * found.stderr), found.value < found.upper
     (True, True)
     """
-    delta = checked_delta(delta)
+    delta = check_delta(delta)
     if np.size(log_ratios) == 0:
         raise MfresnetError("there are no probes: train by a gradient flow with train.probes > 0 to measure the KL.")
-    ratios = np.atleast_2d(checked_values(log_ratios, "log_ratios"))
+    ratios = np.atleast_2d(check_values(log_ratios, "log_ratios"))
     layers, probes = ratios.shape[0], ratios.shape[-1]
     if ratios.ndim != 2 or probes < 2 or ratios.size < 8:
         raise MfresnetError(

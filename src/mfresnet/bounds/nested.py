@@ -15,9 +15,9 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from ..flow import Probes
+from ..flow import Probes, misclassified
 from ..model import ScaledResNet
-from .subnetwork import Draw, assemble, log_ratio_of, wrong
+from .subnetwork import Draw, assemble, log_ratio_of
 
 NUMBERS = 2**22  # activations of the head held at once, over draws computed side by side
 
@@ -57,11 +57,11 @@ def _mistakes(chosen: Draw, probes: Probes, model: ScaledResNet, x: Array, y: Ar
         z = eqx.tree_at(lambda m: m.head, network, None, is_leaf=lambda leaf: leaf is None)(x)
         head = network.head
         if head is None:
-            return jnp.sum(wrong(z, y))[None]
+            return jnp.sum(misclassified(z, y))[None]
         pre = z @ head.w.T if head.b is None else z @ head.w.T + head.b[None, :]
         mask = (jnp.arange(head.width)[None, :] < sizes[:, None]) / sizes[:, None]
         f = jnp.einsum("nk,kc,gk->gnc", model.sigma(pre), model.beta * head.out, mask.astype(z.dtype))
-        return jax.vmap(lambda values: jnp.sum(wrong(values, y)))(f)
+        return jax.vmap(lambda values: jnp.sum(misclassified(values, y)))(f)
 
     return jax.lax.map(one, chosen, batch_size=side_by_side)
 

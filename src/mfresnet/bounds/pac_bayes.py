@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import MfresnetError
 from .certificate import INDEPENDENT, Certificate, Hypothesis, build
-from .checks import checked_count, checked_delta, checked_points, checked_values
+from .checks import check_count, check_delta, check_points, check_values
 from .density import Density
 from .kl_estimate import KLEstimate, kl_estimate
 from .kl_inverse import kl_inverse_upper
@@ -85,8 +85,8 @@ def budget(kl: Any, n: int, delta: float, grid_size: int = 1) -> np.ndarray:
     >>> float(budget(10.0, 400, 0.05, 20).round(4))
     0.0492
     """
-    n, delta = checked_points(n), checked_delta(delta)
-    grid_size = checked_count(grid_size, name="grid_size")
+    n, delta = check_points(n), check_delta(delta)
+    grid_size = check_count(grid_size, name="grid_size")
     return np.maximum(np.asarray(kl, np.float64) + log(2 * sqrt(n) * grid_size / delta), 0.0) / n
 
 
@@ -116,8 +116,8 @@ def mean_upper(errors: Any, delta: float, *, independent: int | None = None, met
     >>> round(mean_upper(errors, 0.01), 4), round(mean_upper(errors, 0.01, method="bernstein"), 4)
     (0.0852, 0.0748)
     """
-    errors, delta = checked_values(errors, "errors", low=0.0, high=1.0), checked_delta(delta)
-    m = checked_count(errors.size if independent is None else independent, name="independent")
+    errors, delta = check_values(errors, "errors", low=0.0, high=1.0), check_delta(delta)
+    m = check_count(errors.size if independent is None else independent, name="independent")
     if m > errors.size:
         raise MfresnetError(f"independent = {m} exceeds the {errors.size} draws: give at most their number.")
     mean = min(1.0, float(errors.mean()))
@@ -142,12 +142,12 @@ def gibbs_certificate(
     method: str = "nonnegative",
     train_method: str = "kl",
     density: Density | None = None,
-    chance: float = 0.5,
+    guessing: float = 0.5,
 ) -> Certificate:
     """Mean error over Q, minimised over the grid (theory, section 8(b)).
 
     delta is split (`SHARES`): half for the inequality (union over priors), a quarter for the train error of Q and a
-    quarter for the two KLs (unions over all points). The KL limit is a normal approximation, so the standing is
+    quarter for the two KLs (unions over all points). The KL limit is a normal approximation, so the status is
     "estimated"; `drawn_certificate` needs no such step.
 
     Args:
@@ -163,10 +163,10 @@ def gibbs_certificate(
     >>> ratios = 0.1 * rng.normal(size=(4, 500)) + 0.005
     >>> point = GibbsPoint(10, 20, np.full(500, 0.05), ratios[0], ratios)
     >>> found = gibbs_certificate([point], 1000)
-    >>> round(found.value, 2), found.standing
+    >>> round(found.value, 2), found.status
     (0.12, 'estimated')
     """
-    points, n, delta = _checked_points(points), checked_points(n), checked_delta(delta)
+    points, n, delta = _checked_points(points), check_points(n), check_delta(delta)
     priors = _checked_grid(priors, len({(p.heads, p.residuals, p.setting) for p in points}), "priors")
     tried = _checked_grid(tried, len(points), "tried")
     for_bound, for_train, for_kl = (share * delta for share in SHARES)
@@ -219,7 +219,7 @@ def gibbs_certificate(
     }
     details = _details(p, n, kl, priors) | {"kl_upper": upper, "points": tried, "prior": prior}
     certifies = "a sub-network drawn at random from the trained laws (mean over draws)"
-    return build("gibbs", terms, delta, hypotheses, certifies, chance=chance, details=details)
+    return build("gibbs", terms, delta, hypotheses, certifies, guessing=guessing, details=details)
 
 
 def drawn_certificate(
@@ -230,7 +230,7 @@ def drawn_certificate(
     grid_size: int | None = None,
     prior: str = DATA_FREE,
     density: Density | None = None,
-    chance: float = 0.5,
+    guessing: float = 0.5,
 ) -> Certificate:
     """Mean error of the drawn networks h_1 .. h_m themselves, with nothing estimated but log(dQ/dP).
 
@@ -249,15 +249,15 @@ def drawn_certificate(
         density: where the log-ratios come from; None for Euler steps without folds.
 
     >>> found = drawn_certificate([DrawnPoint(10, 20, np.full(50, 0.05), np.full(50, 1.0))], 1000)
-    >>> round(found.value, 3), found.standing
+    >>> round(found.value, 3), found.status
     (0.083, 'estimated')
     """
-    points, n, delta = _checked_points(points), checked_points(n), checked_delta(delta)
+    points, n, delta = _checked_points(points), check_points(n), check_delta(delta)
     grid_size = _checked_grid(grid_size, len(points), "grid_size")
     found: list[tuple[float, DrawnPoint, float, float]] = []
     for p in points:
-        errors = checked_values(p.errors, "errors", low=0.0, high=1.0)
-        ratios = checked_values(p.log_ratios, "log_ratios")
+        errors = check_values(p.errors, "errors", low=0.0, high=1.0)
+        ratios = check_values(p.log_ratios, "log_ratios")
         if errors.shape != ratios.shape:
             raise MfresnetError(
                 f"errors and log_ratios have shapes {errors.shape} and {ratios.shape}: give one of each per draw."
@@ -284,7 +284,7 @@ def drawn_certificate(
         else f"one of the {draws} drawn sub-networks, picked at random for each point"
     )
     details = _details(p, n, kl, grid_size) | {"draws": draws, "prior": prior, "vote": min(1.0, 2 * value)}
-    return build("pac_bayes", terms, delta, hypotheses, certifies, chance=chance, details=details)
+    return build("pac_bayes", terms, delta, hypotheses, certifies, guessing=guessing, details=details)
 
 
 def _about_prior(prior: str) -> tuple[Hypothesis, ...]:
@@ -307,13 +307,13 @@ def _checked_points(points: Sequence[Any]) -> Sequence[Any]:
     if len(points) == 0:
         raise MfresnetError("there is no grid point: give at least one choice of k', N' and training time.")
     for p in points:
-        checked_count(p.residuals, name="residuals")
-        checked_count(p.heads, 0, name="heads")
+        check_count(p.residuals, name="residuals")
+        check_count(p.heads, 0, name="heads")
     return points
 
 
 def _checked_grid(given: int | None, counted: int, name: str) -> int:
-    size = counted if given is None else checked_count(given, name=name)
+    size = counted if given is None else check_count(given, name=name)
     if size < counted:
         raise MfresnetError(f"{name} = {size} is smaller than the {counted} that are used: count all that were tried.")
     return size

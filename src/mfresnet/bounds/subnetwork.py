@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from ..errors import MfresnetError
-from ..flow import Probes
+from ..flow import Probes, misclassified
 from ..model import Activation, Particles, ScaledResNet
 from ..model.draws import uniform
-from .checks import checked_count
+from .checks import check_count
 
 DEPTHS = ("stratified", "uniform")
 
@@ -89,7 +89,7 @@ def probes_needed(residuals: int, layers: int, depths: str = "stratified") -> in
     >>> probes_needed(40, 10), probes_needed(40, 10, "uniform")
     (4, 40)
     """
-    if _checked_depths(depths) == "uniform":
+    if _check_depths(depths) == "uniform":
         return residuals
     return max(ceil((k + 1) * residuals / layers) - floor(k * residuals / layers) for k in range(layers))
 
@@ -148,8 +148,8 @@ def draws(
         most_draws: number of draws to compile for, of which the first ``count`` are returned.
         disjoint: no two draws share a probe: the draws are then independent (one round of `GibbsPoint.independent`).
     """
-    blocks = checked_count(count, name="count") if disjoint else 1
-    residuals, heads = checked_count(residuals, name="residuals"), checked_count(heads, 0, name="heads")
+    blocks = check_count(count, name="count") if disjoint else 1
+    residuals, heads = check_count(residuals, name="residuals"), check_count(heads, 0, name="heads")
     most_residuals, most_heads = most_residuals or residuals, most_heads or heads
     if heads == 0 and head_probes > 0:
         raise MfresnetError("heads = 0 is not allowed for a network with head: give a whole number >= 1.")
@@ -277,41 +277,33 @@ def draw_errors(
 ) -> np.ndarray:
     """Share of the points that each drawn network gets wrong (targets -1/+1 in one column, or one-hot), float64.
 
-    A prediction of exactly 0 between two classes is a mistake for both, and so is one that is no number.
+    Errors are those of `flow.misclassified`.
     """
     return np.asarray(_mistakes(chosen, probes, model, x, y, batch), np.float64) / len(y)
 
 
 @eqx.filter_jit
 def _mistakes(chosen: Draw, probes: Probes, model: ScaledResNet, x: Array, y: Array, batch: int) -> Array:
-    return jax.lax.map(lambda one: jnp.sum(wrong(assemble(one, probes, model)(x), y)), chosen, batch_size=batch)
-
-
-def wrong(f: Float[Array, "n outputs"], y: Float[Array, "n outputs"]) -> Bool[Array, " n"]:
-    """Which points are misclassified.
-
-    >>> wrong(jnp.array([[1.0], [0.0], [jnp.nan]]), jnp.ones((3, 1))).tolist()
-    [False, True, True]
-    """
-    if f.shape[-1] == 1:
-        return ~(f[:, 0] * y[:, 0] > 0)
-    return (jnp.argmax(f, axis=-1) != jnp.argmax(y, axis=-1)) | jnp.any(jnp.isnan(f), axis=-1)
+    return jax.lax.map(lambda one: jnp.sum(misclassified(assemble(one, probes, model)(x), y)), chosen, batch_size=batch)
 
 
 def vote(f: Float[Array, "draws n outputs"]) -> Int[Array, " n"]:
     """The class most draws vote for: 0/1 for one output (sign), else the index of the largest output.
 
-    Wrong only where at least half of the draws are, so its error is at most twice theirs. Ties go to the lower class.
+    A draw with an output that is not finite votes for no class; where no draw is finite the result is -1. Wrong only
+    where at least half of the draws are, so its error is at most twice theirs. Ties go to the lower class.
 
     >>> vote(jnp.array([[[1.0]], [[2.0]], [[-1.0]]])).tolist()
     [1]
     """
     outputs = f.shape[-1]
+    finite = jnp.all(jnp.isfinite(f), axis=-1)
     ballots = (f[..., 0] > 0).astype(jnp.int32) if outputs == 1 else jnp.argmax(f, axis=-1)
-    return jnp.argmax(jnp.sum(jax.nn.one_hot(ballots, max(2, outputs)), axis=0), axis=-1)
+    counts = jnp.sum(jax.nn.one_hot(ballots, max(2, outputs)) * finite[..., None], axis=0)
+    return jnp.where(jnp.any(finite, axis=0), jnp.argmax(counts, axis=-1), -1)
 
 
-def _checked_depths(depths: str) -> str:
+def _check_depths(depths: str) -> str:
     if depths not in DEPTHS:
         raise MfresnetError(f"depths = {depths!r} is not allowed: give one of {', '.join(DEPTHS)}.")
     return depths

@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from ..errors import MfresnetError
 from ..kernels.precision import checked_rows, double_precision
 from ..model import Activation
-from .checks import checked_count
+from .checks import check_count
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def head_supremum(
         raise MfresnetError(f"signs has {signs.shape[-1]} entries a row, but z has {len(z)} rows: give one per row.")
     if not (np.isfinite(radius) and radius >= 0):
         raise MfresnetError(f"the radius is {radius}: give a finite number >= 0.")
-    replicates = checked_count(replicates, 2, "replicates")
-    power = checked_count(samples, 2, "samples").bit_length() - 1
+    replicates = check_count(replicates, 2, "replicates")
+    power = check_count(samples, 2, "samples").bit_length() - 1
     if radius == 0:
         return Supremum(0.0, 0.0)
     found = np.empty((replicates, len(signs)))
@@ -110,7 +110,7 @@ def head_rademacher(
     True
     """
     n = len(checked_rows(z, "z"))
-    signs = np.random.default_rng([seed, 10**6]).choice([-1.0, 1.0], size=(checked_count(draws, 2, "draws"), n))
+    signs = np.random.default_rng([seed, 10**6]).choice([-1.0, 1.0], size=(check_count(draws, 2, "draws"), n))
     return head_supremum(z, signs, radius, beta=beta, sigma=sigma, bias=bias, seed=seed, **options)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from ..errors import MfresnetError
 from ..model import Activation
 from .certificate import INDEPENDENT, Certificate, Hypothesis, build
-from .checks import checked_count, checked_delta, checked_values
-from .kl_ball import RADII, checked_ball, rademacher_bound, ramp_loss, rounded_up
+from .checks import check_count, check_delta, check_values
+from .kl_ball import RADII, about_margins, check_ball, rademacher_bound, ramp_loss, round_up
 
 MARGIN = 0.5  # of labels -1/+1; stated before the data, so that no union over margins is needed
 
@@ -22,7 +22,7 @@ def theorem6_form(constant: float, n: int, delta: float = 0.05) -> float:
     >>> round(theorem6_form(1.0, 10_000), 4)
     0.0915
     """
-    n, delta = checked_count(n), checked_delta(delta)
+    n, delta = check_count(n), check_delta(delta)
     return float(constant) / sqrt(n) + 6 * sqrt(log(2 / delta) / (2 * n))
 
 
@@ -50,7 +50,7 @@ def constant_from_gaps(n: Any, gaps: Any) -> float:
     >>> constant_from_gaps([100, 400], [0.1, 0.06])
     1.2
     """
-    sizes, gaps = checked_values(n, "n", low=1.0), checked_values(gaps, "gaps")
+    sizes, gaps = check_values(n, "n", low=1.0), check_values(gaps, "gaps")
     return float(np.max(np.sqrt(sizes) * gaps))
 
 
@@ -65,6 +65,7 @@ def theorem6_certificate(
     delta: float = 0.05,
     head_error: float = 0.0,
     encoder_error: float = 0.0,
+    margin_error: float | None = None,
     settings: int = 1,
     standard_start: bool = True,
 ) -> Certificate:
@@ -76,7 +77,8 @@ def theorem6_certificate(
     theorem's term exactly while |grid| <= (2/delta)^3: the 6 pays for the union bound.
 
     Args:
-        margins, head_kl, encoder_kl, head_error, encoder_error, settings, standard_start: as in `kl_ball_certificate`.
+        margins, head_kl, encoder_kl, head_error, encoder_error, margin_error, settings, standard_start: as in
+            `kl_ball_certificate`.
 
     Raises:
         MfresnetError: as `kl_ball_certificate`, or more grid points than the 6 pays for.
@@ -84,19 +86,19 @@ def theorem6_certificate(
     >>> from mfresnet.model import activation
     >>> c = theorem6_certificate(np.full(10_000, 0.9), head_kl=0.04, encoder_kl=1e-6, alpha=1.0, beta=1.0,
     ...                          sigma=activation("tanh"))
-    >>> round(c.value, 2), round(c.details["C"], 2), c.standing
+    >>> round(c.value, 2), round(c.details["C"], 2), c.status
     (0.1, 2.26, 'estimated')
     """
-    margins, n, delta = checked_ball(
+    margins, n, delta = check_ball(
         margins, alpha=alpha, beta=beta, sigma=sigma, delta=delta, standard_start=standard_start
     )
-    grid = len(RADII) ** 2 * checked_count(settings, name="settings")
+    grid = len(RADII) ** 2 * check_count(settings, name="settings")
     if grid > (2 / delta) ** 3:
         raise MfresnetError(
             f"{grid} radii and settings are more than the (2/delta)^3 = {(2 / delta) ** 3:.3g} that the 6 of Theorem 6 "
             "pays for: use the KL-ball bound, whose confidence term counts them."
         )
-    radii = rounded_up(head_kl, RADII, "head"), rounded_up(encoder_kl, RADII, "encoder")
+    radii = round_up(head_kl, RADII, "head"), round_up(encoder_kl, RADII, "encoder")
     constant = constant_from_radii(*radii, n, alpha=alpha, beta=beta, margin=MARGIN)
     terms = {
         f"ramp loss at margin {MARGIN:g}": ramp_loss(margins, MARGIN),
@@ -109,11 +111,7 @@ def theorem6_certificate(
         Hypothesis("the laws start at standard Gaussians", "proved", note="by construction"),
         Hypothesis("KL(tau_t || tau_0) <= r_tau", "estimated", head_error, f"r_tau = {radii[0]:g}"),
         Hypothesis("mean over depth of KL(nu_t || nu_0) <= r_nu", "estimated", encoder_error, f"r_nu = {radii[1]:g}"),
-        Hypothesis(
-            "the margins are those of the predictor of the laws",
-            "estimated",
-            note="computed from finitely many particles",
-        ),
+        about_margins(margin_error, MARGIN),
         Hypothesis("|grid| <= (2/delta)^3: the 6 pays for the union", "computed", note=f"{grid} radii and settings"),
     )
     return build(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import equinox as eqx
 import jax
 import numpy as np
+from jax import Array
 
 from ..bounds import (
     Hypothesis,
@@ -26,7 +27,7 @@ from ..flow import evaluate, predict
 from ..kernels.gram import gram
 from ..model import ScaledResNet
 from ..train.job import Job
-from .snapshots import Grid, Moment, about_data, certified, certified_rows, chance_of, train_task
+from .snapshots import Grid, Moment, about_data, certified, certified_rows, guessing_error, train_task
 
 KERNEL_POINTS = 512  # most points of the kernel comparator
 KERNEL = 31  # name of the stream of random numbers
@@ -81,6 +82,7 @@ def _of_ball(bound: Callable[..., Certificate], job: Job, moment: Moment, delta:
         delta=delta / 2,
         head_error=head.stderr,
         encoder_error=encoder.stderr,
+        margin_error=spread_of_pools(moment, train.x),
         settings=config.certify.settings,
         standard_start=set(config.model.initial.model_dump().values()) == {1.0},
     )
@@ -93,6 +95,27 @@ def of_laws(moment: Moment) -> ScaledResNet:
     """The network of all probes: the nearest to the predictor of the laws that the run has."""
     probes = moment.ensemble.probes
     return eqx.tree_at(lambda m: (m.encoder, m.head), moment.state.model, (probes.encoder, probes.head))
+
+
+POOLS = 4  # parts of the probes whose predictions are compared
+
+
+def spread_of_pools(moment: Moment, x: Array) -> float | None:
+    """Standard error of the predictions of `of_laws`, root mean square over the points.
+
+    From the networks of `POOLS` disjoint parts of the probes: sqrt(mean variance over the parts / POOLS), which is
+    that of f for the head and larger for the encoder, where f is not linear in the law.
+    """
+    probes, found = moment.ensemble.probes, []
+    pools = min(POOLS, probes.encoder.w.shape[1])
+    if pools < 2:
+        return None
+    for part in range(pools):
+        encoder = jax.tree.map(lambda leaf, part=part: leaf[:, part::pools], probes.encoder)
+        head = jax.tree.map(lambda leaf, part=part: leaf[part::pools], probes.head)
+        network = eqx.tree_at(lambda m: (m.encoder, m.head), moment.state.model, (encoder, head))
+        found.append(np.asarray(predict(network, x), np.float64))
+    return float(np.sqrt(np.var(found, axis=0, ddof=1).mean() / pools))
 
 
 def kernel_rows(job: Job) -> np.ndarray:
@@ -139,4 +162,6 @@ def held_out_of(job: Job, moment: Moment, delta: float) -> Certificate:
     """The exact binomial limit from the test part, of the network at the last recorded time."""
     _, rate = evaluate(moment.state.model, job.test, job.config.train.loss, train_task(job))
     n = len(job.split.test.x)
-    return held_out_certificate(round(float(rate) * n), n, delta, chance=chance_of(job))
+    return held_out_certificate(
+        round(float(rate) * n), n, delta, guessing=guessing_error(job), certifies="the network as trained"
+    )

@@ -18,7 +18,7 @@ import numpy as np
 from ..bounds import Density, DrawnPoint, drawn_certificate, pac_bayes_bound, pull_back
 from ..bounds.certificate import Certificate
 from ..bounds.certificate import build as with_terms
-from ..bounds.checks import checked_points
+from ..bounds.checks import check_points
 from ..bounds.prior import stack
 from ..errors import MfresnetError
 from ..flow import Batch, Trainer, TrainState, flow
@@ -62,8 +62,8 @@ class LearnedPrior:
             raise MfresnetError("a trained prior needs the flow of all points: leave train.batch_size out.")
         config, n = job.config, len(job.split.train.x)
         seen = int(config.certify.prior_share * n)
-        checked_points(n - seen)
-        checked_points(seen)
+        check_points(n - seen)
+        check_points(seen)
         order = np.asarray(jax.random.permutation(jax.random.fold_in(job.key, SPLIT), n))
         fitted = job.split.fitted_on
         if fitted is not None and len(fitted) < n:  # what fixed the map of the inputs belongs to the prior
@@ -154,7 +154,7 @@ class _Found:
     place: int
 
 
-def learned_prior_of(job: Job, last: Moment, pick: Draws, delta: float, chance: float) -> Certificate:
+def learned_prior_of(job: Job, last: Moment, pick: Draws, delta: float, guessing: float) -> Certificate:
     """The certificate with a trained prior, minimised over sizes and posteriors.
 
     Args:
@@ -186,7 +186,7 @@ def learned_prior_of(job: Job, last: Moment, pick: Draws, delta: float, chance: 
         grid_size=_size(pick),
         prior=f"the law trained on {len(prior.part.x)} other training points",
         density=density,
-        chance=chance,
+        guessing=guessing,
     )
 
     def on_test(one: _Found) -> float:
@@ -205,7 +205,7 @@ def learned_prior_of(job: Job, last: Moment, pick: Draws, delta: float, chance: 
         details["moved.refused"] = refused
     certifies = f"{found.certifies}, from {best.point.setting}"
     return with_terms(
-        "pac_bayes_learned", found.terms, delta, found.hypotheses, certifies, chance=chance, details=details
+        "pac_bayes_learned", found.terms, delta, found.hypotheses, certifies, guessing=guessing, details=details
     )
 
 

@@ -23,7 +23,7 @@ from ..bounds import (
 from ..bounds.certificate import Certificate
 from ..flow import Batch, evaluate
 from ..train.job import Job
-from .snapshots import FEW, Draws, Grid, Moment, about_data, certified, chance_of, train_task
+from .snapshots import FEW, Draws, Grid, Moment, about_data, certified, guessing_error, train_task
 
 APART = 29  # name of the stream of random numbers
 MOST = 256  # draws without common probes that are computed at most
@@ -70,14 +70,14 @@ def pac_bayes_of(job: Job, moments: Sequence[Moment], delta: float) -> tuple[Cer
         delta,
         grid_size=grid.size,
         density=moment.density(config.train.solver, config.train.tolerance),
-        chance=chance_of(job),
+        guessing=guessing_error(job),
     )
     beside, _ = pick.measured(moment, point.residuals, job.test)
     place = grid.heads.index(point.heads)
     extra = {"step": moment.step, "test_error_of_draws": float(beside[:, place].mean())}
     extra["grid_of"] = f"{len(grid.steps)} times x {len(grid.heads)} k' x {len(grid.residuals)} N' x {grid.settings}"
     certificate = replace(certificate, details=certificate.details | extra)
-    certificate = certificate.resting_on(*about_data(job), chance=chance_of(job))
+    certificate = certificate.with_hypotheses(*about_data(job), guessing=guessing_error(job))
     return certificate, {"over_time": rows, "density_check": moment.departure}
 
 
@@ -133,9 +133,9 @@ def gibbs_of(job: Job, moments: Sequence[Moment], drawn: Certificate, delta: flo
         priors=len(grid.heads) * len(grid.residuals) * grid.settings,
         tried=grid.size,
         density=moment.density(config.train.solver, config.train.tolerance),
-        chance=chance_of(job),
+        guessing=guessing_error(job),
     )
     best = int(found.details["heads"] or 0)
     beside = measured(best, job.test)[: rounds[best]]
     extra = {"step": moment.step, "disjoint_draws": rounds[best], "test_error_of_draws": float(beside.mean())}
-    return replace(found, details=found.details | extra).resting_on(*about_data(job), chance=chance_of(job))
+    return replace(found, details=found.details | extra).with_hypotheses(*about_data(job), guessing=guessing_error(job))

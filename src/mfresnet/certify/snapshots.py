@@ -20,7 +20,7 @@ from ..bounds import (
     pool,
     probes_needed,
 )
-from ..bounds.checks import checked_points
+from ..bounds.checks import check_points
 from ..bounds.density import departure_of
 from ..config import Config
 from ..diagnostics.divergence import log_density_ratios
@@ -204,10 +204,19 @@ class Draws:
         return min(choices)
 
 
-def chance_of(job: Job) -> float:
-    """Error of guessing among the classes."""
-    outputs = job.split.train.y.shape[1]
-    return 0.5 if outputs == 1 else 1 - 1 / outputs
+def guessing_error(job: Job) -> float:
+    """Error of guessing the largest class among the training points."""
+    return majority_error(job.split.train.y)
+
+
+def majority_error(y: np.ndarray) -> float:
+    """1 minus the share of the largest class, of targets -1/+1 in one column or one-hot.
+
+    >>> majority_error(np.array([[1.0], [1.0], [-1.0], [1.0]]))
+    0.25
+    """
+    classes = (y[:, 0] > 0).astype(int) if y.shape[1] == 1 else np.argmax(y, axis=1)
+    return 1 - float(np.bincount(classes).max()) / len(y)
 
 
 def train_task(job: Job) -> str:
@@ -229,7 +238,7 @@ def certified(job: Job) -> Batch:
         MfresnetError: fewer than 8.
     """
     rows = certified_rows(job)
-    checked_points(len(rows))
+    check_points(len(rows))
     return jax.tree.map(lambda leaf: leaf[rows], job.train)
 
 

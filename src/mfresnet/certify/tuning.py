@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..bounds.checks import checked_points
+from ..bounds.checks import check_points
 from ..config import Config, build, merged, nested
 from ..data import Dataset, Split
 from ..data.transform import Transform
@@ -84,7 +84,7 @@ def tune(
         KeyboardInterrupt: ``stopped`` said so.
     """
     grid = settings_of(config.certify.tune)
-    checked_points(len(train.x))
+    check_points(len(train.x))
     paid = config.certify.settings * len(grid)
     rows: list[dict[str, Any]] = []
     found: list[Config] = []
@@ -162,6 +162,11 @@ class Watch:
         A certificate of 1 says nothing at all, so waiting begins at the first value below.
         """
         return waited(self.values) >= self.patience
+
+    @property
+    def reason(self) -> str:
+        """Why training stops."""
+        return f"the certificate has not improved for {self.patience} recorded times"
 
 
 def waited(values: Sequence[float]) -> int:

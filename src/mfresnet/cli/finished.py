@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from ..errors import MfresnetError
 from .parsing import EXIT_OK, Once, run_argument
 
 
@@ -85,8 +87,17 @@ def blocks_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def certify_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``certify``."""
-    run_argument(parser)
+    """Arguments of ``certify``: of a run, or of any predictor by its errors on held-out points."""
+    parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="a run directory (or --errors and --points)")
+    held_out = parser.add_argument_group("any predictor, by its errors on points that nothing was fitted to")
+    held_out.add_argument("--errors", type=int, action=Once, metavar="K", help="errors on the held-out points")
+    held_out.add_argument("--points", type=int, action=Once, metavar="M", help="held-out points")
+    held_out.add_argument(
+        "--compared", type=int, action=Once, metavar="C", help="predictors compared on these points (default 1)"
+    )
+    held_out.add_argument(
+        "--guessing", type=float, action=Once, metavar="E", help="error of guessing the largest class (default 0.5)"
+    )
     parser.add_argument("--delta", type=float, action=Once, metavar="D", help="probability of failure (default 0.05)")
     parser.add_argument("--heads", action=Once, metavar="K,K", help="head particles k' that are tried")
     parser.add_argument("--residuals", action=Once, metavar="N,N", help="residual particles N' that are tried")
@@ -96,7 +107,13 @@ def certify_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def certify(options: argparse.Namespace, argv: list[str]) -> int:
-    """Certify a finished run and print each certificate."""
+    """Certify a finished run and print each certificate, or one predictor by its errors on held-out points."""
+    counts = ("errors", "points", "compared", "guessing")
+    given = [name for name in counts if getattr(options, name) is not None]
+    if options.run is None:
+        return certify_counts(options, given)
+    if given:
+        raise MfresnetError(f"--{given[0]} is for a predictor outside of a run: leave it out, or leave RUN out.")
     from ..report import write_report
     from ..runs import certify as certified
     from ..runs import read_certificates
@@ -108,6 +125,21 @@ def certify(options: argparse.Namespace, argv: list[str]) -> int:
     for name, reason in read_certificates(options.run)[1].items():
         print(f"{name}: refused, {reason}\n")
     print(write_report(options.run))
+    return EXIT_OK
+
+
+def certify_counts(options: argparse.Namespace, given: Sequence[str]) -> int:
+    """Print the exact binomial certificate of counts from anywhere."""
+    from ..bounds import held_out_certificate
+
+    if not {"errors", "points"} <= set(given):
+        raise MfresnetError("nothing to certify: give a run directory, or --errors and --points.")
+    for name in ("heads", "residuals", "settings"):
+        if getattr(options, name) is not None:
+            raise MfresnetError(f"--{name} is for a run: leave it out, or give a run directory.")
+    more = {name: getattr(options, name) for name in ("delta", *given) if getattr(options, name) is not None}
+    certificate = held_out_certificate(**more)
+    print(f"{certificate}\n  {certificate.reading}")
     return EXIT_OK
 
 

@@ -119,7 +119,7 @@ def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("regime", summary["regime.verdict"]))
     for name in ("pac_bayes", "pac_bayes_learned", "gibbs", "kl_ball", "theorem6", "kernel", "held_out"):
         if summary.get(f"certificate.{name}.value") is not None:
-            word = " (says nothing)" if summary[f"certificate.{name}.vacuous"] else ""
+            word = " (vacuous)" if summary[f"certificate.{name}.vacuous"] else ""
             rows.append((f"bound {name}", f"{summary[f'certificate.{name}.value']:.4g}{word}"))
     if "control.test.error" in summary:
         rows.append(("frozen encoder", f"test.error {summary['control.test.error']:.4g}"))

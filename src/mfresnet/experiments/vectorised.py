@@ -32,7 +32,7 @@ from ..train.job import (
     keys,
     precision,
     probe_counts,
-    settled,
+    resolve_config,
 )
 from .batching import Program
 from .experiment import Pulse
@@ -54,7 +54,7 @@ class Training:
         Raises:
             MfresnetError: settings that do not fit the data, or do not fit into memory.
         """
-        config, (n, inputs) = settled(config, split), split.train.x.shape
+        config, (n, inputs) = resolve_config(config, split), split.train.x.shape
         check_memory(config, inputs, split.train.y.shape[1], n)
         return cls(config, split)
 

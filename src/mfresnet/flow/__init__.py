@@ -4,7 +4,7 @@ from .adjoint import Sweep, Velocities, adjoint, states, velocities
 from .divergence import first_bad_step
 from .field import Batch, Field, Hessians, Laplacians, Options, Probes, decay_rate, field
 from .layout import Layout
-from .losses import LOSSES, error, logistic, mistakes, squared
+from .losses import LOSSES, error, logistic, misclassified, mistakes, squared
 from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, flow, optimiser
 from .state import Ensemble, LogRatio, TrainState, Unfolded
 from .trainer import Trainer, batch_of, evaluate, predict
@@ -40,6 +40,7 @@ __all__ = [
     "first_bad_step",
     "flow",
     "logistic",
+    "misclassified",
     "mistakes",
     "optimiser",
     "predict",

@@ -67,15 +67,10 @@ def misclassified(f: Any, y: Any) -> Any:
 
 
 def mistakes(f: Predictions | np.ndarray, y: Predictions | np.ndarray, task: str) -> Float[Array | np.ndarray, " n"]:
-    """Per point: 1 for a wrong class and 0 for a right one; for regression the squared error.
-
-    A prediction of exactly 0 between two classes is a mistake for both.
-    """
+    """Per point: 1 for a wrong class and 0 for a right one (`misclassified`); for regression the squared error."""
     if task == "regression":
         return jnp.sum((f - y) ** 2, axis=-1)
-    if task == "binary":
-        return (f[:, 0] * y[:, 0] <= 0).astype(f.dtype)
-    return (jnp.argmax(f, axis=-1) != jnp.argmax(y, axis=-1)).astype(f.dtype)
+    return misclassified(f, y).astype(f.dtype)
 
 
 def error(f: Predictions, y: Predictions, weights: Weights, task: str) -> Float[Array, ""]:

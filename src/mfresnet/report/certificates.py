@@ -48,7 +48,7 @@ def certificates(run: Run) -> Section | None:
     delta = number(record.get("delta"))
     caption = (
         f"Upper bounds of the error on new data, each with probability {100 * (1 - delta):g} %. A bound at or above "
-        "guessing says nothing. Test points chose nothing: only the held-out row and the test errors use them."
+        "guessing is vacuous. Test points chose nothing: only the held-out row and the test errors use them."
     )
     return Section("Certificates", caption, parts)
 
@@ -66,8 +66,8 @@ def _table(record: Mapping[str, Any], found: Sequence[tuple[str, Mapping[str, An
                 NAMES[name],
                 _share(number(one.get("value"))),
                 _share(own),
-                "says nothing" if one.get("vacuous") else "informative",
-                str(one.get("standing", "")),
+                "vacuous" if one.get("vacuous") else "informative",
+                str(one.get("status") or one.get("standing") or ""),
                 str(one.get("certifies", "")),
             )
         )

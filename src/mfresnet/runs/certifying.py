@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ..bounds.certificate import Certificate
-from ..bounds.checks import checked_delta, checked_points
+from ..bounds.checks import check_delta, check_points
 from ..certify.comparators import held_out_of, kernel_of, kl_ball_of, theorem6_of
 from ..certify.learned_prior import learned_prior_of
 from ..certify.pac_bayes import gibbs_of, pac_bayes_of
-from ..certify.snapshots import Draws, Grid, Moment, about_data, certified_rows, chance_of
+from ..certify.snapshots import Draws, Grid, Moment, about_data, certified_rows, guessing_error
 from ..config import Config, build
 from ..data import load
 from ..errors import MfresnetError
@@ -56,7 +56,7 @@ def certify(
     tree = build(stored["config"]).model_dump()
     given = {"delta": delta, "heads": heads, "residuals": residuals, "settings": settings}
     if delta is not None:
-        checked_delta(delta)
+        check_delta(delta)
     paid = tree["certify"]["settings"]
     if settings is not None and settings < paid:
         raise MfresnetError(
@@ -77,7 +77,7 @@ def certify_job(run: RunDirectory, job: Job, *, say: Say = print_message) -> dic
     begun = time.perf_counter()
     config = job.config
     check_possible(config, job.split.train.task)
-    n, delta = checked_points(len(certified_rows(job))), checked_delta(config.certify.delta)
+    n, delta = check_points(len(certified_rows(job))), check_delta(config.certify.delta)
     moments = list(recorded(run, job, Grid.of(config, job.state.model.encoder.w.shape[0]).steps, say))
     if not moments:
         raise MfresnetError(
@@ -108,7 +108,7 @@ def certify_job(run: RunDirectory, job: Job, *, say: Say = print_message) -> dic
     attempt("theorem6", lambda: theorem6_of(job, last, delta))
     attempt("kernel", lambda: kernel_of(job, delta))
     attempt("held_out", lambda: held_out_of(job, last, delta))
-    test_error = found["held_out"].terms["test error"]
+    test_error = found["held_out"].terms["held-out error"]
     record |= {
         "test.error": test_error,
         "certificates": {name: certificate.to_dict() for name, certificate in found.items()},
@@ -173,8 +173,8 @@ def check_possible(config: Config, task: str | None) -> None:
 def learned_of(job: Job, last: Moment, delta: float) -> Certificate:
     """The certificate with a prior trained on a part of the points."""
     pick = Draws.of(job, Grid.of(job.config, job.state.model.encoder.w.shape[0]))
-    found = learned_prior_of(job, last, pick, delta, chance_of(job))
-    return found.resting_on(*about_data(job), chance=chance_of(job))
+    found = learned_prior_of(job, last, pick, delta, guessing_error(job))
+    return found.with_hypotheses(*about_data(job), guessing=guessing_error(job))
 
 
 def _grid_record(job: Job) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ..errors import MfresnetError
 from ..json_types import plain
 from ..messages import Say, print_message
 from ..train.job import assemble, precision
-from ..train.recorder import Recorder
+from ..train.measurements import Measurements
 from . import checkpoint
 from .directory import RunDirectory
 from .files import write_bytes
@@ -46,7 +46,7 @@ def _measure_points(run: RunDirectory, points: int | None, say: Say) -> list[dic
     rows: list[dict[str, Any]] = []
     with precision(config):
         job = assemble(config, load(config.data, config.seed))
-        recorder = Recorder(job, set(), say)
+        measurements = Measurements(job, set(), say)
         for step in checkpoint.steps(run.checkpoints):
             try:
                 arrays, facts = checkpoint.read(run.checkpoints, step)
@@ -54,7 +54,8 @@ def _measure_points(run: RunDirectory, points: int | None, say: Say) -> list[dic
                 say(f"{error} It is passed over.")
                 continue
             state = checkpoint.restore(job.state, arrays)
-            rows.append(recorder.metrics(state, facts.get("wall_s", 0.0)) | recorder.measured(state, everything=True))
+            row = measurements.metrics(state, facts.get("wall_s", 0.0))
+            rows.append(row | measurements.diagnostics(state, everything=True))
     if not rows:
         raise MfresnetError(f"no sound checkpoint is left in {str(run.checkpoints)!r}: there is nothing to measure.")
     return rows

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..certify.tuning import chosen, tune
+import numpy as np
+
+from ..certify.tuning import Watch, chosen, tune
 from ..config import Config, build
 from ..data import load
+from ..diagnostics.figures import portrait
 from ..errors import MfresnetError
+from ..flow import TrainState
 from ..messages import Say, print_message
 from ..train.devices import Devices
+from ..train.fit import train_job
 from ..train.job import Job, assemble, data_arrays, data_facts, precision
+from ..train.schedule import snapshot_steps
 from . import checkpoint
 from .certifying import certify_job, check_possible, entries
 from .directory import Follower, RunDirectory
-from .driver import Driver
 from .environment import environment, tell_changes
 from .identity import check_data, fingerprint
+from .progress import Progress
+from .recorded import recorded
+from .recorder import RunRecorder
 from .stopping import Stop, stoppable
 
 T = TypeVar("T")
@@ -67,8 +74,8 @@ def train(
             )
             facts["tuned"] = rows
             say(f"tuned on the training points: {chosen(rows)}")
-        job = laid_out(assemble(config, split), where)
-        run = _created(out, overwrite, where)
+        job = where.place_start(assemble(config, split))
+        run = _create(out, overwrite, where)
         with stoppable(run.how_to_resume):
             run.write_config(
                 {
@@ -85,11 +92,7 @@ def train(
             run.write_arrays("data", data_arrays(split))
             for note in split.notes:
                 say(note)
-            driver = Driver(run, job, quiet, say, stop, where)
-            summary = driver.drive(job.state, wall_s=0.0)
-            if where.leader:
-                summary = with_certificates(run, driver.job, summary, say)
-            where.wait()
+            summary = _train(run, job, job.state, where, stop, quiet=quiet, say=say)
     return with_control(run, job.config, summary, quiet, say, devices, particle_devices)
 
 
@@ -125,13 +128,13 @@ def resume(
         refuse_on_processes(config, where)
         if not where.leader:
             run, quiet, say = Follower(path), True, lambda message: None
-        job = laid_out(assemble(config, load(config.data, config.seed)), where)
+        job = where.place_start(assemble(config, load(config.data, config.seed)))
         check_data(stored, job, say)
-        found = checkpoint.latest(run.checkpoints, job.state, say)
-        if found is None:
+        newest = checkpoint.latest(run.checkpoints, job.state, say)
+        if newest is None:
             say("no checkpoint was written yet: starting from the first step.")
-        state, facts = found or (job.state, {})
-        state, found = where.laid_out(state), None  # one device does not keep it whole
+        state, facts = newest or (job.state, {})
+        state, newest = where.place(state), None  # one device does not keep it whole
         if facts.get("config", fingerprint(stored["config"])) != fingerprint(stored["config"]):
             raise MfresnetError(
                 f"the settings in {str(path / 'config.json')!r} were changed since the run began: "
@@ -142,20 +145,66 @@ def resume(
             checkpoint.discard_after(run.checkpoints, int(state.step))
         if where.leader and not run.has_arrays("data"):
             run.write_arrays("data", data_arrays(job.split))
-        driver = Driver(run, job, quiet, say, stop, where)
-        summary = driver.drive(state, wall_s=facts.get("wall_s", 0.0))
-        if where.leader:
-            summary = with_certificates(run, driver.job, summary, say)
-        where.wait()
+        summary = _train(run, job, state, where, stop, quiet=quiet, say=say, wall_s=facts.get("wall_s", 0.0))
     return with_control(run, job.config, summary, quiet, say, devices, particle_devices)
 
 
-def laid_out(job: Job, where: Devices) -> Job:
-    """The job, whose start lies on the devices where training wants it."""
-    return replace(job, state=where.laid_out(job.state))
+def _train(
+    run: RunDirectory,
+    job: Job,
+    state: TrainState,
+    where: Devices,
+    stop: Stop,
+    *,
+    quiet: bool,
+    say: Say,
+    wall_s: float = 0.0,
+) -> dict[str, Any]:
+    """Train a job from ``state`` on, write what came out, and return the summary."""
+    done = int(state.step)
+    stopping = early_stopping(run, where.fetch_start(job), done, say) if job.config.certify.patience else None
+    recorder = RunRecorder(run, job, where, say)
+    spent = next((row["diagnostics_s"] for row in reversed(recorder.rows) if "diagnostics_s" in row), 0.0)
+    with Progress(job.steps, done, quiet) as progress:
+        result = train_job(
+            job,
+            recorder,
+            state=state,
+            devices=where,
+            stopping=stopping,
+            stop=lambda: stop.asked,
+            callback=progress,
+            say=say,
+            wall_s=wall_s,
+            spent=spent,
+        )
+    summary = dict(result.summary)
+    if where.leader:
+        # stopped before the first step there is nothing to see
+        moved = done > 0 or int(result.state.step) > 0 or result.status == "diverged"
+        if moved and np.isfinite(result.summary["train.loss"]):
+            run.write_arrays("portrait", portrait(result.start, result.model, job.split))
+        if result.arrays:
+            run.write_arrays("diagnostics", result.arrays)
+        run.write_summary(summary)
+        if result.status == "interrupted":
+            say(f"interrupted at step {int(result.state.step)}: go on with {run.how_to_resume}")
+        summary = with_certificates(run, result.job, summary, say)
+    where.wait()
+    return summary
 
 
-def _created(out: Path, overwrite: bool, where: Devices) -> RunDirectory:
+def early_stopping(run: RunDirectory, job: Job, done: int, say: Say) -> Watch:
+    """Early stopping on the certificate, as it stands after ``done`` steps."""
+    check_possible(job.config, job.split.train.task)
+    watch = Watch(job)
+    kept = snapshot_steps(job.steps, job.every, job.config.record.snapshots)
+    for moment in recorded(run, job, sorted(step for step in kept if 0 < step <= done), say):
+        watch.see(moment.state)
+    return watch
+
+
+def _create(out: Path, overwrite: bool, where: Devices) -> RunDirectory:
     """The run directory."""
     return _led(lambda: RunDirectory.create(out, overwrite=overwrite), where) or Follower(out)
 
@@ -212,7 +261,7 @@ def with_control(
         return summary
     out = run.path / "control"
     if (out / "config.json").is_file():
-        found = resume(out, quiet=quiet, say=say, devices=devices, particle_devices=particle_devices)
+        ended = resume(out, quiet=quiet, say=say, devices=devices, particle_devices=particle_devices)
     else:
         frozen = config.model_copy(
             update={
@@ -222,7 +271,7 @@ def with_control(
             }
         )
         say("control: the same run with a frozen encoder")
-        found = train(
+        ended = train(
             frozen,
             out,
             quiet=quiet,
@@ -231,6 +280,6 @@ def with_control(
             particle_devices=particle_devices,
         )
     names = ("status", "train.loss", "train.error", "test.error")
-    summary = summary | {f"control.{name}": found[name] for name in names}
+    summary = summary | {f"control.{name}": ended[name] for name in names}
     run.write_summary(summary)
     return summary

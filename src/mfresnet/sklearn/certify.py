@@ -24,6 +24,7 @@ from ..bounds import (
 )
 from ..bounds.density import departure_of
 from ..bounds.subnetwork import probes_needed
+from ..certify.snapshots import majority_error
 from ..diagnostics.divergence import log_density_ratios
 from ..flow import Ensemble, Probes
 from ..model import InitialScales, ScaledResNet
@@ -98,14 +99,14 @@ def certificate_of(
             errors = draw_errors(chosen, ensemble.probes, model, *data)
             points.append(DrawnPoint(k, n, errors, log_ratio_of(chosen, *ratios)))
             drawn[k, n] = chosen
-    chance = 1 - 1 / max(2, y.shape[1])
+    guessing = majority_error(y)
     note = f"fitted on {rows - len(x)} rows that are left out" if len(x) < rows else ""
     statement = "the map of the features to the sphere does not depend on the points of the bound"
     density = Density("euler", departure_of(*ratios), int(ensemble.folded))
-    found = drawn_certificate(points, len(x), delta, density=density, chance=chance)
+    found = drawn_certificate(points, len(x), delta, density=density, guessing=guessing)
     best = drawn[found.details["heads"], found.details["residuals"]]
     networks = jax.tree.map(np.asarray, (best, ensemble.probes))
-    return found.resting_on(Hypothesis(statement, "proved", note=note), chance=chance), networks
+    return found.with_hypotheses(Hypothesis(statement, "proved", note=note), guessing=guessing), networks
 
 
 def votes(networks: tuple[Draw, Probes], model: ScaledResNet, x: np.ndarray) -> np.ndarray:

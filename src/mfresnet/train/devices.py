@@ -1,4 +1,4 @@
-"""One run on many devices, and on many processes: points and particles shared out over a mesh (`flow.Layout`).
+"""One run on many devices, and on many processes: points and particles divided over a mesh (`flow.Layout`).
 
 By default each device holds its share of the points and the whole network: a network that fits a device sends one
 gradient a step. One that does not is divided too (``particle_devices``): each device then holds its share of the
@@ -26,6 +26,7 @@ from ..config import Config
 from ..errors import MfresnetError
 from ..flow import Batch, Layout, Trainer
 from ..flow.layout import PARTICLES, POINTS
+from .job import Job
 
 T = TypeVar("T")
 VARIABLES = {name: f"MFRESNET_{name.upper()}" for name in ("coordinator", "processes", "process_id")}
@@ -108,28 +109,28 @@ class Devices:
                     f"{parts}, or other particle-devices."
                 )
 
-    def laid_out(self, tree: T) -> T:
-        """The arrays of a tree where the layout wants them; the tree itself on one device."""
+    def place(self, tree: T) -> T:
+        """The tree with its arrays where the layout puts them; the tree itself on one device."""
         if self.layout is None:
             return tree
         arrays, rest = eqx.partition(tree, eqx.is_array)
-        return eqx.combine(jax.tree.map(self._placed, arrays, self.layout.of(arrays)), rest)
+        return eqx.combine(jax.tree.map(self._place, arrays, self.layout.of(arrays)), rest)
 
-    def _placed(self, leaf: Any, place: NamedSharding) -> Any:
+    def _place(self, leaf: Any, place: NamedSharding) -> Any:
         if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(place, leaf.ndim):
             return leaf
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             return jax.jit(lambda v: v, out_shardings=place)(leaf)
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.jit(jax.random.wrap_key_data, out_shardings=place)(
-                self._placed(np.asarray(jax.random.key_data(leaf)), place)
+                self._place(np.asarray(jax.random.key_data(leaf)), place)
             )
         # every process holds the same values, and gives its own devices theirs
         value = np.asarray(leaf)
         return jax.make_array_from_callback(value.shape, place, lambda index: value[index])
 
-    def here(self, tree: T) -> T:
-        """The arrays of a laid-out tree, whole, on this process's own device; all processes must ask together."""
+    def fetch(self, tree: T) -> T:
+        """The whole arrays of a placed tree on this process's own device; every process must call it."""
         if self.layout is None:
             return tree
         arrays, rest = eqx.partition(tree, eqx.is_array)
@@ -144,8 +145,8 @@ class Devices:
             piece = multihost_utils.process_allgather(leaf, tiled=True)
         return jax.device_put(piece, jax.local_devices()[0])
 
-    def gathered(self, tree: T) -> T:
-        """The arrays of a laid-out tree so that this process can write them; all processes must ask together."""
+    def gather(self, tree: T) -> T:
+        """The arrays of a placed tree so that this process can read them; every process must call it."""
 
         def readable(leaf: jax.Array) -> jax.Array:
             if leaf.is_fully_addressable or leaf.is_fully_replicated:
@@ -157,36 +158,44 @@ class Devices:
         arrays, rest = eqx.partition(tree, eqx.is_array)
         return eqx.combine(jax.tree.map(readable, arrays), rest)
 
-    def shared_out(self, batch: Batch) -> Batch:
-        """The points in equal shares, filled up with copies of the first point of weight 0."""
+    def share(self, batch: Batch) -> Batch:
+        """The points, divided equally among the devices; copies of the first one, of weight 0, fill the last share."""
         if self.layout is None:
             return batch
         missing = -len(batch.x) % self.layout.shares
         place = self.layout.points
 
-        def share(leaf: Any, filling: np.ndarray) -> jax.Array:
+        def divide(leaf: Any, filling: np.ndarray) -> jax.Array:
             whole = np.concatenate([np.asarray(leaf), filling]) if missing else np.asarray(leaf)
             return jax.make_array_from_callback(whole.shape, place, lambda index: whole[index])
 
         x, y, weights = (np.asarray(leaf) for leaf in batch)
         return Batch(
-            share(x, np.repeat(x[:1], missing, axis=0)),
-            share(y, np.repeat(y[:1], missing, axis=0)),
-            share(weights, np.zeros(missing, weights.dtype)),
+            divide(x, np.repeat(x[:1], missing, axis=0)),
+            divide(y, np.repeat(y[:1], missing, axis=0)),
+            divide(weights, np.zeros(missing, weights.dtype)),
         )
 
-    def training(self, trainer: Trainer) -> Trainer:
-        """The trainer of states that are laid out, whose mini-batches are shared out too."""
-        return trainer if self.layout is None else replace(self.laid_out(trainer), layout=self.layout)
+    def place_trainer(self, trainer: Trainer) -> Trainer:
+        """The trainer of placed states, whose mini-batches are divided too."""
+        return trainer if self.layout is None else replace(self.place(trainer), layout=self.layout)
+
+    def place_start(self, job: Job) -> Job:
+        """The job, with its start where training needs it."""
+        return replace(job, state=self.place(job.state))
+
+    def fetch_start(self, job: Job) -> Job:
+        """The job, with its start on this process's own device, where diagnostics are computed."""
+        return replace(job, state=self.fetch(job.state))
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; all must ask together."""
+        """Whether the flag is set in any process; every process must call it."""
         if self.processes == 1:
             return flag
         return bool(np.any(multihost_utils.process_allgather(jnp.asarray(flag))))
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until every process has called this."""
         if self.processes > 1:
             multihost_utils.sync_global_devices("mfresnet")
 

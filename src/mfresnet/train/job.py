@@ -53,7 +53,7 @@ class Job:
 
     @property
     def rate(self) -> float:
-        """Learning rate of an optimiser; a flow has none, and nobody asks."""
+        """Learning rate of an optimiser; a flow has none."""
         return known(self.config.train.learning_rate)
 
 
@@ -64,7 +64,7 @@ def precision(config: Config) -> Iterator[None]:
         yield
 
 
-def resolved(config: Config, n: int, n_test: int) -> Config:
+def fill_defaults(config: Config, n: int, n_test: int) -> Config:
     """The configuration with every default that depends on another value filled in."""
     train, record = config.train, config.record
     flowing = train.rule == "gradient-flow"
@@ -82,8 +82,8 @@ def resolved(config: Config, n: int, n_test: int) -> Config:
 
 
 def known(value: Value | None) -> Value:
-    """A setting without a fixed default, of a configuration in which `resolved` has filled it in."""
-    assert value is not None, "`resolved` fills in every setting that a run reads"
+    """A setting without a fixed default, of a configuration in which `fill_defaults` has filled it in."""
+    assert value is not None, "`fill_defaults` fills in every setting that a run reads"
     return value
 
 
@@ -225,7 +225,7 @@ def assemble(config: Config, split: Split) -> Job:
         MfresnetError: settings that contradict each other or the data, or do not fit into memory.
     """
     train, test = split.train, split.test
-    config = settled(config, split)
+    config = resolve_config(config, split)
     (n, inputs), outputs = train.x.shape, train.y.shape[1]
     check_memory(config, inputs, outputs, n)
     dtype = "float64" if config.train.precision == "float64" else "float32"
@@ -248,7 +248,7 @@ def assemble(config: Config, split: Split) -> Job:
     )
 
 
-def settled(config: Config, split: Split) -> Config:
+def resolve_config(config: Config, split: Split) -> Config:
     """The configuration with all that depends on the data or on another value filled in.
 
     Raises:
@@ -256,7 +256,7 @@ def settled(config: Config, split: Split) -> Config:
     """
     if config.train.loss == "logistic" and split.train.task == "regression":
         raise MfresnetError("train.loss = 'logistic' needs classes, but the target is numeric: use squared.")
-    config = resolved(config, len(split.train.x), len(split.test.x))
+    config = fill_defaults(config, len(split.train.x), len(split.test.x))
     unknown = config.model.kind == "continuous" or activation(config.model.activation).second is None
     if config.train.rule == "gradient-flow" and unknown:
         # the flow itself needs neither layers nor a second derivative: carry no probes, and `Recorder` says why KL is

@@ -1,4 +1,4 @@
-"""What a run records: metrics at every row, diagnostics at their cadence, and the closing measurements."""
+"""What is measured of a job: metrics at every row, diagnostics at their steps, and the summary at the end."""
 
 from __future__ import annotations
 
@@ -17,28 +17,36 @@ from ..errors import MfresnetError
 from ..flow import Batch, TrainState, evaluate, mistakes, predict
 from ..json_types import plain
 from ..kernels.gram import gram
+from ..messages import Say
 from .job import Job, initial_scales
 
 LINEAR_LIMIT = 2048  # most outputs n C for which the linearised model is solved (an n C x n C eigenproblem)
 
 
-class Recorder:
-    """Rows of metrics and diagnostics of one job.
+class Measurements:
+    """Metrics and diagnostics of one job.
 
     Diagnostics fall on fixed steps, so that an interrupted and resumed run records the same rows;
     what they cost is measured (``diagnostics_s``) and reported.
+
+    Args:
+        job: what is trained.
+        snapshots: recorded steps, on which Gram matrices fall by default.
+        say: is told, once, what cannot be measured.
+        spent: seconds spent on diagnostics before.
+        data: training and test points where losses are taken, divided among devices where there are several.
     """
 
     def __init__(
         self,
         job: Job,
         snapshots: set[int],
-        say: Callable[[str], None],
+        say: Say,
         spent: float = 0.0,
         data: tuple[Batch, Batch] | None = None,
     ):
         self.job = job
-        self.data = data or (job.train, job.test)  # where losses are taken: shared out, on many devices
+        self.data = data or (job.train, job.test)
         self.snapshots = snapshots
         self.say = say
         self.spent = spent
@@ -86,19 +94,19 @@ class Recorder:
             return laws, step in self.snapshots
         return laws, wanted.gram_every != 0 and step % wanted.gram_every == 0
 
-    def measured(self, state: TrainState, *, everything: bool = False) -> dict[str, Any]:
+    def diagnostics(self, state: TrainState, *, everything: bool = False) -> dict[str, Any]:
         """The diagnostics that are due at this step, or all of them."""
         begun = time.perf_counter()
         laws, matrices = self._due(int(state.step))
         row: dict[str, Any] = {}
         if everything or laws:
-            row |= self._tried("KL", lambda: record.law_row(state.model, state.ensemble, self.probe))
+            row |= self._measure("KL", lambda: record.law_row(state.model, state.ensemble, self.probe))
         if everything or matrices:
-            row |= self._tried("Gram matrices", lambda: record.gram_row(state.model, self.probe))
+            row |= self._measure("Gram matrices", lambda: record.gram_row(state.model, self.probe))
         self.spent += time.perf_counter() - begun
         return plain(row | {"diagnostics_s": self.spent}) if row else row
 
-    def _tried(self, what: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def _measure(self, what: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Measure, or say once why it cannot be measured; the rest goes on."""
         if what in self.refused:
             return {}
@@ -109,7 +117,7 @@ class Recorder:
             self.say(f"{what}: not measured, {error}")
             return {}
 
-    def closing(self, state: TrainState, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def summary(self, state: TrainState, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
         """(summary entries, arrays): what is computed once, from the last state and all rows."""
         begun = time.perf_counter()
         summary: dict[str, Any] = {}
@@ -117,15 +125,17 @@ class Recorder:
         grams = [row for row in rows if "gram.lambda_min.total" in row]
         if grams:
             summary |= self._gram_summary(grams)
-            summary |= self._tried("limit kernel", lambda: record.initial_row(self.probe))
+            summary |= self._measure("limit kernel", lambda: record.initial_row(self.probe))
         train, wanted = self.job.split.train, self.job.config.diagnostics
         if wanted.landscape:
             sample = slice(0, record.LANDSCAPE_POINTS)
             if self.job.config.train.loss == "squared":
-                found = self._tried("landscape", lambda: vars(landscape(state.model, train.x[sample], train.y[sample])))
-                summary |= {f"landscape.{name}": value for name, value in found.items()}
+                values = self._measure(
+                    "landscape", lambda: vars(landscape(state.model, train.x[sample], train.y[sample]))
+                )
+                summary |= {f"landscape.{name}": value for name, value in values.items()}
             summary["paths.first_order_share"] = first_order_share(state.model, train.x[sample])
-        summary |= self._tried("transport", lambda: record.transport_row(state.model, state.ensemble, self.probe))
+        summary |= self._measure("transport", lambda: record.transport_row(state.model, state.ensemble, self.probe))
         if grams and self._linear():
             arrays = self._linearised(grams)
             summary["linearised.train.loss"] = float(arrays["linear.train_loss"][-1])

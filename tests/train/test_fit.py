@@ -1,0 +1,127 @@
+"""`mfresnet.fit`: a run without a directory, equal to the one on disk to the bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+import pytest
+
+import mfresnet
+from mfresnet import Config
+from mfresnet.data import load
+from mfresnet.runs import RunDirectory, checkpoint, train
+
+SETTINGS = {
+    "data": {"n": 24, "n_test": 16},
+    "model": {"depth": 3, "width": 4, "head_width": 4},
+    "train": {"solver": "heun", "steps": 12, "time": 3, "probes": 4, "head_probes": 8},
+    "record": {"metrics_every": 2, "snapshots": 3},
+    "diagnostics": {"landscape": False, "kl_every": 4},
+    "certify": {"enabled": False},
+}
+
+
+@pytest.fixture(scope="module")
+def result():
+    return mfresnet.fit(Config(**SETTINGS))
+
+
+def untimed(row):
+    return {name: value for name, value in row.items() if not name.endswith("_s") and name != "diagnostics.share"}
+
+
+def test_equals_the_run_on_disk(result, tmp_path, monkeypatch):
+    """The same state, rows, snapshots and summary: one loop, two recorders."""
+    monkeypatch.setattr("mfresnet.runs.training.portrait", lambda *_: {})
+    summary = train(Config(**SETTINGS), tmp_path / "run", quiet=True)
+    run = RunDirectory.open(tmp_path / "run")
+    assert [untimed(row) for row in run.metrics()] == [untimed(row) for row in result.history]
+    assert untimed(summary) == untimed(result.summary)
+    assert sorted(result.snapshots) == [step for step in checkpoint.steps(run.checkpoints) if step in result.snapshots]
+    for step, state in {**result.snapshots, 12: result.state}.items():
+        arrays, _ = checkpoint.read(run.checkpoints, step)
+        mine = zip(checkpoint.leaf_names(state), jax.tree.leaves(state), strict=False)
+        for name, leaf in mine:
+            assert arrays[name].tobytes() == np.asarray(leaf).tobytes(), (step, name)
+
+
+def test_touches_no_file_and_prints_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    mfresnet.fit(Config(**SETTINGS))
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_result_holds(result):
+    assert result.status == "completed" and result.config.train.steps == 12
+    assert result.start is result.snapshots[0].model and result.model is result.state.model
+    assert result.column("step").tolist() == [0, 2, 4, 6, 8, 10, 12]
+    assert np.isfinite(result.column("kl.head.value")[[0, 2, 4, 6]]).all()
+    assert np.isnan(result.column("kl.head.value")[[1, 3, 5]]).all()
+    assert result.laws is not None and "gram.final.lambda_min.total" in result.summary
+    assert repr(result).startswith("Result(completed, step=12, train.loss=")
+
+
+def test_a_callback_sees_every_record_and_may_stop():
+    seen = []
+
+    def watch(record):
+        seen.append((record.step, record.is_snapshot, float(record.state.step)))
+        return record.row["train.loss"] < np.inf and record.step >= 6
+
+    result = mfresnet.fit(Config(**SETTINGS), callback=watch)
+    assert [step for step, _, _ in seen] == [0, 2, 4, 6] == [int(step) for _, _, step in seen]
+    assert {step for step, kept, _ in seen if kept} == set(result.snapshots)
+    assert result.status == "interrupted" and result.history[-1]["step"] == 6
+
+
+@dataclass
+class After:
+    """A stopping rule: over after so many recorded times."""
+
+    job: object
+    times: int = 2
+    seen: list[int] = field(default_factory=list)
+    reason = "two recorded times were seen"
+
+    @property
+    def over(self) -> bool:
+        return len(self.seen) >= self.times
+
+    def see(self, state) -> None:
+        self.seen.append(int(state.step))
+
+
+def test_a_stopping_rule_is_an_object(result):
+    early = mfresnet.fit(Config(**SETTINGS), stopping=After)
+    last = sorted(result.snapshots)[2]
+    assert early.status == "completed" and early.history[-1]["step"] == last < 12
+    assert f"stopped at step {last}: two recorded times were seen." in early.messages
+
+
+def test_data_of_ones_own(result):
+    config = Config(**SETTINGS)
+    again = mfresnet.fit(config, load(config.data, config.seed))
+    assert [untimed(row) for row in again.history] == [untimed(row) for row in result.history]
+
+
+def test_divergence_is_a_status_with_its_reason():
+    config = Config(**{**SETTINGS, "train": {"rule": "sgd", "learning_rate": 1e6, "steps": 40}})
+    result = mfresnet.fit(config)
+    assert result.status == "diverged" and result.summary["diverged.step"] > 0
+    assert any(message.startswith("training diverged at step") for message in result.messages)
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "sentence"),
+    [
+        ("certify", {"tune": "model.alpha=1,2"}, "mfresnet.certify.tuning.tune"),
+        ("certify", {"patience": 2}, "stopping=mfresnet.certify.tuning.Watch"),
+        ("diagnostics", {"control": True}, "train.freeze = 'encoder'"),
+    ],
+)
+def test_settings_that_need_more_than_one_training(section, value, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        mfresnet.fit(Config(**{**SETTINGS, section: value}))
