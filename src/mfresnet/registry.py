@@ -121,7 +121,7 @@ class Registry(Generic[T]):
             wanted = f"an mfresnet.{base.__name__}" if base.__module__.startswith("mfresnet") else f"a {base.__name__}"
         if not fits:
             raise MfresnetError(f"{self.kind} {name!r} is a {type(added).__name__}, not {wanted}.")
-        return added
+        return cast("T", added)
 
 
 @cache

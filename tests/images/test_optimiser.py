@@ -42,8 +42,8 @@ def test_the_default_is_momentum_by_hand(clip, warmup, x64):
     # eight steps of a few operations each, in float64
     np.testing.assert_allclose(tree["network"]["w"], w, rtol=1e-12)
     np.testing.assert_allclose(tree["coordinates"][0]["s"], s, rtol=1e-12)
-    rates = dict(optax.tree.get_all_with_path(state, "learning_rate"))
-    np.testing.assert_allclose(sorted(map(float, rates.values())), [0.5 * rate, rate], rtol=1e-12)
+    rates = [value for _, value in optax.tree.get_all_with_path(state, "learning_rate") if isinstance(value, jax.Array)]
+    np.testing.assert_allclose(sorted(map(float, rates)), [0.5 * rate, rate], rtol=1e-12)
 
 
 def test_a_reflected_depth_turns_its_momentum(x64):
@@ -51,7 +51,7 @@ def test_a_reflected_depth_turns_its_momentum(x64):
     transformation = Descent.named("momentum", rate=0.4, schedule="constant").transformation(1.0, 10, 2)
     tree = {"network": jnp.zeros(1), "coordinates": jnp.array([0.2, 1.9])}
     state, s, v = transformation.init(tree), np.array([0.2, 1.9]), np.zeros(2)
-    force = lambda x: jnp.sum(jnp.sin(5 * x) + jnp.array([1.0, -1.0]) * x)  # noqa: E731
+    force = lambda x: jnp.sum(0.1 * jnp.sin(x) + jnp.array([1.0, -1.0]) * x)  # noqa: E731
     bounces = 0
     for _ in range(20):
         slope = jax.grad(lambda free: force(reflect(free, 2)))(tree["coordinates"])
@@ -61,6 +61,7 @@ def test_a_reflected_depth_turns_its_momentum(x64):
         s = s - 0.4 * v
         while (out := (s < 0) | (s > 2)).any():
             s, v, bounces = np.where(s < 0, -s, np.where(s > 2, 4 - s, s)), np.where(out, -v, v), bounces + out.sum()
+        # float64 rounding; so weak a curvature lets it grow by little over 20 steps
         np.testing.assert_allclose(reflect(tree["coordinates"], 2), s, rtol=1e-9)
     assert bounces > 5
 

@@ -124,7 +124,7 @@ class ImageSplit:
             if (unknown := ~np.isin(labels, classes)).any():
                 row = int(np.argmax(unknown))
                 raise MfresnetError(
-                    f"{what} image {row} of {name!r} has class {labels[row]!r}, which no training image has."
+                    f"{what} image {row} of {name!r} has class {str(labels[row])!r}, which no training image has."
                 )
             return ImageSet(x, np.searchsorted(classes, labels).astype(np.int32), names, name)
 
