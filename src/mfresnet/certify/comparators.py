@@ -25,7 +25,7 @@ from ..bounds.supremum import quadrature
 from ..errors import MfresnetError
 from ..flow import evaluate, predict
 from ..kernels.gram import gram
-from ..model import ScaledResNet
+from ..model import AbstractResNet
 from ..train.job import Job
 from .snapshots import Grid, Moment, about_data, certified, certified_rows, guessing_error, train_task
 
@@ -91,7 +91,7 @@ def _of_ball(bound: Callable[..., Certificate], job: Job, moment: Moment, delta:
     return with_terms(found.name, found.terms, delta, hypotheses, found.certifies, details=found.details)
 
 
-def of_laws(moment: Moment) -> ScaledResNet:
+def of_laws(moment: Moment) -> AbstractResNet:
     """The network of all probes: the nearest to the predictor of the laws that the run has."""
     probes = moment.ensemble.probes
     return eqx.tree_at(lambda m: (m.encoder, m.head), moment.state.model, (probes.encoder, probes.head))

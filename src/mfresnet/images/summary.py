@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..json_types import plain
-from ..stats import mean_interval, paired_difference
+from ..stats import compare_pairs, mean_interval
 from .job import ImageJob
 
 
@@ -62,7 +62,7 @@ def image_summary(job: ImageJob, rows: Sequence[Mapping[str, Any]], status: str)
 def _compare(first: Mapping[int, list[Any]], second: Mapping[int, list[Any]]) -> dict[str, Any]:
     """The paired difference at the last epoch in which both rules were tested: a run may have stopped between rules."""
     epoch = max(first.keys() & second.keys())
-    return {"epoch": epoch, **paired_difference(first[epoch], second[epoch])}
+    return {"epoch": epoch, **compare_pairs(first[epoch], second[epoch])}
 
 
 def is_finite(value: float | None) -> bool:

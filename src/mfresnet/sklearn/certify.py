@@ -27,7 +27,7 @@ from ..bounds.subnetwork import probes_needed
 from ..certify.snapshots import majority_error
 from ..diagnostics.divergence import log_density_ratios
 from ..flow import Ensemble, Probes
-from ..model import InitialScales, ScaledResNet
+from ..model import AbstractResNet, InitialScales
 from .engine import FLOW, Settings
 
 APART = 0.25  # share of the rows that fix the standardisation of a network that is certified
@@ -62,7 +62,7 @@ def rows_apart(n: int, seed: int) -> np.ndarray:
 
 
 def certificate_of(
-    model: ScaledResNet,
+    model: AbstractResNet,
     ensemble: Ensemble,
     x: np.ndarray,
     y: np.ndarray,
@@ -109,6 +109,6 @@ def certificate_of(
     return found.with_hypotheses(Hypothesis(statement, "proved", note=note), guessing=guessing), networks
 
 
-def votes(networks: tuple[Draw, Probes], model: ScaledResNet, x: np.ndarray) -> np.ndarray:
+def votes(networks: tuple[Draw, Probes], model: AbstractResNet, x: np.ndarray) -> np.ndarray:
     """The place of the class that most of the drawn networks give to each row."""
     return np.asarray(vote(predictions(*networks, model, jnp.asarray(x, model.dtype))))

@@ -16,7 +16,7 @@ from ...data.images import ImageSplit, load_images
 from ...images.configuration import ImageConfig
 from ...images.job import assemble_images, check_images, image_facts
 from ...images.minibatches import device_memory
-from ...stats import mean_interval, paired_difference
+from ...stats import compare_pairs, mean_interval
 from ..experiment import Cell, Experiment, Forget, Keep, Pulse, Result, Row, diverged
 from .figures import errors, movements
 from .settings import ROWS, Table1Settings
@@ -123,7 +123,7 @@ class Table1(Experiment):
             for rule, values in errors_of.items():
                 point = {"row": name, "rule": rule, **mean_interval(values), "reported": reported.get(rule)}
                 if rule != "plain" and "plain" in errors_of:
-                    difference = paired_difference(errors_of["plain"], values)
+                    difference = compare_pairs(errors_of["plain"], values)
                     point |= {f"difference_{key}": difference[key] for key in ("mean", "low", "high", "verdict")}
                 points.append(point)
         compared = [point for point in points if "difference_verdict" in point]
