@@ -13,7 +13,7 @@ from mfresnet.errors import MfresnetError
 from mfresnet.experiments.settings import FiniteSizeSettings, GridSettings, RateSettings, TransferSettings
 from mfresnet.experiments.table1.settings import Table1Settings
 from mfresnet.fields import item_of
-from mfresnet.image_config import ImageConfig
+from mfresnet.images.configuration import ImageConfig
 
 KINDS = (Config, ImageConfig, RateSettings, TransferSettings, FiniteSizeSettings, GridSettings, Table1Settings)
 
