@@ -94,7 +94,7 @@ def test_laws_that_steps_moved_are_never_proved(run, job):
     upright = moment.at(whole, moment.head, moment.encoder)
     assert status_of_steps(kl_ball_of(job, upright, 0.05)) == "estimated"
     (solved,) = moment.density("heun").hypotheses
-    assert solved.status == "estimated" and solved.error == moment.departure
+    assert solved.status == "estimated" and solved.error == moment.normalisation_error
 
 
 def status_of_steps(certificate):

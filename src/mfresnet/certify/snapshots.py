@@ -21,7 +21,7 @@ from ..bounds import (
     probes_needed,
 )
 from ..bounds.checks import check_points
-from ..bounds.density import departure_of
+from ..bounds.density import normalisation_error_of
 from ..config import Config
 from ..diagnostics.divergence import log_density_ratios
 from ..errors import MfresnetError
@@ -117,15 +117,15 @@ class Moment:
         return replace(self, state=state, head=head, encoder=encoder)
 
     @property
-    def departure(self) -> float:
+    def normalisation_error(self) -> float:
         """Largest departure of the mean of exp(-R) from 1, which it is for exact densities."""
-        return departure_of(self.head, self.encoder)
+        return normalisation_error_of(self.head, self.encoder)
 
     def density(self, solver: str, tolerance: float | None = None) -> Density:
         """How well its ratios are known, of a law that ``solver`` made (as in ``train.solver``)."""
         if solver == "euler":
-            return Density("euler", self.departure, int(self.ensemble.folded))
-        return Density("solver", self.departure, tolerance=tolerance if solver == "adaptive" else None)
+            return Density("euler", self.normalisation_error, int(self.ensemble.folded))
+        return Density("solver", self.normalisation_error, tolerance=tolerance if solver == "adaptive" else None)
 
 
 def ratios_at(ensemble: Ensemble, part: str, scales: InitialScales) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from ..config import DataConfig, ModelConfig, TrainConfig, leaves
 from ..errors import MfresnetError
 from ..stats import student
-from .experiment import Plot, Result, Row, completed, diverged
+from .experiment import Plot, Result, Row, completed_rows, divergence_notes
 from .settings import GridSettings
 from .training import TrainingExperiment, check_grid
 
@@ -71,7 +71,7 @@ class Grid(TrainingExperiment):
         measure, points = self.settings.measure, []
         for values in dict.fromkeys(tuple(row[name] for name in axes) for row in rows):
             here = [row for row in rows if tuple(row[name] for name in axes) == values]
-            good = [row[measure] for row in completed(here)]
+            good = [row[measure] for row in completed_rows(here)]
             mean, half = student(good) if good else (float("nan"), float("nan"))
             lost = len(here) - len(good)
             points.append(
@@ -85,7 +85,7 @@ class Grid(TrainingExperiment):
             where = ", ".join(f"{name} = {best[name]}" for name in axes)
             half = "" if np.isnan(best["half_width_95"]) else f" +- {best['half_width_95']:.2g}"
             verdict = f"least {measure}: {best[measure]:.4g}{half} at {where}"
-        notes = diverged(rows)
+        notes = divergence_notes(rows)
         if self.settings.data.name and measure.startswith("test"):
             notes.append("The best point was chosen on the test set: its own error is an optimistic estimate.")
         return Result(verdict, None, {"best": best} if best else {}, points, [_figure(axes, points, measure)], notes)

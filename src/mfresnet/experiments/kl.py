@@ -1,4 +1,4 @@
-"""How far the laws move against betabar = beta/n: Theorem 5 of [C24] measured (theory, section 7).
+"""How far the laws move against betabar = beta/n: Theorem 5 of [C24] measured.
 
 The theorem says KL(tau_t || tau_0), KL(nu_t || nu_0) <= C_KL(d, alpha) / (Lambda^2 betabar^2). Beta runs over two
 decades, everything else of a seed stays, and training lasts a fixed number of natural units n/beta^2.
@@ -17,7 +17,7 @@ from ..flow import TrainState
 from ..kernels import initial_kernel
 from ..model import activation
 from ..stats import power_law, student
-from .experiment import Plot, Result, Row, completed, diverged
+from .experiment import Plot, Result, Row, completed_rows, divergence_notes
 from .settings import KlSettings, numbers
 from .training import TrainingExperiment, check_grid
 from .vectorised import Outcome, Training
@@ -90,7 +90,7 @@ class Kl(TrainingExperiment):
         return row
 
     def analyse(self, rows: Sequence[Row]) -> Result:
-        good = completed(rows)
+        good = completed_rows(rows)
         seeds, values = sorted({row["seed"] for row in good}), sorted({row["betabar"] for row in good})
         fit: dict[str, Any] = {}
         sentences, passed = [], []
@@ -127,7 +127,7 @@ class Kl(TrainingExperiment):
             points=points,
             figures=[_figure(points)] if len(points) > 1 else [],
             notes=[
-                *diverged(rows),
+                *divergence_notes(rows),
                 f"Passed: the intervals of both slopes of the largest KL lie below {THEORY + MARGIN:g}: KL falls at "
                 "least as fast as the bound. Failed: one lies above. Neither: the seeds do not decide.",
             ],

@@ -1,4 +1,4 @@
-"""Does the best learning rate stay the same where depth and width grow? (theory, section 1)
+"""Does the best learning rate stay the same where depth and width grow?
 
 Two scalings of one network are compared, with the same draws of (w, b) and the same optimiser:
 
@@ -25,7 +25,7 @@ import numpy as np
 from ..errors import MfresnetError, unknown_name
 from ..flow.rules import DECAYS
 from ..stats import student
-from .experiment import Plot, Result, Row, diverged
+from .experiment import Plot, Result, Row, divergence_notes
 from .settings import TransferSettings, numbers
 from .training import TrainingExperiment, check_grid
 
@@ -160,7 +160,7 @@ class Transfer(TrainingExperiment):
             figures=[
                 _figure(rates, curves, scaling, axis) for scaling in dict.fromkeys(w[0] for w in ways) for axis in AXES
             ],
-            notes=[*notes, *diverged(rows)],
+            notes=[*notes, *divergence_notes(rows)],
         )
 
 

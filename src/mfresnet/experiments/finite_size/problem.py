@@ -12,10 +12,10 @@ Size = tuple[int, int]  # depth L and width M
 DATA, READOUT, PARTICLES = range(3)  # streams of random numbers of a draw
 
 
-def completed(settings: FiniteSizeSettings) -> FiniteSizeSettings:
+def fill_defaults(settings: FiniteSizeSettings) -> FiniteSizeSettings:
     """The settings with the defaults of their preset filled in.
 
-    >>> completed(FiniteSizeSettings(preset="embedding")).reference
+    >>> fill_defaults(FiniteSizeSettings(preset="embedding")).reference
     316
     """
     sizes, wide = "1,3,10,32,100", settings.preset == "embedding"
