@@ -31,7 +31,7 @@ class Kl(TrainingExperiment):
     """Slope of log KL against log betabar, one fit a seed, Student's interval over seeds.
 
     A cell records the largest KL over the recorded steps of the flow and the one at the end, of encoder and head, by
-    the non-negative estimator E[exp(-R) - 1 + R] over probe particles (KL is far below 0.1 here), and Lambda = lambda_min of the limit kernel at
+    the non-negative estimator E[exp(-R) - 1 + R] over probe particles, and Lambda = lambda_min of the limit kernel at
     the start on its data. C_hat = max KL (Lambda betabar)^2 is what the theorem's constant is at least.
     """
 
