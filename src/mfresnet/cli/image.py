@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import build
-from ..image_config import ImageConfig
+from ..images.configuration import ImageConfig
 from .finished import report_rows
 from .parsing import (
     EXIT_DIVERGED,
