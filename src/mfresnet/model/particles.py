@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from ..errors import MfresnetError
 from .activations import Activation
-from .draws import normal
+from .draws import LAWS
 
 
 class Particles(eqx.Module):
@@ -64,9 +64,12 @@ class Particles(eqx.Module):
         scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
         bias: bool = True,
         antithetic: bool = False,
+        law: str = "gaussian",
         dtype: jnp.dtype | type = jnp.float32,
     ) -> Particles:
-        """Independent Gaussian particles, standard deviations ``scale`` of (out, w, b): Assumption 2 of [C24].
+        """Independent particles, standard deviations ``scale`` of (out, w, b), Gaussian: Assumption 2 of [C24].
+
+        ``law`` is another name of `LAWS`, the distribution of each entry.
 
         With ``antithetic`` the second half repeats the first with ``out`` negated: each particle still
         has the starting law, but their sum vanishes, as it does in the limit of infinite width.
@@ -78,15 +81,16 @@ class Particles(eqx.Module):
             if width % 2:
                 raise MfresnetError(f"antithetic particles come in pairs, and {width} is odd: give an even width.")
             half = cls.gaussian(
-                key, (*layers, width // 2), state=state, outputs=outputs, scale=scale, bias=bias, dtype=dtype
+                key, (*layers, width // 2), state=state, outputs=outputs, scale=scale, bias=bias, law=law, dtype=dtype
             )
             mirrored = cls(-half.out, half.w, half.b)
             axis = len(layers)
             return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=axis), half, mirrored)
+        sample = LAWS[law]
         return cls(
-            s_out * normal(k_out, (*shape, outputs), dtype),
-            s_w * normal(k_w, (*shape, state), dtype),
-            s_b * normal(k_b, shape, dtype) if bias else None,
+            s_out * sample(k_out, (*shape, outputs), dtype),
+            s_w * sample(k_w, (*shape, state), dtype),
+            s_b * sample(k_b, shape, dtype) if bias else None,
         )
 
     def layer(self, index: int) -> Particles:
