@@ -105,3 +105,16 @@ def test_bad_input_is_one_sentence():
         empirical_operator(two_layers, PARAMS, X).matvec(np.ones(3))
     with pytest.raises(MfresnetError, match="NaN or infinite"):
         empirical_gram(lambda p, x: jnp.sqrt(x @ p), np.zeros(3), X)
+
+
+def test_python_numbers_are_constants():
+    """A slope kept beside the weights is no parameter; NumPy arrays are."""
+
+    def line(p, x):
+        return p["slope"] * (x @ p["w"])
+
+    params = {"w": np.ones(3), "slope": 0.5}
+    np.testing.assert_allclose(empirical_gram(line, params, np.eye(3)), 0.25 * np.eye(3))
+    np.testing.assert_allclose(empirical_operator(line, params, np.eye(3)).matvec([1.0, 0.0, 0.0]), [0.25, 0.0, 0.0])
+    with pytest.raises(MfresnetError, match="no floating-point array"):
+        empirical_gram(lambda p, x: p * x[:, 0], 0.5, np.eye(3))

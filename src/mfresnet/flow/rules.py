@@ -282,7 +282,7 @@ def optimiser(
         raise unknown_name("rule", name, ["gradient-flow", *PRESETS, "optax:NAME"])
     try:
         transformation = maker(rate)
-    except Exception as error:
+    except (AttributeError, TypeError, ValueError) as error:  # of wrong or missing arguments
         raise MfresnetError(f"rule {name!r} cannot be made from a learning rate alone: {error}.") from error
     if not isinstance(transformation, optax.GradientTransformation):
         raise MfresnetError(f"rule {name!r} is not an Optax optimiser: choose one such as optax:adamw.")
