@@ -115,7 +115,7 @@ def test_every_built_in_object_loads_and_an_unknown_name_is_one_sentence(registr
 
 
 def test_an_object_of_another_kind_is_refused():
-    with pytest.raises(MfresnetError, match="'math:pi' is a float, not an mfresnet.Activation"):
+    with pytest.raises(MfresnetError, match=r"'math:pi' is a float, not an mfresnet\.Activation"):
         ACTIVATIONS["math:pi"]
     with pytest.raises(MfresnetError, match="'math:pi' is a float, not callable"):
         LOSSES["math:pi"]

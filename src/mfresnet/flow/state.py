@@ -64,7 +64,8 @@ class Ensemble(eqx.Module):
         scales = initial or InitialScales()
         if scales.law != "gaussian":
             raise MfresnetError(
-                f"probes need a Gaussian start, but its law is {scales.law!r}: set train.probes 0 and train.head_probes 0."
+                f"probes need a Gaussian start, but its law is {scales.law!r}: set train.probes 0 and "
+                "train.head_probes 0."
             )
         k_encoder, k_head = jax.random.split(key)
         layers, state = model.encoder.w.shape[0], model.encoder.w.shape[-1]

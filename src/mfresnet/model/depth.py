@@ -32,7 +32,7 @@ UNROLL = 10  # layers written out per loop turn: half the time of 4 at L = 10, a
 
 
 def vector_field(layer: Particles, z: State, sigma: Activation, alpha: Array, ghosts: Ghosts | None = None) -> State:
-    """alpha / M sum_m u_m sigma0(w_m . z + b_m), plus massless ghosts (theory, section 1)."""
+    """alpha / M sum_m u_m sigma0(w_m . z + b_m), plus massless ghosts (docs/theory.md, section 1)."""
     velocity = scaling.residual(alpha, particle_sum(layer, z, sigma), layer.width)
     return velocity if ghosts is None else velocity + alpha * ghost_sum(sigma, ghosts, z)
 

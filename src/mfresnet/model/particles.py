@@ -4,7 +4,7 @@ An encoder particle is theta = (u, w, b), a head particle omega = (a, w, b); bot
 
     out * sigma0(w . z + b),       out = u in R^D (encoder),   out = a in R^C (head).
 
-One class serves both (theory, section 1).
+One class serves both (docs/theory.md, section 1).
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Ghosts(eqx.Module):
     A ghost has no mass: it adds nothing to the state, and the state's cotangent p gives it the
     gradient of the first variation Phi(theta) = sum_i (p_i . out) sigma0(w . z_i + b) at its place.
     ``curvature`` is a zero whose cotangent is the second derivative of Phi: the Laplacian
-    (shape (..., P)) or the two non-zero blocks of the Hessian (theory, sections 3 and 7).
+    (shape (..., P)) or the two non-zero blocks of the Hessian (docs/theory.md, sections 3 and 7).
     """
 
     particles: Particles
@@ -194,7 +194,7 @@ def first_variation_gradient(
 def first_variation_laplacian(
     sigma: Activation, particles: Particles, z: Float[Array, "n state"], p: Float[Array, "n out"]
 ) -> Float[Array, " width"]:
-    """Laplacian in theta of Phi: sum_i (p_i . out) (|z_i|^2 + 1) sigma0''(w . z_i + b) (theory, section 3)."""
+    """Laplacian in theta of Phi: sum_i (p_i . out) (|z_i|^2 + 1) sigma0''(w . z_i + b) (docs/theory.md, section 3)."""
     assert sigma.second is not None, "callers refuse an activation without second derivative"
     bend = (p @ particles.out.T) * sigma.second(preactivation(particles, z))
     return squared_radius(particles, z) @ bend

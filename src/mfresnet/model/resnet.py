@@ -176,7 +176,7 @@ class AbstractResNet(eqx.Module):
 
 
 class LayeredResNet(AbstractResNet):
-    """The finite network of [C24] (theory, section 1).
+    """The finite network of [C24] (docs/theory.md, section 1).
 
         z_0 = x  (or E x),   z_{l+1} = z_l + alpha/(L M) sum_m u_lm sigma0(w_lm . z_l + b_lm),
         f(x) = beta/K sum_k a_k sigma0(w_k . z_L + b_k)           (without head: f = z_L)
