@@ -20,7 +20,7 @@ SOURCE = ROOT / "src" / "mfresnet"
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 
 # A package imports itself, those before it, and the modules that every package may use.
-MODULES = ("errors", "stats", "messages", "json_types", "registry", "config", "image_config")
+MODULES = ("errors", "fields", "config", "stats", "messages", "json_types", "registry")
 PACKAGES = (
     "data",
     "model",
@@ -129,6 +129,7 @@ def loaded_after(code: str) -> set[str]:
         "from mfresnet.cli import main\nmain(['--help'])",
         "from mfresnet.cli import main\nmain(['--version'])",
         "from mfresnet.cli import main\ntry: main(['sweep', 'rate', '--help'])\nexcept SystemExit: pass",
+        "from mfresnet.cli import main\ntry: main(['image', '--help'])\nexcept SystemExit: pass",
         "import mfresnet.data, mfresnet.report",
     ],
 )

@@ -2,7 +2,7 @@
 
 from . import scaling
 from .activations import ACTIVATIONS, Activation, activation
-from .continuous import ContinuousResNet, folded
+from .continuous import ContinuousResNet, reflect
 from .depth import SCHEMES, Scheme
 from .draws import LAWS
 from .particles import Ghosts, Particles
@@ -22,7 +22,7 @@ __all__ = [
     "Particles",
     "Scheme",
     "activation",
-    "folded",
+    "reflect",
     "scaling",
     "trainable",
 ]
