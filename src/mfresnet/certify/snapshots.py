@@ -69,25 +69,16 @@ class Grid:
             MfresnetError: there are too few probes for any grid point.
         """
         wanted, train = config.certify, config.train
-        heads = [k for k in numbers(wanted.heads) if k <= train.head_probes] if config.model.head else [0]
-        residuals = [m for m in numbers(wanted.residuals) if probes_needed(m, layers) <= train.probes]
+        heads = [k for k in wanted.heads if k <= train.head_probes] if config.model.head else [0]
+        residuals = [m for m in wanted.residuals if probes_needed(m, layers) <= train.probes]
         if not heads or not residuals:
             raise MfresnetError(
-                f"no sub-network of the grid (certify.heads {wanted.heads}, certify.residuals {wanted.residuals}) can "
-                f"be drawn from {train.probes} probes a layer and {train.head_probes} of the head: "
-                "train with more probes, or lower certify.heads and certify.residuals."
+                f"no sub-network of the grid (certify.heads {list(wanted.heads)}, certify.residuals "
+                f"{list(wanted.residuals)}) can be drawn from {train.probes} probes a layer and {train.head_probes} "
+                "of the head: train with more probes, or lower certify.heads and certify.residuals."
             )
         steps = snapshot_steps(train.steps or 1, config.record.metrics_every or 1, config.record.snapshots) - {0}
         return cls(tuple(sorted(steps)), tuple(heads), tuple(residuals), wanted.settings, wanted.patience > 0)
-
-
-def numbers(text: str) -> list[int]:
-    """Different numbers in order.
-
-    >>> numbers("20,10,20")
-    [10, 20]
-    """
-    return sorted({int(part) for part in text.split(",")})
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..config import DataConfig, ModelConfig, TrainConfig, leaves
 from ..errors import MfresnetError
+from ..fields import split_list
 from ..stats import student
 from .experiment import Plot, Result, Row, completed_rows, divergence_notes
 from .settings import GridSettings
@@ -50,7 +51,7 @@ class Grid(TrainingExperiment):
                 raise MfresnetError(f"unknown setting {name!r} in --set: {hint}")
             if name in axes:
                 raise MfresnetError(f"the setting {name!r} is given twice in --set: give all its values once.")
-            axes[name] = list(dict.fromkeys(part.strip() for part in values.split(",") if part.strip()))
+            axes[name] = list(dict.fromkeys(split_list(values)))
             if not axes[name]:
                 raise MfresnetError(f"set = {text!r} is an empty grid: give at least one value.")
         self.refuse(dict.fromkeys(axes, "its values are those of --set"))

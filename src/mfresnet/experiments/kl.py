@@ -18,7 +18,7 @@ from ..kernels import initial_kernel
 from ..model import activation
 from ..stats import power_law, student
 from .experiment import Plot, Result, Row, completed_rows, divergence_notes
-from .settings import KlSettings, numbers
+from .settings import KlSettings
 from .training import TrainingExperiment, check_grid
 from .vectorised import Outcome, Training
 
@@ -62,7 +62,7 @@ class Kl(TrainingExperiment):
         self.looks = train.steps or 20
 
     def cells(self) -> list[dict[str, Any]]:
-        values = numbers("betabar", self.settings.betabar, float, least=1e-9)
+        values = self.settings.betabar
         return check_grid([{"betabar": value, "seed": s} for s in self.settings.seed_range() for value in values])
 
     def training(self, cell) -> Training:

@@ -14,7 +14,7 @@ from ..diagnostics.regime import FEATURES_ABOVE, LAZY_BELOW, verdict
 from ..kernels import gram
 from ..stats import student
 from .experiment import Plot, Result, Row, completed_rows, divergence_notes
-from .settings import PhaseSettings, numbers
+from .settings import PhaseSettings
 from .training import TrainingExperiment, check_grid
 from .vectorised import Outcome, Training
 
@@ -39,8 +39,7 @@ class Phase(TrainingExperiment):
     owned: ClassVar = {"model.alpha": "give --alpha", "model.beta": "give --beta"}
 
     def cells(self) -> list[dict[str, Any]]:
-        grids = (numbers(name, getattr(self.settings, name), float, least=1e-9) for name in ("alpha", "beta"))
-        alphas, betas = grids
+        alphas, betas = self.settings.alpha, self.settings.beta
         return check_grid(
             [
                 {"model.alpha": alpha, "model.beta": beta, "seed": seed}

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..stats import PowerLaw, finite_values, power_law, student
 from .experiment import Plot, Result, Row, completed_rows, divergence_notes
-from .settings import RateSettings, numbers
+from .settings import RateSettings
 from .training import TrainingExperiment, check_grid
 
 RECALLED = {"slope": -1.02, "p": 9e-6, "source": "[C24], recalled from the paper, not read again"}
@@ -35,7 +35,7 @@ class Rate(TrainingExperiment):
     owned: ClassVar = {"data.n": "give --n"}
 
     def cells(self) -> list[dict[str, Any]]:
-        sizes = numbers("n", self.settings.n, int, least=2)
+        sizes = self.settings.n
         return check_grid([{"data.n": n, "seed": seed} for n in sizes for seed in self.settings.seed_range()])
 
     def measure(self, training, outcome) -> dict[str, Any]:

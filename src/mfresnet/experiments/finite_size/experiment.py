@@ -15,7 +15,7 @@ from ...errors import MfresnetError
 from ...kernels.blocks import cores
 from ...model import Particles
 from ..experiment import Cell, Experiment, Pulse, Result, Row
-from ..settings import FiniteSizeSettings, numbers
+from ..settings import FiniteSizeSettings
 from .network import Networks, Scales, train
 from .problem import Problem, fill_defaults, problem, reference_size, start
 
@@ -38,9 +38,8 @@ class FiniteSize(Experiment):
     def __init__(self, settings: FiniteSizeSettings):
         settings = fill_defaults(settings)
         super().__init__(settings)
-        self.depths, self.widths, self.dimensions = (
-            numbers(name, getattr(settings, name), int, least=1) for name in ("depth", "width", "dimension")
-        )
+        self.depths, self.widths = settings.depth or (), settings.width or ()
+        self.dimensions = settings.dimension or ()
         self.reference = reference_size(settings)
         (depth, width), deepest, widest = self.reference, max(self.depths), max(self.widths)
         if depth <= deepest:

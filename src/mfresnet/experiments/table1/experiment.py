@@ -62,7 +62,7 @@ class Table1(Experiment):
             "seed": cells[0]["seed"],
             "data": {"name": own.data or row.data, "n": own.n, "n_test": own.n_test},
             "model": {"name": row.model, "width": own.width},
-            "blocks": {"rules": ",".join(dict.fromkeys(cell["rule"] for cell in cells)), "lr_t": own.lr_t},
+            "blocks": {"rules": tuple(dict.fromkeys(cell["rule"] for cell in cells)), "lr_t": own.lr_t},
             "train": {
                 "seeds": len({cell["seed"] for cell in cells}),
                 "epochs": own.epochs or row.epochs,
