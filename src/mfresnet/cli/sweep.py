@@ -25,7 +25,8 @@ def sweep_arguments(parser: argparse.ArgumentParser) -> None:
     from ..experiments import EXPERIMENTS
 
     commands = parser.add_subparsers(dest="experiment", metavar="NAME", required=True, parser_class=Parser)
-    for name, entry in EXPERIMENTS.items():
+    for name in EXPERIMENTS:
+        entry = EXPERIMENTS[name]
         sub = commands.add_parser(name, help=entry.summary, description=entry.summary)
         output_arguments(sub, "sweep", "SWEEP")
         executor_arguments(sub)
