@@ -82,7 +82,7 @@ def student(values: Values, level: float = 0.95) -> tuple[float, float]:
     return float(values.mean()), float(half)
 
 
-def finite(values: Values) -> np.ndarray:
+def finite_values(values: Values) -> np.ndarray:
     """The finite ones among the values."""
     values = np.asarray(values, float)
     return values[np.isfinite(values)]
@@ -94,7 +94,7 @@ def paired_differences(first: Values, second: Values) -> np.ndarray:
     >>> paired_differences([1.0, None, 3.0], [1.5, 2.0, 2.0])
     array([ 0.5, -1. ])
     """
-    return finite(np.asarray(second, float) - np.asarray(first, float))
+    return finite_values(np.asarray(second, float) - np.asarray(first, float))
 
 
 def equivalence(values: Values, target: float, margin: float, *, level: float = 0.95, tests: int = 1) -> bool | None:
@@ -135,3 +135,64 @@ def jackknife(statistic: Callable[[np.ndarray], float | np.ndarray], units: int)
     every = np.arange(units)
     whole = statistic(every)
     return np.array([units * whole - (units - 1) * statistic(np.delete(every, unit)) for unit in every])
+
+
+def explained_share(values: Values, explained: Values) -> float:
+    """1 - |values - explained|^2 / |values|^2, over all entries; NaN where all values are 0.
+
+    >>> explained_share([1.0, 2.0], [1.0, 1.0])
+    0.8
+    """
+    values = np.asarray(values, np.float64)
+    scale = float(np.sum(values**2))
+    return float(1 - np.sum((values - explained) ** 2) / scale) if scale > 0 else float("nan")
+
+
+ROUNDING = 1e-12  # shares are multiples of 1/n: a spread below this is rounding
+
+
+def mean_interval(values: Sequence[float | None]) -> dict[str, Any]:
+    """Mean over seeds with Student's 95 % interval; seeds without a finite value are left out and counted.
+
+        mean +- t_{0.975, S-1} sd/sqrt(S),      sd with S - 1 in the denominator; one seed has no interval
+
+    >>> errors = mean_interval([1.0, 2.0, 3.0])
+    >>> errors["mean"], round(errors["low"], 3), errors["seeds"]
+    (2.0, -0.484, 3)
+    """
+    known = finite_values(np.array(values, float))
+    mean, half = student(known)
+    low, high = (mean - half, mean + half) if len(known) > 1 else (None, None)
+    return {
+        "mean": mean if len(known) else None,
+        "low": low,
+        "high": high,
+        "seeds": len(known),
+        "lost": len(values) - len(known),
+    }
+
+
+def compare_pairs(first: Sequence[float | None], second: Sequence[float | None]) -> dict[str, Any]:
+    """Second minus first, seed by seed, with its interval and a verdict in words.
+
+    Where two methods share what a seed draws, the difference has less noise than either error. It is called a
+    difference only where the interval excludes 0.
+
+    >>> compare_pairs([0.10, 0.11, 0.12], [0.09, 0.099, 0.11])["verdict"]
+    'lower error'
+    >>> compare_pairs([0.10, 0.11], [0.11, 0.10])["verdict"]
+    'no difference shown'
+    """
+    differences = paired_differences(np.array(first, float), np.array(second, float))
+    result = mean_interval(differences.tolist())
+    if result["low"] is None:
+        verdict = "one seed: no interval" if len(differences) else "no matched seeds"
+    elif result["high"] - result["low"] < ROUNDING:
+        verdict = "no spread over seeds: not judged"
+    elif result["high"] < 0:
+        verdict = "lower error"
+    elif result["low"] > 0:
+        verdict = "higher error"
+    else:
+        verdict = "no difference shown"
+    return result | {"verdict": verdict}

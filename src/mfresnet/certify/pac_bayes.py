@@ -78,7 +78,7 @@ def pac_bayes_of(job: Job, moments: Sequence[Moment], delta: float) -> tuple[Cer
     extra["grid_of"] = f"{len(grid.steps)} times x {len(grid.heads)} k' x {len(grid.residuals)} N' x {grid.settings}"
     certificate = replace(certificate, details=certificate.details | extra)
     certificate = certificate.with_hypotheses(*about_data(job), guessing=guessing_error(job))
-    return certificate, {"over_time": rows, "density_check": moment.departure}
+    return certificate, {"over_time": rows, "density_check": moment.normalisation_error}
 
 
 def gibbs_of(job: Job, moments: Sequence[Moment], drawn: Certificate, delta: float) -> Certificate:

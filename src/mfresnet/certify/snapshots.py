@@ -21,7 +21,7 @@ from ..bounds import (
     probes_needed,
 )
 from ..bounds.checks import check_points
-from ..bounds.density import departure_of
+from ..bounds.density import normalisation_error_of
 from ..config import Config
 from ..diagnostics.divergence import log_density_ratios
 from ..errors import MfresnetError
@@ -69,25 +69,16 @@ class Grid:
             MfresnetError: there are too few probes for any grid point.
         """
         wanted, train = config.certify, config.train
-        heads = [k for k in numbers(wanted.heads) if k <= train.head_probes] if config.model.head else [0]
-        residuals = [m for m in numbers(wanted.residuals) if probes_needed(m, layers) <= train.probes]
+        heads = [k for k in wanted.heads if k <= train.head_probes] if config.model.head else [0]
+        residuals = [m for m in wanted.residuals if probes_needed(m, layers) <= train.probes]
         if not heads or not residuals:
             raise MfresnetError(
-                f"no sub-network of the grid (certify.heads {wanted.heads}, certify.residuals {wanted.residuals}) can "
-                f"be drawn from {train.probes} probes a layer and {train.head_probes} of the head: "
-                "train with more probes, or lower certify.heads and certify.residuals."
+                f"no sub-network of the grid (certify.heads {list(wanted.heads)}, certify.residuals "
+                f"{list(wanted.residuals)}) can be drawn from {train.probes} probes a layer and {train.head_probes} "
+                "of the head: train with more probes, or lower certify.heads and certify.residuals."
             )
         steps = snapshot_steps(train.steps or 1, config.record.metrics_every or 1, config.record.snapshots) - {0}
         return cls(tuple(sorted(steps)), tuple(heads), tuple(residuals), wanted.settings, wanted.patience > 0)
-
-
-def numbers(text: str) -> list[int]:
-    """Different numbers in order.
-
-    >>> numbers("20,10,20")
-    [10, 20]
-    """
-    return sorted({int(part) for part in text.split(",")})
 
 
 @dataclass(frozen=True)
@@ -117,15 +108,15 @@ class Moment:
         return replace(self, state=state, head=head, encoder=encoder)
 
     @property
-    def departure(self) -> float:
+    def normalisation_error(self) -> float:
         """Largest departure of the mean of exp(-R) from 1, which it is for exact densities."""
-        return departure_of(self.head, self.encoder)
+        return normalisation_error_of(self.head, self.encoder)
 
     def density(self, solver: str, tolerance: float | None = None) -> Density:
         """How well its ratios are known, of a law that ``solver`` made (as in ``train.solver``)."""
         if solver == "euler":
-            return Density("euler", self.departure, int(self.ensemble.folded))
-        return Density("solver", self.departure, tolerance=tolerance if solver == "adaptive" else None)
+            return Density("euler", self.normalisation_error, int(self.ensemble.folded))
+        return Density("solver", self.normalisation_error, tolerance=tolerance if solver == "adaptive" else None)
 
 
 def ratios_at(ensemble: Ensemble, part: str, scales: InitialScales) -> np.ndarray:

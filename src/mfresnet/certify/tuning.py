@@ -20,6 +20,7 @@ from ..config import Config, build, merged, nested
 from ..data import Dataset, Split
 from ..data.transform import Transform
 from ..errors import MfresnetError
+from ..fields import split_list
 from ..messages import Say, print_message
 from ..train.job import Job, assemble
 from .learned_prior import prior_value
@@ -49,7 +50,7 @@ def settings_of(text: str) -> list[dict[str, float]]:
         if name in axes:
             raise MfresnetError(f"certify.tune names {name!r} twice: give all its values at once.")
         try:
-            axes[name] = list(dict.fromkeys(float(value) for value in values.split(",")))
+            axes[name] = list(dict.fromkeys(float(value) for value in split_list(values)))
         except ValueError as error:
             raise MfresnetError(f"certify.tune has {part!r}: give numbers separated by commas.") from error
     found = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]

@@ -2,9 +2,9 @@
 
 gram.lambda_min.encoder / .head / .total   smallest eigenvalues of G1, G2 and G, with gram.error.*
 gram.spectrum.*                            quantiles of each spectrum (LEVELS)
-gram.dissipation, .residual, .encoder_share    theory, sections 4 and 5
-regime.kernel_change, .alignment           theory, section 12
-kl.encoder.value / .stderr / .check / .layers, kl.head...      theory, section 7
+gram.dissipation, .residual, .encoder_share    [C24] section 3
+regime.kernel_change, .alignment           `mfresnet.diagnostics.regime`
+kl.encoder.value / .stderr / .check / .layers, kl.head...      [C24] Theorem 5
 displacement.encoder / .head / .state / .places      root mean squared, and the largest |z_L(t) - z_L(0)|
 """
 
@@ -183,7 +183,7 @@ def transport_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe
         distances = [wasserstein2(p[:TRANSPORT_POINTS], q[:TRANSPORT_POINTS]) for p, q in zip(*layers, strict=True)]
         # the mean over layers of W2^2 is the squared distance of the laws over depth
         row[f"w2.{part}"] = float(np.sqrt(np.mean(np.square(distances))))
-        if ensemble is None:
+        if ensemble is None and probe.initial.law == "gaussian":
             pooled = a.reshape(-1, a.shape[-1]) / _scales(now, getattr(probe.initial, part))
             row[f"kl.{part}.nearest_neighbour"] = knn_kl(pooled[: 4 * TRANSPORT_POINTS], _gaussian_log_density).value
     return row

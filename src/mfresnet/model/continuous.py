@@ -1,4 +1,4 @@
-"""Depth as a coordinate of each particle: the continuous model of [L20] (theory, section 10).
+"""Depth as a coordinate of each particle: the continuous model of [L20] (docs/theory.md, section 10).
 
     z_{j+1} = z_j + alpha (t_{j+1} - t_j) u_j sigma0(w_j . z_j + b_j),      0 <= t_0 <= ... <= t_{N-1} <= t_N = 1
 
@@ -24,28 +24,28 @@ from .particles import Ghosts, Particles
 from .resnet import AbstractResNet, LayeredResNet, Part
 
 
-def folded(t: Array) -> Array:
-    """Places reflected into [0, 1]: a triangle wave of period 2, with slope 1 at 0.
+def reflect(t: Array, length: int = 1) -> Array:
+    """Places reflected into [0, length]: a triangle wave of period 2 length, with slope 1 at 0.
 
-    A particle that moves freely on the line is, folded, one that is reflected at 0 and at 1; its velocity, and what
-    an optimiser remembers of it, change sign with the slope of the fold.
+    The reflection of a particle that moves freely on the line is a particle that bounces off both ends; its velocity,
+    and the momentum of an optimiser, change sign with the slope of the wave.
 
-    >>> folded(jnp.array([-0.25, 0.25, 1.25, 2.25])).tolist()
+    >>> reflect(jnp.array([-0.25, 0.25, 1.25, 2.25])).tolist()
     [0.25, 0.25, 0.75, 0.25]
     """
-    t = jnp.mod(t, 2)
-    return jnp.where(t <= 1, t, 2 - t)
+    t = jnp.mod(t, 2 * length)
+    return jnp.where(t <= length, t, 2 * length - t)
 
 
 class ContinuousResNet(AbstractResNet):
-    """The network of [L20] with the head of [C24], trained in (theta, t) (module docstring; theory, section 10).
+    """The network of [L20] with the head of [C24], trained in (theta, t) (docs/theory.md, section 10).
 
     Particles have no order of their own: they are sorted by their place whenever the network is evaluated, so that
     they swap places while training, and a permutation of them changes nothing. The fields are those of `LayeredResNet`
     with an encoder of shape (N, 1, .), and:
 
     Args:
-        t: places, shape (N,), on the unfolded line (see `folded`).
+        t: places, shape (N,), on the unfolded line (see `reflect`).
 
     The velocity of theta is -N dLoss/dtheta, as for L M = N. That of t is -dLoss/dt, without N: neighbours on the axis
     differ by order 1, and with them dLoss/dt_j = alpha p . (F_{j-1} - F_j), which therefore is of order 1 itself.
@@ -102,7 +102,7 @@ class ContinuousResNet(AbstractResNet):
     @property
     def places(self) -> Float[Array, " particles"]:
         """Where the particles are, in [0, 1], in their own order."""
-        return folded(self.t)
+        return reflect(self.t)
 
     @property
     def layer_places(self) -> Float[Array, " depth"]:

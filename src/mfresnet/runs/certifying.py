@@ -8,7 +8,7 @@ never a choice.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ def certify(
     path: Path,
     *,
     delta: float | None = None,
-    heads: str | None = None,
-    residuals: str | None = None,
+    heads: Sequence[int] | str | None = None,
+    residuals: Sequence[int] | str | None = None,
     settings: int | None = None,
     say: Say = print_message,
 ) -> dict[str, Certificate]:

@@ -22,7 +22,7 @@ from ..bounds import (
     predictions,
     vote,
 )
-from ..bounds.density import departure_of
+from ..bounds.density import normalisation_error_of
 from ..bounds.subnetwork import probes_needed
 from ..certify.snapshots import majority_error
 from ..diagnostics.divergence import log_density_ratios
@@ -102,7 +102,7 @@ def certificate_of(
     guessing = majority_error(y)
     note = f"fitted on {rows - len(x)} rows that are left out" if len(x) < rows else ""
     statement = "the map of the features to the sphere does not depend on the points of the bound"
-    density = Density("euler", departure_of(*ratios), int(ensemble.folded))
+    density = Density("euler", normalisation_error_of(*ratios), int(ensemble.folded))
     found = drawn_certificate(points, len(x), delta, density=density, guessing=guessing)
     best = drawn[found.details["heads"], found.details["residuals"]]
     networks = jax.tree.map(np.asarray, (best, ensemble.probes))
