@@ -83,7 +83,9 @@ def find_schedule(
         say(f"gamma {seen[-1][0]:.4g}, step {step:.3g}, acceptance {accepted:.2f}, bound {value:.4f}")
         if value > WORSE * best and whole.gammas[last - 1] > EARLIEST * n:
             break
-        step = float(np.clip(step * np.exp(GAIN * (accepted - TARGET)), 1e-7, LARGEST_STEP))
+        # the step that keeps the acceptance is about inverse to gamma
+        falling = whole.gammas[last - 1] / whole.gammas[min(last + SEGMENT, pilot_length) - 1]
+        step = float(np.clip(step * falling * np.exp(GAIN * (accepted - TARGET)), 1e-7, LARGEST_STEP))
     gammas, used, bounds = (np.array(column) for column in zip(*seen, strict=False))
     final = gammas[int(np.argmin(_smooth(bounds)))]
     return Pilot(gammas, used, bounds, _schedule(final, length, gammas, used), chains * SEGMENT * len(seen))

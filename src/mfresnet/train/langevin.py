@@ -75,7 +75,7 @@ def langevin_rule(
     steps = config.train.steps or 1
     potential = PredictorPotential(f, prior, jnp.asarray(1.0, jnp.float32))
     pilot = find_schedule(
-        potential, points, prior.size, n, k_pilot, length=max(steps, 2), pilot_length=max(60, steps // 3), chains=1,
+        potential, points, prior.size, n, k_pilot, length=max(steps, 2), pilot_length=max(400, steps // 3), chains=1,
         delta=config.certify.delta,
     )  # fmt: skip
     std = jax.tree.map(lambda _: None, moved)
