@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from mfresnet import Config, fit
-from mfresnet.certify.path_network import NetworkPredictor
-from mfresnet.certify.path_potential import PredictorPotential
 from mfresnet.certify.path_run import path_of
 from mfresnet.errors import MfresnetError
 from mfresnet.flow import AnnealingSchedule, LangevinRule, Options, Trainer, batch_of, misclassified, predict
+from mfresnet.flow.potential import PredictorPotential
+from mfresnet.flow.predictor import NetworkPredictor
 from mfresnet.model import InitialScales, LayeredResNet, trainable
 
 RNG = np.random.default_rng(0)

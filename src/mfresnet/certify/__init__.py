@@ -1,9 +1,9 @@
 """From a model, its laws and data to certificates: the one pipeline behind estimators, command line and benchmarks."""
 
+from ..flow.potential import GaussianPrior, PredictorPotential
+from ..flow.predictor import NetworkPredictor
+from ..train.pilot import Pilot, find_schedule
 from .path_certificate import PathResult, path
-from .path_network import NetworkPredictor
-from .path_pilot import Pilot, find_schedule
-from .path_potential import GaussianPrior, PredictorPotential
 
 __all__ = [
     "GaussianPrior",

@@ -13,9 +13,9 @@ from ..bounds.certificate import Certificate
 from ..bounds.path import path_certificate
 from ..flow import LangevinMemory, LangevinRule, TrainState, misclassified, predict
 from ..flow.langevin import Chains, rounding
+from ..flow.potential import PredictorPotential, labels
 from ..train.job import Job, initial_scales
 from ..train.langevin import predictor_of
-from .path_potential import PredictorPotential, labels
 from .snapshots import about_data, certified, guessing_error
 
 
