@@ -115,6 +115,7 @@ def resume(
         MfresnetError: no run there, no sound checkpoint left, or data and settings that are no longer the run's.
     """
     run = RunDirectory.open(path)
+    build(run.config["config"])  # what is no run is refused before anything is written there
     with locked(path) if jax.process_index() == 0 else nullcontext():
         return _resume(run, quiet, say, devices, particle_devices)
 
