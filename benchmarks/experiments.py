@@ -7,6 +7,7 @@ phase      lazy training and feature learning over (alpha, beta)
 transfer   whether the best learning rate carries over in depth and width, with 10 seeds
 own        finite-size errors of this project's network
 embedding  the same between a fixed embedding and readout ([CCM26])
+shallow    the exponent of depth with an embedding, of shallow wide networks: large bias, small sampling error
 
 The rate and `chizat` are in sweeps.py and finite_size.py, which time them beside other implementations.
 """
@@ -27,6 +28,8 @@ from mfresnet.experiments import entry
 from mfresnet.runs.sweeps import SweepDirectory, sweep
 
 RESULTS = Path(__file__).parent / "results" / "experiments.json"
+# one embedding and one dimension: the exponent of D is the business of the case "embedding"
+SHALLOW = {"preset": "embedding", "dimension": "32", "embeddings": 1, "least": 2}
 # of each: the experiment, its settings, and those of a quick look instead
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "kl": ("kl", {}, {"betabar": "1,10,100", "seeds": 1}),
@@ -37,6 +40,11 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "finite-size",
         {"preset": "embedding"},
         {"preset": "embedding", "depth": "1,3", "width": "1,3", "reference": 10, "dimension": "4,8"},
+    ),
+    "shallow": (
+        "finite-size",
+        SHALLOW | {"depth": "2,4,8", "width": "2048,4096", "reference": 64, "reference_width": 4096, "draws": 5},
+        SHALLOW | {"depth": "2,4", "width": "16,32", "reference": 16, "reference_width": 32, "draws": 2},
     ),
 }
 MOST_POINTS = 60  # kept in the file
@@ -51,7 +59,7 @@ def one(name: str, quick: bool) -> dict[str, Any]:
         sweep(experiment, build(values, entry(experiment).settings_type()), Path(folder) / "sweep", quiet=True)
         seconds = time.perf_counter() - begun
         found = SweepDirectory(Path(folder) / "sweep").result
-    flags = "".join(f" --{key} {value}" for key, value in values.items())
+    flags = "".join(f" --{key.replace('_', '-')} {value}" for key, value in values.items())
     result = {key: found[key] for key in ("verdict", "passed", "fit", "notes")}
     if len(found["points"]) <= MOST_POINTS:
         result["points"] = found["points"]

@@ -32,10 +32,10 @@ RESULTS = Path(__file__).parent / "results" / "gram.json"
 def network(size: tuple[int, ...]):
     import jax
 
-    from mfresnet import ScaledResNet
+    from mfresnet import LayeredResNet
 
     _, depth, width, head_width, d = size
-    return ScaledResNet.create(jax.random.key(0), inputs=d, depth=depth, width=width, head_width=head_width)
+    return LayeredResNet.create(jax.random.key(0), inputs=d, depth=depth, width=width, head_width=head_width)
 
 
 def sphere(n: int, d: int) -> np.ndarray:

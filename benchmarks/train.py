@@ -32,7 +32,7 @@ from torch_networks import PlainNet, StackedNet
 
 from mfresnet.data import two_spirals
 from mfresnet.flow import Options, Trainer, batch_of, field, optimiser
-from mfresnet.model import ScaledResNet, trainable
+from mfresnet.model import LayeredResNet, trainable
 
 RESULTS = Path(__file__).parent / "results" / "train.json"
 NETWORK = {"depth": 10, "width": 20, "head_width": 20, "alpha": 10.0, "beta": 20.0}
@@ -73,10 +73,10 @@ class Ours:
         def begin(k: jax.Array):
             return trainer_of(create(k)).begin(create(k), key, len(x))
 
-        def create(k: jax.Array) -> ScaledResNet:
-            return ScaledResNet.create(k, inputs=2, **NETWORK)
+        def create(k: jax.Array) -> LayeredResNet:
+            return LayeredResNet.create(k, inputs=2, **NETWORK)
 
-        def trainer_of(model: ScaledResNet) -> Trainer:
+        def trainer_of(model: LayeredResNet) -> Trainer:
             return Trainer(optimiser("adam", 0.01), trainable(model))
 
         trainer = trainer_of(create(keys[0]))
@@ -171,7 +171,7 @@ def depths(sizes: list[int], repeats: int) -> list[dict]:
     x, y = spirals(512)
     data, rows, compiled = batch_of(x, y), [], []
     for depth in sizes:
-        model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=depth, width=64, head_width=64)
+        model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=depth, width=64, head_width=64)
         trained = trainable(model)
         arrays, static = eqx.partition(model, eqx.is_array)
 

@@ -53,7 +53,7 @@ from mfresnet.errors import MfresnetError
 from mfresnet.flow import Batch, Ensemble, Trainer, TrainState, batch_of, evaluate, flow, predict
 from mfresnet.kernels.gram import gram
 from mfresnet.kernels.precision import double_precision
-from mfresnet.model import ScaledResNet, trainable
+from mfresnet.model import LayeredResNet, trainable
 
 RESULTS = Path(__file__).parent / "results" / "validity.json"
 CHANCE, RIDGE, ONES = 0.5, 1.0, (1.0, 1.0, 1.0)
@@ -100,8 +100,8 @@ class Sizes:
 class Draw(eqx.Module):
     """One draw of the data after training, or several with a leading axis."""
 
-    start: ScaledResNet
-    models: ScaledResNet  # at the recorded times, leading axis
+    start: LayeredResNet
+    models: LayeredResNet  # at the recorded times, leading axis
     ensembles: Ensemble  # likewise
     prior: TrainState
     back: PulledBack  # the last ensemble along the prior's flow
@@ -142,7 +142,7 @@ def trained(key: jax.Array, data: Batch, part: Batch, *, sizes: Sizes) -> Draw:
 
     def one(key: jax.Array, data: Batch, part: Batch) -> Draw:
         k_model, k_probes = jax.random.split(key)
-        model = ScaledResNet.create(
+        model = LayeredResNet.create(
             k_model, inputs=3, depth=sizes.depth, width=sizes.width, head_width=sizes.head_width,
             alpha=sizes.alpha, beta=sizes.beta, dtype="float64",
         )  # fmt: skip
@@ -150,7 +150,7 @@ def trained(key: jax.Array, data: Batch, part: Batch, *, sizes: Sizes) -> Draw:
         begin = trainer.begin(model, k_probes, sizes.n, probes=sizes.probes)
         arrays, static = eqx.partition(begin, eqx.is_array)
 
-        def run(batch: Batch, carry: Any, count: int) -> tuple[Any, ScaledResNet]:
+        def run(batch: Batch, carry: Any, count: int) -> tuple[Any, LayeredResNet]:
             def step(carry: Any, _: None) -> tuple[Any, Any]:
                 state = eqx.combine(carry, static)
                 after, _ = trainer.step(state, batch, key)
@@ -206,7 +206,7 @@ def judged(draw: Draw, data: Batch, rest: Batch, fresh: Batch, truth: Truth, siz
     chosen = {m: draws(jax.random.fold_in(key, m), sizes.count, residuals=m, **options) for m in sizes.residuals}
     found: dict[str, tuple[Certificate, float]] = {}
 
-    def true_of(place: Any, heads: int, model: ScaledResNet, probes: Any) -> float:
+    def true_of(place: Any, heads: int, model: LayeredResNet, probes: Any) -> float:
         """Mean true error of the drawn networks."""
         return truth(float(errors_by_heads(place, probes, model, truth.test.x, truth.test.y, (heads,)).mean()))
 

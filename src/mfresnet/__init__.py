@@ -13,7 +13,15 @@ _HOMES = {
     "config": ["Config"],
     "errors": ["DivergedError", "MfresnetError"],
     "data": ["Dataset", "Split", "load"],
-    "model": ["Activation", "InitialScales", "Particles", "ScaledResNet", "activation"],
+    "model": [
+        "AbstractResNet",
+        "Activation",
+        "ContinuousResNet",
+        "InitialScales",
+        "LayeredResNet",
+        "Particles",
+        "activation",
+    ],
     "flow": ["Trainer", "adjoint", "optimiser", "states", "velocities"],
     "kernels": [
         "empirical_gram",

@@ -68,6 +68,16 @@ class DataConfig(Section):
     task: Literal["auto", "classification", "regression"] = Field(
         default="auto", description="what the target of a user's file means"
     )
+    categories: Literal["refuse", "one-hot"] = Field(
+        default="refuse",
+        description="text in features of a user's file; one-hot: a column of 0 and 1 for each value among the rows "
+        "that fix the map of the inputs, all 0 for others",
+    )
+    missing: Literal["refuse", "mean", "drop"] = Field(
+        default="refuse",
+        description="missing values of a user's file; mean: the column's mean over the rows that fix the map of the "
+        "inputs; drop: rows with one are dropped",
+    )
 
 
 class InitialScaleConfig(Section):

@@ -1,12 +1,17 @@
-"""Fits of power laws with their uncertainty."""
+"""Fits, intervals and tests over independent values: seeds, draws of the data, probes.
+
+SciPy does the statistics; it is imported where it is used, as loading it takes half a second.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+
+Values = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -31,70 +36,39 @@ class PowerLaw:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's interval of the slope."""
-        half = float(stdtrit(max(self.points - 2, 1), 0.5 + level / 2)) * self.stderr
+        half = student_quantile(self.points - 2, level) * self.stderr
         return self.slope - half, self.slope + half
 
 
-def power_law(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> PowerLaw:
+def power_law(x: Values, y: Values) -> PowerLaw:
     """The power law of positive points; NaN where there are fewer than two different x.
 
     >>> fit = power_law([1, 2, 4, 8], [3, 1.5, 0.75, 0.375])
     >>> round(fit.slope, 12), fit.points
     (-1.0, 4)
     """
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    if len(np.unique(x)) < 2:
-        return PowerLaw(np.nan, np.nan, np.nan, np.nan, len(x))
-    u, v = np.log(x), np.log(y)
-    spread = float(np.sum((u - u.mean()) ** 2))
-    slope = float(np.sum((u - u.mean()) * (v - v.mean())) / spread)
-    intercept = float(v.mean() - slope * u.mean())
-    free = len(x) - 2
-    if free < 1:
-        return PowerLaw(slope, intercept, np.nan, np.nan, len(x))
-    stderr = float(np.sqrt(np.sum((v - intercept - slope * u) ** 2) / free / spread))
-    p = float(2 * stdtr(free, -abs(slope) / stderr)) if stderr > 0 else 0.0
-    return PowerLaw(slope, intercept, stderr, p, len(x))
+    from scipy.stats import linregress
+
+    u, v = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
+    if len(np.unique(u)) < 2:
+        return PowerLaw(np.nan, np.nan, np.nan, np.nan, len(u))
+    line: Any = linregress(u, v)
+    stderr, p = (line.stderr, line.pvalue) if len(u) > 2 else (np.nan, np.nan)
+    return PowerLaw(float(line.slope), float(line.intercept), float(stderr), float(p), len(u))
 
 
-def bootstrap(
-    statistic: Callable[[np.ndarray], float], units: int, draws: int, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile interval of a statistic under resampling of ``units`` independent units.
+def student_quantile(freedom: int, level: float = 0.95) -> float:
+    """t with P(|T| <= t) = ``level`` for Student's T; NaN without a degree of freedom.
 
-    Args:
-        statistic: of the places of the chosen units, shape (units,); NaN is left out.
-
-    Returns:
-        The interval; (NaN, NaN) for a single unit, which says nothing about its own spread.
-
-    >>> values = np.arange(100.0)
-    >>> low, high = bootstrap(lambda chosen: float(values[chosen].mean()), 100, 1000)
-    >>> 40 < low < 49.5 < high < 59
-    True
+    >>> round(student_quantile(2), 3)
+    4.303
     """
-    if units < 2:
-        return np.nan, np.nan
-    rng = np.random.default_rng(seed)
-    found = np.array([statistic(rng.integers(units, size=units)) for _ in range(draws)])
-    return percentiles(found, level)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.5 + level / 2)) if freedom > 0 else float("nan")
 
 
-def percentiles(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The middle share ``level`` of the finite values, (NaN, NaN) where there are none.
-
-    >>> percentiles([*range(101), float("nan")], level=0.5)
-    (25.0, 75.0)
-    """
-    finite = np.asarray(values, float)
-    finite = finite[np.isfinite(finite)]
-    if not len(finite):
-        return np.nan, np.nan
-    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def student(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[float, float]:
+def student(values: Values, level: float = 0.95) -> tuple[float, float]:
     """Mean of independent values and the half-width of Student's interval (NaN for a single one).
 
     >>> mean, half = student([1.0, 2.0, 3.0])
@@ -104,5 +78,60 @@ def student(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[
     values = np.asarray(values, float)
     if len(values) < 2:
         return float(values.mean()) if len(values) else float("nan"), float("nan")
-    half = stdtrit(len(values) - 1, 0.5 + level / 2) * values.std(ddof=1) / np.sqrt(len(values))
+    half = student_quantile(len(values) - 1, level) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean()), float(half)
+
+
+def finite(values: Values) -> np.ndarray:
+    """The finite ones among the values."""
+    values = np.asarray(values, float)
+    return values[np.isfinite(values)]
+
+
+def paired_differences(first: Values, second: Values) -> np.ndarray:
+    """second - first, pair by pair, of the pairs in which both are finite (None counts as not finite).
+
+    >>> paired_differences([1.0, None, 3.0], [1.5, 2.0, 2.0])
+    array([ 0.5, -1. ])
+    """
+    return finite(np.asarray(second, float) - np.asarray(first, float))
+
+
+def equivalence(values: Values, target: float, margin: float, *, level: float = 0.95, tests: int = 1) -> bool | None:
+    """Whether the mean of the law the values come from lies within ``margin`` of ``target``, by Student's t.
+
+    Two one-sided tests (Schuirmann 1987): True where both "mean <= target - margin" and "mean >= target + margin" are
+    rejected at level 1 - ``level``, which is where the interval of confidence 2 ``level`` - 1 lies inside
+    target +- margin. False where one-sided tests at level (1 - ``level``) / ``tests`` show the mean outside. None where
+    the values decide neither, or are fewer than two.
+
+    Args:
+        tests: how many means are judged together. "All lie inside" needs no correction; "one lies outside" does.
+
+    >>> equivalence([0.98, 1.0, 1.01], 1.0, 0.1), equivalence([0.5, 0.52, 0.51], 1.0, 0.1)
+    (True, False)
+    >>> equivalence([0.5, 1.5], 1.0, 0.1) is None
+    True
+    """
+    mean, half = student(values, 2 * level - 1)
+    if abs(mean - target) + half < margin:
+        return True
+    _, wide = student(values, 1 - 2 * (1 - level) / tests)
+    return False if abs(mean - target) - wide > margin else None
+
+
+def jackknife(statistic: Callable[[np.ndarray], float | np.ndarray], units: int) -> np.ndarray:
+    """Pseudo-values S T - (S - 1) T_(-s) of a statistic T of S independent units (Tukey 1958).
+
+    Their mean is T with its bias of order 1/S removed; `student` of them is its interval.
+
+    Args:
+        statistic: a number or an array, of the places of the units that are used.
+
+    >>> values = np.array([1.0, 2.0, 4.0])
+    >>> jackknife(lambda used: values[used].mean(), 3)  # of a mean: the values themselves
+    array([1., 2., 4.])
+    """
+    every = np.arange(units)
+    whole = statistic(every)
+    return np.array([units * whole - (units - 1) * statistic(np.delete(every, unit)) for unit in every])

@@ -24,7 +24,7 @@ from mfresnet.bounds.kl_ball import MARGINS, RADII
 from mfresnet.bounds.supremum import _dual
 from mfresnet.errors import MfresnetError
 from mfresnet.flow import states
-from mfresnet.model import ACTIVATIONS, Activation, ScaledResNet, activation
+from mfresnet.model import ACTIVATIONS, Activation, LayeredResNet, activation
 
 TANH = activation("tanh")
 REFERENCE = Path(__file__).parents[1] / "reference" / "initial_kernel.json"
@@ -136,7 +136,7 @@ def test_the_displacement_bound_is_attained_in_the_limit_of_saturated_units():
     """
     depth, width, m, alpha = 5, 8000, np.array([0.3, -0.4]), 0.7
     rng = np.random.default_rng(0)
-    model = ScaledResNet.create(
+    model = LayeredResNet.create(
         jax.random.key(0), inputs=2, depth=depth, width=width, alpha=alpha,
         sigma=Activation.from_function("one", lambda v: jnp.ones_like(v)),
     )  # fmt: skip

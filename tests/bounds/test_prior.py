@@ -13,7 +13,7 @@ from mfresnet.bounds.prior import stack
 from mfresnet.diagnostics.divergence import log_density_ratios
 from mfresnet.flow import Batch, EulerFlow, Trainer
 from mfresnet.flow.determinants import log_determinants
-from mfresnet.model import ScaledResNet, trainable
+from mfresnet.model import LayeredResNet, trainable
 
 UNIT = (1.0, 1.0, 1.0)
 
@@ -28,7 +28,7 @@ def run():
         y = np.sign(x[:, :1])
         all_points = Batch(jnp.asarray(x), jnp.asarray(y), jnp.ones(24))
         part = jax.tree.map(lambda v: v[:12], all_points)
-        model = ScaledResNet.create(
+        model = LayeredResNet.create(
             jax.random.key(0), inputs=2, depth=3, width=10, head_width=20, beta=2.0, dtype="float64"
         )
         trainer = Trainer(EulerFlow(jnp.asarray(0.2)), trainable(model))

@@ -20,7 +20,7 @@ from mfresnet.bounds import (
 from mfresnet.bounds.subnetwork import _draws
 from mfresnet.errors import MfresnetError
 from mfresnet.flow import Probes
-from mfresnet.model import Particles, ScaledResNet
+from mfresnet.model import LayeredResNet, Particles
 
 
 def moved_pool(layers, count, heads, d=2, outputs=1, seed=0, bias=True):
@@ -36,7 +36,7 @@ def moved_pool(layers, count, heads, d=2, outputs=1, seed=0, bias=True):
 
 
 def network(d=2, outputs=1, alpha=1.0, beta=2.0, **options):
-    return ScaledResNet.create(
+    return LayeredResNet.create(
         jax.random.key(0), inputs=d, outputs=outputs, alpha=alpha, beta=beta, dtype="float64", **options
     )
 

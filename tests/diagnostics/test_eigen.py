@@ -44,6 +44,27 @@ def test_prescribed_spectrum(values, method):
     assert most.converged and abs(most.value - values.max()) <= most.error + 1e-300
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e170, 1e300])
+@pytest.mark.parametrize("method", ["dense", "inverse Lanczos", "Lanczos", "operator"])
+def test_entries_whose_squares_overflow_or_vanish(scale, method):
+    a = prescribed(np.linspace(1, 3, 12)) * scale
+    options = {} if method == "operator" else {"method": method}
+    for search, value in ((smallest_eigenvalue, 1.0), (largest_eigenvalue, 3.0)):
+        found = search(a if options else aslinearoperator(a), **options)
+        assert found.converged, found
+        assert abs(found.value - value * scale) <= found.error < 1e-4 * scale
+    np.testing.assert_allclose(spectrum(a)[[0, -1]], [scale, 3 * scale])
+
+
+def test_subnormal_and_overflowing_eigenvalues():
+    tiny = smallest_eigenvalue(np.diag([3e-320, 1e-319]))
+    assert 0 < abs(tiny.value - 3e-320) + 1e-323 <= tiny.error < 1e-320
+    with pytest.raises(MfresnetError, match="larger than the largest float64"):
+        largest_eigenvalue(np.full((4, 4), 1e308))
+    with pytest.raises(MfresnetError, match="a product of the operator is not finite"):
+        smallest_eigenvalue(aslinearoperator(np.diag([np.nan, 1.0])))
+
+
 def test_lanczos_says_when_it_did_not_converge():
     a = prescribed(np.geomspace(1e-8, 1, 200))
     found = smallest_eigenvalue(aslinearoperator(a), max_basis=20)

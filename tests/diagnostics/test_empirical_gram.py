@@ -10,7 +10,7 @@ from mfresnet.errors import MfresnetError
 from mfresnet.kernels.empirical import empirical_gram, empirical_operator
 from mfresnet.kernels.gram import gram
 from mfresnet.kernels.precision import double_precision
-from mfresnet.model import ScaledResNet
+from mfresnet.model import LayeredResNet
 
 RNG = np.random.default_rng(0)
 PARAMS = {
@@ -62,7 +62,7 @@ def test_groups_add_up_and_the_operator_is_the_matrix():
 @pytest.mark.parametrize("scheme", ["euler", "rk4"])
 def test_a_scaled_resnet_of_any_scheme(scheme):
     """The head's part is the closed form's up to K and beta, whatever the scheme; the encoder's for Euler."""
-    model = ScaledResNet.create(
+    model = LayeredResNet.create(
         jax.random.key(0), inputs=3, depth=4, width=5, head_width=6, alpha=1.5, beta=2.0, scheme=scheme
     )
     params, static = eqx.partition(model, eqx.is_inexact_array)
@@ -105,3 +105,16 @@ def test_bad_input_is_one_sentence():
         empirical_operator(two_layers, PARAMS, X).matvec(np.ones(3))
     with pytest.raises(MfresnetError, match="NaN or infinite"):
         empirical_gram(lambda p, x: jnp.sqrt(x @ p), np.zeros(3), X)
+
+
+def test_python_numbers_are_constants():
+    """A slope kept beside the weights is no parameter; NumPy arrays are."""
+
+    def line(p, x):
+        return p["slope"] * (x @ p["w"])
+
+    params = {"w": np.ones(3), "slope": 0.5}
+    np.testing.assert_allclose(empirical_gram(line, params, np.eye(3)), 0.25 * np.eye(3))
+    np.testing.assert_allclose(empirical_operator(line, params, np.eye(3)).matvec([1.0, 0.0, 0.0]), [0.25, 0.0, 0.0])
+    with pytest.raises(MfresnetError, match="no floating-point array"):
+        empirical_gram(lambda p, x: p * x[:, 0], 0.5, np.eye(3))

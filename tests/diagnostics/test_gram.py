@@ -17,7 +17,7 @@ from mfresnet.errors import MfresnetError
 from mfresnet.kernels.gram import gram, gram_operator
 from mfresnet.kernels.output_adjoint import output_adjoint
 from mfresnet.kernels.precision import cast, double_precision
-from mfresnet.model import Particles, ScaledResNet, activation
+from mfresnet.model import LayeredResNet, Particles, activation
 
 gram_module = importlib.import_module("mfresnet.kernels.gram")  # the package names its function so too
 
@@ -41,7 +41,7 @@ VARIANTS = {
 
 def network(seed=1, **changes):
     sizes = {"inputs": 3, "depth": 4, "width": 6, "head_width": 7, "alpha": 1.7, "beta": 1.3} | changes
-    return ScaledResNet.create(jax.random.key(seed), **sizes)
+    return LayeredResNet.create(jax.random.key(seed), **sizes)
 
 
 def points(n, d, seed=0):
@@ -140,7 +140,7 @@ def test_reference_network():
     d, width = known["d"], known["M"]
     with double_precision():
         nu, tau = (jnp.asarray(known[name], jnp.float64) for name in ("nu", "tau"))
-        model = ScaledResNet(
+        model = LayeredResNet(
             encoder=Particles(nu[..., :d], nu[..., d : 2 * d], nu[..., 2 * d]),
             head=Particles(tau[:, :1], tau[:, 1 : 1 + d], tau[:, 1 + d]),
             embedding=None,

@@ -1,6 +1,7 @@
 """The kernel at the start against the reference, its closed forms, quadrature and a wide network."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 from mfresnet.errors import MfresnetError
 from mfresnet.kernels.gram import gram
 from mfresnet.kernels.initial_kernel import hermite_weights, initial_kernel
-from mfresnet.model import ScaledResNet
+from mfresnet.model import LayeredResNet
 
 KNOWN = json.loads((Path(__file__).parents[1] / "reference" / "initial_kernel.json").read_text())
 X = np.array(KNOWN["x"])
@@ -49,7 +50,7 @@ def test_series_and_quadrature(name):
 
 
 def test_a_wide_network_at_its_start():
-    model = ScaledResNet.create(jax.random.key(0), inputs=4, depth=1, width=2, head_width=20_000, alpha=0.0)
+    model = LayeredResNet.create(jax.random.key(0), inputs=4, depth=1, width=2, head_width=20_000, alpha=0.0)
     found = gram(model, X).head
     np.testing.assert_allclose(found, KNOWN["tanh"], atol=0.08)
 
@@ -70,6 +71,28 @@ def test_hermite_weights_of_relu():
     """relu(s t) = s relu(t): c_0 = s / sqrt(2 pi), c_1 = s / 2, c_2 = s / sqrt(4 pi), c_3 = 0."""
     found = hermite_weights("relu", [3.0], 4)[0] / np.sqrt(1 + np.arange(4))
     np.testing.assert_allclose(found, [3 / np.sqrt(2 * np.pi), 1.5, 3 / np.sqrt(4 * np.pi), 0], atol=1e-13)
+
+
+def exact_relu_entry(x: np.ndarray, i: int, j: int) -> float:
+    """Cho & Saul's kernel with the angle from rational arithmetic, for i != j."""
+    rows = [[Fraction(float(v)) for v in row] for row in x]
+    v = [[sum((a * b for a, b in zip(r, s, strict=True)), Fraction(1)) for s in rows] for r in rows]
+    angle = np.arcsin(np.sqrt(float(1 - v[i][j] ** 2 / (v[i][i] * v[j][j]))))  # below pi/2: inputs nearly parallel
+    return (np.sqrt(float(v[i][i] * v[j][j])) * np.sin(angle) + 2 * float(v[i][j]) * (np.pi - angle)) / (2 * np.pi)
+
+
+@pytest.mark.parametrize("angle", [1e-3, 1e-5, 1e-7])
+@pytest.mark.parametrize("method", ["closed form", "hermite"])
+def test_the_error_contains_the_rounding_of_the_entries(angle, method):
+    """Of nearly parallel inputs rho is 1 up to rounding, where relu's kernel is steep."""
+    x = np.array([[1.0, 0.0], [np.cos(angle), np.sin(angle)]])
+    kernel = initial_kernel(x, "relu", method=method)
+    exact = np.array([[x[i] @ x[i] + 1 if i == j else exact_relu_entry(x, i, j) for i in (0, 1)] for j in (0, 1)])
+    (a, b), (_, c) = exact
+    lowest = (a + c) / 2 - np.hypot((a - c) / 2, b)
+    assert abs(kernel.lambda_min.value - lowest) <= kernel.lambda_min.error
+    if method == "closed form":
+        assert kernel.lambda_min.error < 1e-14 / angle + 1e-12  # a few eps/angle: d angle = d rho / sin(angle)
 
 
 def test_one_point_and_equal_points():

@@ -15,7 +15,7 @@ from mfresnet.diagnostics.divergence import (
     talagrand,
 )
 from mfresnet.flow import Batch, Options, Trainer, Unfolded, field, flow
-from mfresnet.model import InitialScales, Particles, ScaledResNet, trainable
+from mfresnet.model import InitialScales, LayeredResNet, Particles, trainable
 
 SCALES = InitialScales()
 
@@ -26,7 +26,7 @@ def problem(seed=0, *, n=6, d=2, **model_options):
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     y = np.sign(rng.normal(size=(n, 1)))
     options = {"depth": 3, "width": 5, "head_width": 6, "alpha": 1.5, "beta": 2.0} | model_options
-    model = ScaledResNet.create(jax.random.key(seed), inputs=d, dtype="float64", **options)
+    model = LayeredResNet.create(jax.random.key(seed), inputs=d, dtype="float64", **options)
     return model, Batch(jnp.asarray(x), jnp.asarray(y), jnp.ones(n))
 
 

@@ -10,7 +10,7 @@ from mfresnet.diagnostics.landscape import first_order_share, landscape
 from mfresnet.diagnostics.regime import linearised, regime, verdict
 from mfresnet.flow import Batch, Trainer, flow, squared
 from mfresnet.kernels.gram import gram
-from mfresnet.model import ScaledResNet, trainable
+from mfresnet.model import LayeredResNet, trainable
 
 
 def problem(seed=0, *, n=5, d=3, outputs=1, **options):
@@ -19,7 +19,7 @@ def problem(seed=0, *, n=5, d=3, outputs=1, **options):
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     y = np.sign(rng.normal(size=(n, outputs))) / outputs
     options = {"depth": 4, "width": 6, "head_width": 7, "alpha": 1.5, "beta": 2.0} | options
-    model = ScaledResNet.create(jax.random.key(seed), inputs=d, outputs=outputs, dtype="float64", **options)
+    model = LayeredResNet.create(jax.random.key(seed), inputs=d, outputs=outputs, dtype="float64", **options)
     return model, x, y
 
 
@@ -55,9 +55,21 @@ def test_loss_stays_below_its_certificate_along_a_flow(x64):
         losses.append(float(squared(state.model(data.x), data.y, data.weights)))
         lows.append(np.linalg.eigvalsh(gram(state.model, x).total)[0])
         state, _ = trainer.advance(state, data, jax.random.key(0), jnp.asarray(4), 4)
-    bound = convergence_certificate(losses[0], 0.2 * np.arange(25), np.array(lows), beta=2.0, n=4)
-    assert np.all(losses <= bound * 1.001)
-    assert bound[-1] < 0.8 * bound[0]  # and it says something
+    bound = convergence_certificate(losses[0], 0.2 * np.arange(25), np.array(lows), np.zeros(25), beta=2.0, n=4)
+    assert np.all(losses <= bound * (1 + 1e-12))
+    assert bound[-1] < 0.8 * bound[0]  # not vacuous
+
+
+def test_convergence_certificate_uses_lower_ends_and_a_lower_sum():
+    """Equal to the integral of the largest step function below all lower ends, at most the one of the true curve."""
+    times, low, error = np.array([0.0, 1.0, 3.0]), np.array([1.0, 3.0, 2.0]), np.array([0.5, 0.5, 4.0])
+    bound = convergence_certificate(2.0, times, low, error, beta=1.0, n=2)
+    np.testing.assert_allclose(bound, 2.0 * np.exp(-np.array([0.0, 0.5, 0.5])))  # 2 - 4 < 0 counts as 0
+    fine = np.linspace(0, 3, 301)
+    for curve in (np.sqrt, np.exp):  # monotone curves: a lower sum is below their integral
+        exact = 2.0 * np.exp(-np.concatenate([[0], np.cumsum(np.diff(fine) * curve(fine[:-1] + 0.005))]))
+        coarse = convergence_certificate(2.0, times, curve(times), np.zeros(3), beta=1.0, n=2)
+        assert np.all(coarse >= exact[[0, 100, 300]] * (1 - 1e-3))
 
 
 def test_linearised_model_is_the_limit_of_lazy_training(x64):

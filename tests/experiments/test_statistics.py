@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mfresnet.experiments import bootstrap, power_law, student
+from mfresnet.stats import equivalence, jackknife, paired_differences, power_law, student
 
 
 def test_power_law_is_least_squares():
@@ -38,13 +38,41 @@ def test_too_few_points():
     assert two.slope == pytest.approx(-1) and np.isnan(two.stderr) and np.isnan(two.p)
 
 
-def test_bootstrap():
-    """The interval of a mean has the width of the normal approximation, 2 * 1.96 s / sqrt(n)."""
-    values = np.random.default_rng(2).normal(size=400)
-    low, high = bootstrap(lambda chosen: float(values[chosen].mean()), 400, 4000, seed=3)
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
-    assert low < values.mean() < high
-    assert np.isnan(bootstrap(lambda chosen: 0.0, 1, 100)).all()
+def test_jackknife_interval_covers():
+    """95 % of the intervals of a ratio of means hold it: 1000 trials, 5 standard deviations of a binomial."""
+    rng = np.random.default_rng(2)
+    hits = 0
+    for _ in range(1000):
+        x, y = 2 + 0.3 * rng.normal(size=12), 3 + 0.3 * rng.normal(size=12)
+        mean, half = student(jackknife(lambda used, x=x, y=y: y[used].mean() / x[used].mean(), 12))
+        hits += abs(mean - 1.5) <= half
+    assert abs(hits - 950) < 5 * np.sqrt(1000 * 0.95 * 0.05)
+
+
+def test_equivalence_has_its_level():
+    """At the edge of the margin "inside" is found in 5 % of trials at most, and so is "outside": 2000 trials each.
+
+    Both thresholds are 5 standard deviations of a binomial above 5 %.
+    """
+    rng = np.random.default_rng(3)
+    edge = [equivalence(1.1 + 0.05 * rng.normal(size=4), 1.0, 0.1) for _ in range(2000)]
+    most = 100 + 5 * np.sqrt(2000 * 0.05 * 0.95)
+    assert edge.count(True) < most and edge.count(False) < most
+    inside = [equivalence(1.0 + 0.02 * rng.normal(size=4), 1.0, 0.1) for _ in range(200)]
+    assert inside.count(True) > 190 and inside.count(False) == 0
+    # one of three tests is stricter about "outside"
+    values = [1.2, 1.28, 1.27]
+    assert equivalence(values, 1.0, 0.1) is False and equivalence(values, 1.0, 0.1, tests=20) is None
+
+
+def test_equivalence_without_spread_or_with_one_value():
+    assert equivalence([1.0, 1.0], 1.0, 0.1) is True and equivalence([2.0, 2.0], 1.0, 0.1) is False
+    assert equivalence([1.0], 1.0, 0.1) is None and equivalence([], 1.0, 0.1) is None
+
+
+def test_paired_differences_leave_out_broken_pairs():
+    found = paired_differences([1.0, np.nan, 3.0, 4.0], [2.0, 1.0, np.inf, 4.5])
+    np.testing.assert_allclose(found, [1.0, 0.5])
 
 
 def test_student():

@@ -9,7 +9,7 @@ import pytest
 
 from mfresnet.flow import Batch, Trainer, flow
 from mfresnet.flow.determinants import PANEL, eliminated, log_determinants
-from mfresnet.model import ScaledResNet, trainable
+from mfresnet.model import LayeredResNet, trainable
 
 
 @pytest.mark.parametrize("size", [1, 3, PANEL, PANEL + 1, 2 * PANEL + 5])
@@ -43,7 +43,7 @@ def test_a_singular_matrix_and_nan_are_not_definite():
 
 def test_a_step_with_probes_calls_no_lapack():
     """Two batched calls at once wait for each other's threads: a program with probes must have none."""
-    model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=2, width=3, head_width=3)
+    model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=2, width=3, head_width=3)
     trainer = Trainer(flow("euler", 0.1), trainable(model))
     state = trainer.begin(model, jax.random.key(1), 4, probes=(2, 2))
     data = Batch(jnp.ones((4, 2)), jnp.ones((4, 1)), jnp.ones(4))

@@ -14,7 +14,7 @@ import pytest
 
 from mfresnet.flow import Batch, Options, Probes, field, velocities
 from mfresnet.flow.adjoint import adjoint
-from mfresnet.model import Particles, ScaledResNet, activation, trainable
+from mfresnet.model import LayeredResNet, Particles, activation, trainable
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "finite_network.json").read_text())
 
@@ -33,7 +33,7 @@ def joined(p: Particles) -> np.ndarray:
 def network():
     with jax.enable_x64(True):
         nu, tau = np.array(REFERENCE["nu"]), np.array(REFERENCE["tau"])
-        model = ScaledResNet(
+        model = LayeredResNet(
             encoder=particles(nu, REFERENCE["d"]),
             head=particles(tau, 1),
             embedding=None,

@@ -9,7 +9,7 @@ import pytest
 from mfresnet.diagnostics import dissipation, first_order_share, landscape
 from mfresnet.flow import Batch, Options, Trainer, field, flow, optimiser
 from mfresnet.kernels import gram
-from mfresnet.model import ContinuousResNet, Particles, ScaledResNet, activation, folded, trainable
+from mfresnet.model import ContinuousResNet, LayeredResNet, Particles, activation, folded, trainable
 
 X = np.random.default_rng(0).normal(size=(5, 2))
 Y = np.sign(np.random.default_rng(1).normal(size=(5, 1)))
@@ -46,7 +46,7 @@ def test_states_are_those_of_the_definition_also_outside_the_interval(x64):
 
 def test_equally_spaced_it_is_the_layered_network_of_width_one(x64):
     model = network(spread=False)
-    plain = ScaledResNet(model.encoder, model.head, None, model.alpha, model.beta, model.sigma, 7)
+    plain = LayeredResNet(model.encoder, model.head, None, model.alpha, model.beta, model.sigma, 7)
     np.testing.assert_allclose(model(jnp.asarray(X)), plain(jnp.asarray(X)), rtol=1e-12)
 
 
@@ -89,7 +89,7 @@ def test_more_particles_on_a_smooth_law_approach_the_depth_ode_at_order_one(x64)
 
     def last(n):
         t = jnp.arange(n) / n
-        plain = ScaledResNet(law(t), head, None, jnp.asarray(2.0), jnp.asarray(1.0), sigma, n)
+        plain = LayeredResNet(law(t), head, None, jnp.asarray(2.0), jnp.asarray(1.0), sigma, n)
         return ContinuousResNet.of(plain, t).sweep(jnp.asarray(X))[0]
 
     z, n = X.copy(), 400  # the depth ODE itself by the classical Runge-Kutta method

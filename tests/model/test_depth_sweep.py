@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mfresnet.model import ACTIVATIONS, InitialScales, Particles, ScaledResNet, activation, trainable
+from mfresnet.model import ACTIVATIONS, InitialScales, LayeredResNet, Particles, activation, trainable
 
 
-def naive_forward(model: ScaledResNet, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def naive_forward(model: LayeredResNet, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Theory, section 1, transcribed with explicit sums."""
     sigma = lambda v: float(model.sigma(jnp.asarray(v)))  # noqa: E731
     encoder, head = model.encoder, model.head
@@ -44,7 +44,7 @@ def test_forward_equals_the_naive_transcription_on_random_shapes(seed, x64):
         {"shared": True, "sigma": "gelu"},
         {"embedding": d + 2, "sigma": "softplus", "initial": InitialScales(u=0.5, head_w=2.0)},
     ][seed]
-    model = ScaledResNet.create(
+    model = LayeredResNet.create(
         jax.random.key(seed), inputs=d, outputs=c, depth=depth + 1, width=width, head_width=k,
         alpha=1.3, beta=0.7, dtype="float64", **options,
     )  # fmt: skip
@@ -55,11 +55,11 @@ def test_forward_equals_the_naive_transcription_on_random_shapes(seed, x64):
 
 
 def test_without_head_the_state_is_the_prediction(x64):
-    model = ScaledResNet.create(jax.random.key(0), inputs=3, outputs=3, head=False, beta=7.0, dtype="float64")
+    model = LayeredResNet.create(jax.random.key(0), inputs=3, outputs=3, head=False, beta=7.0, dtype="float64")
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)))
     np.testing.assert_array_equal(model(x), model.states(x)[-1])
     with pytest.raises(ValueError, match=r"without head returns its state of dimension 3, but the data has 1"):
-        ScaledResNet.create(jax.random.key(0), inputs=3, outputs=1, head=False)
+        LayeredResNet.create(jax.random.key(0), inputs=3, outputs=1, head=False)
 
 
 @pytest.mark.parametrize(("scheme", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
@@ -69,7 +69,7 @@ def test_order_of_the_schemes_against_the_depth_ode(scheme, order, x64):
     depths = np.array([8, 16, 32, 64])
 
     def model(depth, scheme):
-        return ScaledResNet.create(
+        return LayeredResNet.create(
             jax.random.key(3), inputs=2, depth=int(depth), width=7, alpha=3.0, shared=True, scheme=scheme,
             dtype="float64",
         )  # fmt: skip
@@ -83,23 +83,23 @@ def test_order_of_the_schemes_against_the_depth_ode(scheme, order, x64):
 
 def test_the_limit_of_a_layered_law_solves_each_layer(x64):
     """With a law per layer, fine steps within each layer approach the same limit."""
-    model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, alpha=2.0, dtype="float64")
+    model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, alpha=2.0, dtype="float64")
     x = jnp.asarray(np.random.default_rng(2).normal(size=(4, 2)))
     fine = jax.tree.map(lambda leaf: jnp.repeat(leaf, 400, axis=0), model.encoder)
-    dense = ScaledResNet(fine, model.head, None, model.alpha, model.beta, model.sigma, 1200, "midpoint")
+    dense = LayeredResNet(fine, model.head, None, model.alpha, model.beta, model.sigma, 1200, "midpoint")
     np.testing.assert_allclose(dense.sweep(x)[0], model.limit_state(x, 1e-11), atol=1e-7)  # (1/1200)^2 times a constant
 
 
 @pytest.mark.parametrize("depth", [7, 230])
 @pytest.mark.parametrize("shared", [False, True])
 def test_recomputed_gradient_equals_the_stored_one(depth, shared, x64):
-    model = ScaledResNet.create(
+    model = LayeredResNet.create(
         jax.random.key(0), inputs=2, depth=depth, width=3, alpha=2.0, shared=shared, dtype="float64"
     )
     x = jnp.asarray(np.random.default_rng(0).normal(size=(6, 2)))
 
     def loss(encoder: Particles, recompute: bool):
-        network = ScaledResNet(encoder, model.head, None, model.alpha, model.beta, model.sigma, depth)
+        network = LayeredResNet(encoder, model.head, None, model.alpha, model.beta, model.sigma, depth)
         return jnp.sum(network(x, recompute=recompute) ** 2)
 
     stored = jax.grad(loss)(model.encoder, False)
@@ -112,11 +112,11 @@ def test_memory_of_activations_grows_slower_than_depth():
     """Compiled temporary memory of a gradient, without the gradients themselves (the issue's sizes)."""
 
     def temporary(depth: int) -> int:
-        model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=depth, width=64, head_width=64)
+        model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=depth, width=64, head_width=64)
         x = jnp.zeros((512, 2))
 
         def loss(encoder: Particles):
-            network = ScaledResNet(encoder, model.head, None, model.alpha, model.beta, model.sigma, depth)
+            network = LayeredResNet(encoder, model.head, None, model.alpha, model.beta, model.sigma, depth)
             return jnp.sum(network(x, recompute=True) ** 2)
 
         memory = jax.jit(jax.grad(loss)).lower(model.encoder).compile().memory_analysis()
@@ -126,7 +126,7 @@ def test_memory_of_activations_grows_slower_than_depth():
 
 
 def test_the_trainable_tree_marks_what_moves():
-    model = ScaledResNet.create(jax.random.key(0), inputs=2, embedding=3)
+    model = LayeredResNet.create(jax.random.key(0), inputs=2, embedding=3)
     flags = trainable(model, freeze="encoder", embedding=True)
     assert not any(jax.tree.leaves(flags.encoder))
     assert all(jax.tree.leaves(flags.head))
@@ -172,10 +172,10 @@ def test_activations_of_ones_own_and_unknown_ones(monkeypatch):
 
 
 def test_antithetic_particles_start_exactly_at_the_limit():
-    model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=4, width=6, head_width=8, antithetic=True)
+    model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=4, width=6, head_width=8, antithetic=True)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2)), jnp.float32)
     # pairs cancel up to the order of summation in float32
     np.testing.assert_allclose(model.states(x)[-1], x, atol=1e-6)
     np.testing.assert_allclose(model(x), 0, atol=1e-6)
     with pytest.raises(ValueError, match=r"antithetic particles come in pairs, and 5 is odd"):
-        ScaledResNet.create(jax.random.key(0), inputs=2, width=5, antithetic=True)
+        LayeredResNet.create(jax.random.key(0), inputs=2, width=5, antithetic=True)

@@ -11,7 +11,7 @@ import pytest
 from mfresnet.diagnostics import figures as module
 from mfresnet.diagnostics.figures import portrait
 from mfresnet.diagnostics.plane import Plane, principal_axes
-from mfresnet.model import ScaledResNet
+from mfresnet.model import LayeredResNet
 
 
 def split(inputs, outputs=1, n=40, task="binary", sphere=False):
@@ -25,7 +25,7 @@ def split(inputs, outputs=1, n=40, task="binary", sphere=False):
 
 def network(seed=0, **options):
     defaults = {"inputs": 2, "depth": 5, "width": 4, "head_width": 3, "alpha": 2.0, "beta": 2.0}
-    return ScaledResNet.create(jax.random.key(seed), **(defaults | options))
+    return LayeredResNet.create(jax.random.key(seed), **(defaults | options))
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +110,7 @@ def test_every_kind_of_network_has_a_portrait(inputs, options, task):
 def test_displacement_is_the_root_mean_square_of_each_layer():
     start = network()
     moved = start.encoder.w.at[2].add(0.5)
-    end = ScaledResNet(
+    end = LayeredResNet(
         type(start.encoder)(start.encoder.out, moved, start.encoder.b),
         start.head,
         None,

@@ -400,9 +400,8 @@ def test_tuning_begins_only_where_a_run_can_and_stops_when_asked(run, tmp_path, 
         train(with_changes(**TUNE), tmp_path / "file", quiet=True, say=lambda message: None)
     with pytest.raises(MfresnetError, match="cannot write"):
         train(with_changes(**TUNE), tmp_path / "file" / "run", quiet=True, say=lambda message: None)
-    monkeypatch.setattr(
-        "mfresnet.certify.tuning.quick_value", lambda problem: os.kill(os.getpid(), signal.SIGINT) or 0.5
-    )
+    stop = lambda problem: os.kill(os.getpid(), signal.SIGINT) or 0.5  # noqa: E731
+    monkeypatch.setattr("mfresnet.certify.tuning.quick_value", stop)
     said = []
     with pytest.raises(KeyboardInterrupt, match="1 of 2 settings"):  # the first Ctrl-C, in order
         train(with_changes(**TUNE), tmp_path / "run", quiet=True, say=said.append)

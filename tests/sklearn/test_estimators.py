@@ -12,6 +12,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mfresnet import gram
@@ -81,6 +82,62 @@ def test_an_integer_weight_is_a_repeated_row_to_the_bit(iris, batch_size):
     weighted = clone(model).fit(x[order], y[order], weights[order])
     repeated = clone(model).fit(x.repeat(weights, axis=0), y.repeat(weights))
     assert weighted.decision_function(x).tobytes() == repeated.decision_function(x).tobytes()
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 0.5, 2: 3.0}, {0: 0, 1: 1, 2: 1}])
+def test_class_weights_are_the_sample_weights_that_scikit_learn_computes(iris, class_weight):
+    """Not to the bit in the network: the transform is fitted without them in one and with them in the other."""
+    x, y = iris[0][20:140], iris[1][20:140]
+    own = np.random.default_rng(0).integers(1, 4, len(x))
+    weights = own * compute_sample_weight(class_weight, y.repeat(own))[np.cumsum(own) - 1]
+    model = MeanFieldResNetClassifier(**SMALL, standardize=False)
+    by_class = clone(model).set_params(class_weight=class_weight).fit(x, y, own)
+    by_row = clone(model).fit(x, y, weights)
+    if class_weight == {0: 0, 1: 1, 2: 1}:
+        assert list(by_class.classes_) == [0, 1, 2] and 0 not in by_class.predict(x)
+    else:
+        assert by_class.decision_function(x).tobytes() == by_row.decision_function(x).tobytes()
+    assert by_class.decision_function(x).tobytes() != clone(model).fit(x, y, own).decision_function(x).tobytes()
+
+
+def test_class_weights_stay_out_of_the_standardisation_and_of_the_certificate(iris):
+    x, y = iris[0], np.where(iris[1] == 0, "a", "b")
+    flow = {"rule": "gradient-flow", "max_iter": 60, "beta": 5.0, "probes": 8, "head_probes": 64}
+    plain = MeanFieldResNetClassifier(**SMALL | flow).fit(x, y)
+    balanced = MeanFieldResNetClassifier(**SMALL | flow, class_weight="balanced").fit(x, y)
+    assert np.array_equal(plain.transform_.mean, balanced.transform_.mean)
+    assert balanced.certificate_ is not None and balanced.certificate_.details["n"] == 112
+
+
+def test_a_balanced_loss_finds_the_rare_class():
+    """A rare class inside a frequent one: recall of it is what class weights buy."""
+    rng = np.random.default_rng(0)
+    x = np.vstack([rng.normal(size=(950, 2)), rng.normal(size=(50, 2)) * 0.7 + 1.5])
+    y = np.repeat([0, 1], [950, 50])
+    recall = {}
+    for class_weight in (None, "balanced", {1: 19.0}):
+        model = MeanFieldResNetClassifier(**SMALL | {"max_iter": 300}, class_weight=class_weight).fit(x, y)
+        recall[str(class_weight)] = model.predict(x[y == 1]).mean()
+    assert recall["None"] < 0.6 and recall["balanced"] > 0.8 and recall["{1: 19.0}"] > 0.8
+
+
+def test_class_weights_that_are_refused(iris):
+    x, y = iris
+    for wrong, said in (
+        ("balancd", "'balancd' is not allowed"),
+        ({3: 1.0}, "names 3, which is no class"),
+        ({0: -1.0}, "of 0 = -1.0 is not allowed"),
+        ({0: "a"}, "of 0 = 'a'"),
+        ({0: 0, 1: 0, 2: 0}, "no row with weight"),
+    ):
+        with pytest.raises(MfresnetError, match=said):
+            MeanFieldResNetClassifier(**SMALL, class_weight=wrong).fit(x, y)
+    with pytest.raises(MfresnetError, match="needs all rows at once"):
+        MeanFieldResNetClassifier(**SMALL, class_weight="balanced").partial_fit(x, y, classes=[0, 1, 2])
+    model = MeanFieldResNetClassifier(**SMALL, standardize=False)
+    once = clone(model).set_params(class_weight={0: 2.0}).partial_fit(x, y, classes=[0, 1, 2])
+    again = clone(model).partial_fit(x, y, classes=[0, 1, 2], sample_weight=np.where(y == 0, 2.0, 1.0))
+    assert once.decision_function(x).tobytes() == again.decision_function(x).tobytes()
 
 
 def test_weights_of_the_regressor_move_its_fit(line):

@@ -16,7 +16,7 @@ from jax import Array
 from jaxtyping import Float
 
 from ..flow import Probes, misclassified
-from ..model import ScaledResNet
+from ..model import AbstractResNet
 from .subnetwork import Draw, assemble, log_ratio_of
 
 NUMBERS = 2**22  # activations of the head held at once, over draws computed side by side
@@ -25,7 +25,7 @@ NUMBERS = 2**22  # activations of the head held at once, over draws computed sid
 def errors_by_heads(
     chosen: Draw,
     probes: Probes,
-    model: ScaledResNet,
+    model: AbstractResNet,
     x: Float[Array, "n inputs"],
     y: Float[Array, "n outputs"],
     heads: Sequence[int],
@@ -36,7 +36,8 @@ def errors_by_heads(
 
     >>> from mfresnet.bounds import draw_errors, draws, pool
     >>> from mfresnet.flow import Ensemble
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3)
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3)
     >>> probes = Ensemble.create(jax.random.key(1), model, encoder=4, head=8).probes
     >>> x, y = jax.random.normal(jax.random.key(2), (50, 2)), jnp.ones((50, 1))
     >>> chosen = draws(jax.random.key(3), 5, **pool(probes), residuals=6, heads=8)
@@ -50,7 +51,7 @@ def errors_by_heads(
 def mistakes_by_heads(
     chosen: Draw,
     probes: Probes,
-    model: ScaledResNet,
+    model: AbstractResNet,
     x: Float[Array, "n inputs"],
     y: Float[Array, "n outputs"],
     heads: Sequence[int],
@@ -61,7 +62,7 @@ def mistakes_by_heads(
 
 
 @eqx.filter_jit
-def _mistakes(chosen: Draw, probes: Probes, model: ScaledResNet, x: Array, y: Array, sizes: Array) -> Array:
+def _mistakes(chosen: Draw, probes: Probes, model: AbstractResNet, x: Array, y: Array, sizes: Array) -> Array:
     side_by_side = max(1, min(8, NUMBERS // (x.shape[0] * max(1, chosen.head.shape[-1]))))
 
     def one(single: Draw) -> Array:

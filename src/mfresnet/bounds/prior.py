@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from ..flow import Batch, Ensemble, Hessians, LogRatio, Options, Probes, Unfolded, field
 from ..flow.rules import euler_gain
-from ..model import ScaledResNet
+from ..model import AbstractResNet
 
 Carry: TypeAlias = tuple[Probes, LogRatio, Unfolded, Array]
 
@@ -36,19 +36,19 @@ class PulledBack(NamedTuple):
     residual: Float[Array, ""]
 
 
-def stack(models: list[ScaledResNet]) -> ScaledResNet:
+def stack(models: list[AbstractResNet]) -> AbstractResNet:
     """The history `pull_back` reads: the models *before* each Euler step, with a leading axis of steps."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
 
 
 @eqx.filter_jit
 def pull_back(
-    history: ScaledResNet,
+    history: AbstractResNet,
     data: Batch,
     probes: Probes,
     *,
     h: float | Array,
-    trained: ScaledResNet,
+    trained: AbstractResNet,
     options: Options | None = None,
     rounds: int = 200,
 ) -> PulledBack:
@@ -72,7 +72,7 @@ def pull_back(
     options = options or Options()
     arrays, static = eqx.partition(history, eqx.is_array)
 
-    def back(carry: Carry, one: ScaledResNet) -> tuple[Carry, None]:
+    def back(carry: Carry, one: AbstractResNet) -> tuple[Carry, None]:
         here, gain, unfolded, worst = carry
         model = eqx.combine(one, static)
 

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from ..errors import MfresnetError
 from ..flow import Probes, misclassified
-from ..model import Activation, Particles, ScaledResNet
+from ..model import AbstractResNet, Activation, Particles
 from ..model.draws import uniform
 from .checks import check_count
 
@@ -199,7 +199,7 @@ def _draws(
     return jax.vmap(one)(jnp.arange(count))
 
 
-def assemble(chosen: Draw, probes: Probes, model: ScaledResNet) -> Subnetwork:
+def assemble(chosen: Draw, probes: Probes, model: AbstractResNet) -> Subnetwork:
     """The sub-network of one draw, with the scales, embedding and activation of the model."""
     encoder = jax.tree.map(lambda leaf: leaf[chosen.layer, chosen.member], probes.encoder)
     head = None if probes.head is None else jax.tree.map(lambda leaf: leaf[chosen.head], probes.head)
@@ -216,7 +216,7 @@ def assemble(chosen: Draw, probes: Probes, model: ScaledResNet) -> Subnetwork:
 
 
 def sample_subnetwork(
-    key: Array, probes: Probes, model: ScaledResNet, *, heads: int, residuals: int, depths: str = "stratified"
+    key: Array, probes: Probes, model: AbstractResNet, *, heads: int, residuals: int, depths: str = "stratified"
 ) -> Subnetwork:
     """One predictor drawn from Q: k' = ``heads`` and N' = ``residuals`` particles of the trained laws.
 
@@ -225,7 +225,8 @@ def sample_subnetwork(
         model: for alpha, beta, the embedding and the activation.
 
     >>> from mfresnet.flow import Ensemble
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3)
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3)
     >>> probes = Ensemble.create(jax.random.key(1), model, encoder=4, head=8).probes
     >>> sample_subnetwork(jax.random.key(2), probes, model, heads=5, residuals=6)(jnp.ones((7, 2))).shape
     (7, 1)
@@ -260,7 +261,7 @@ def log_ratio_of(chosen: Draw, encoder: Float[np.ndarray, "layers probes"], head
 
 @eqx.filter_jit
 def predictions(
-    chosen: Draw, probes: Probes, model: ScaledResNet, x: Float[Array, "n inputs"], *, batch: int = 16
+    chosen: Draw, probes: Probes, model: AbstractResNet, x: Float[Array, "n inputs"], *, batch: int = 16
 ) -> Float[Array, "draws n outputs"]:
     """f(x) of every drawn network, ``batch`` draws at a time."""
     return jax.lax.map(lambda one: assemble(one, probes, model)(x), chosen, batch_size=batch)
@@ -269,7 +270,7 @@ def predictions(
 def draw_errors(
     chosen: Draw,
     probes: Probes,
-    model: ScaledResNet,
+    model: AbstractResNet,
     x: Float[Array, "n inputs"],
     y: Float[Array, "n outputs"],
     *,
@@ -283,7 +284,7 @@ def draw_errors(
 
 
 @eqx.filter_jit
-def _mistakes(chosen: Draw, probes: Probes, model: ScaledResNet, x: Array, y: Array, batch: int) -> Array:
+def _mistakes(chosen: Draw, probes: Probes, model: AbstractResNet, x: Array, y: Array, batch: int) -> Array:
     return jax.lax.map(lambda one: jnp.sum(misclassified(assemble(one, probes, model)(x), y)), chosen, batch_size=batch)
 
 

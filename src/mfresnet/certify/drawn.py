@@ -9,7 +9,7 @@ import numpy as np
 
 from ..bounds import Certificate, drawn_certificate
 from ..flow import Batch, misclassified, predict
-from ..model import ScaledResNet
+from ..model import AbstractResNet
 from .problem import Problem
 
 
@@ -61,11 +61,11 @@ def course(problem: Problem) -> list[dict[str, Any]]:
     return rows
 
 
-def error_of(model: ScaledResNet, data: Batch) -> float:
+def error_of(model: AbstractResNet, data: Batch) -> float:
     """Share of the points that a network gets wrong."""
     return count_errors(model, data) / len(data.x)
 
 
-def count_errors(model: ScaledResNet, data: Batch) -> int:
+def count_errors(model: AbstractResNet, data: Batch) -> int:
     """Number of the points that a network gets wrong."""
     return int(np.sum(misclassified(np.asarray(predict(model, data.x)), np.asarray(data.y))))

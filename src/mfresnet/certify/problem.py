@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jax import Array
 
 from ..flow import Trainer, TrainState
-from ..model import InitialScales, ScaledResNet
+from ..model import AbstractResNet, InitialScales
 from .data import Data
 from .draws import Choice, Draws
 from .snapshots import Snapshot
@@ -54,7 +54,7 @@ class Problem:
         prior: how to train a prior, or None.
     """
 
-    start: ScaledResNet
+    start: AbstractResNet
     snapshots: tuple[Snapshot, ...]
     data: Data
     spec: Spec

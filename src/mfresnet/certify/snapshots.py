@@ -12,7 +12,7 @@ from ..bounds.density import departure_of
 from ..diagnostics.divergence import log_density_ratios
 from ..errors import MfresnetError
 from ..flow import Ensemble
-from ..model import InitialScales, ScaledResNet
+from ..model import AbstractResNet, InitialScales
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Snapshot:
 
     step: int
     time: float
-    model: ScaledResNet
+    model: AbstractResNet
     ensemble: Ensemble
     head: np.ndarray | None
     encoder: np.ndarray
@@ -42,7 +42,7 @@ class Snapshot:
         cls,
         step: int,
         time: float,
-        model: ScaledResNet,
+        model: AbstractResNet,
         ensemble: Ensemble | None,
         *,
         scales: InitialScales | None = None,
@@ -66,7 +66,7 @@ class Snapshot:
         return cls(step, time, model, ensemble, head, encoder, solver, tolerance)
 
     def with_laws(
-        self, model: ScaledResNet, ensemble: Ensemble, head: np.ndarray | None, encoder: np.ndarray
+        self, model: AbstractResNet, ensemble: Ensemble, head: np.ndarray | None, encoder: np.ndarray
     ) -> Snapshot:
         """The same time with other laws, moved by Euler steps, and other ratios."""
         return replace(self, model=model, ensemble=ensemble, head=head, encoder=encoder, solver="euler", tolerance=None)
@@ -84,7 +84,7 @@ class Snapshot:
         return Density("solver", self.departure, tolerance=self.tolerance if self.solver == "adaptive" else None)
 
     @property
-    def network_of_probes(self) -> ScaledResNet:
+    def network_of_probes(self) -> AbstractResNet:
         """The network of all probes: the nearest to the predictor of the laws that there is."""
         probes = self.ensemble.probes
         return eqx.tree_at(lambda m: (m.encoder, m.head), self.model, (probes.encoder, probes.head))

@@ -3,7 +3,8 @@
 from .assumption import Assumption1, check_assumption_1
 from .bundled import bundled
 from .dataset import Dataset, Split
-from .files import read_file
+from .encoding import Encoding
+from .files import read_file, read_inputs
 from .loading import describe_datasets, load
 from .synthetic import circles, sphere_teacher, teacher_outputs, two_spirals
 from .table import Table
@@ -12,6 +13,7 @@ from .transform import Transform
 __all__ = [
     "Assumption1",
     "Dataset",
+    "Encoding",
     "Split",
     "Table",
     "Transform",
@@ -21,6 +23,7 @@ __all__ = [
     "describe_datasets",
     "load",
     "read_file",
+    "read_inputs",
     "sphere_teacher",
     "teacher_outputs",
     "two_spirals",

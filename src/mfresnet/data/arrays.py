@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import MfresnetError
 from .guard import guarded, refuse_beyond_memory
-from .table import Table, refuse_unusable, understand
+from .table import Table, describe_dropped, refuse_unusable, understand
 
 
 def npy_array(file: Path) -> np.ndarray:
@@ -59,7 +59,15 @@ def _plain(read: Callable[..., np.ndarray], stream: Any, what: str) -> np.ndarra
         raise MfresnetError(f"{what} holds Python objects, and pickle is never read: save numbers or text.") from error
 
 
-def from_arrays(file: Path, x: np.ndarray, y: np.ndarray, what: str, task: str) -> Table:
+def from_arrays(file: Path, x: np.ndarray, y: np.ndarray, what: str, task: str, missing: str = "refuse") -> Table:
+    """The table of two arrays of a file.
+
+    Args:
+        file: where they come from.
+        x, y: inputs (n, d) and targets (n,) or (n, 1).
+        what: how messages call the targets.
+        task, missing: as in `mfresnet.data.read_file`; NaN is a missing value.
+    """
     inputs = f"the inputs of {str(file)!r}"
     if x.ndim != 2 or x.shape[1] == 0:
         raise MfresnetError(f"{inputs} must have shape (rows, features), they have shape {x.shape}.")
@@ -74,10 +82,24 @@ def from_arrays(file: Path, x: np.ndarray, y: np.ndarray, what: str, task: str) 
             raise MfresnetError(f"{name} hold values of type {array.dtype}, which are not numbers.")
     with np.errstate(over="ignore"):
         x = x.astype(np.float64)
-    refuse_unusable(x, lambda i, j: f"{inputs}, row {i}, column {j} (counted from 0),")
-    goal = understand(_array_target(file, y, what), task, what, lambda i: f"row {i} (counted from 0)")
+    places, notes = np.arange(len(x)), ()
+    gaps = np.isnan(x)
+    if missing == "drop":
+        kept = ~np.any(gaps, axis=1)
+        if y.dtype.kind == "f":
+            kept &= ~np.isnan(y)
+        places = np.flatnonzero(kept)
+        notes = describe_dropped(len(x) - len(places), len(x))
+        x, y, gaps = x[kept], y[kept], gaps[kept]
+    elif missing == "refuse" and gaps.any():
+        i, j = np.argwhere(gaps)[0]
+        raise MfresnetError(
+            f"{inputs}, row {i}, column {j} (counted from 0), is nan, a missing value: set --data.missing mean or drop."
+        )
+    refuse_unusable(np.where(gaps, 0.0, x), lambda i, j: f"{inputs}, row {places[i]}, column {j} (counted from 0),")
+    goal = understand(_array_target(file, y, what), task, what, lambda i: f"row {places[i]} (counted from 0)")
     columns = tuple(f"x{j}" for j in range(x.shape[1]))
-    return Table(file.name, x, goal.values, goal.task, goal.classes, columns, goal.notes)
+    return Table(file.name, x, goal.values, goal.task, goal.classes, columns, notes + goal.notes)
 
 
 def _array_target(file: Path, y: np.ndarray, what: str) -> np.ndarray | list[str]:

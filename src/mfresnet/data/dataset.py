@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import MfresnetError
+from .encoding import Encoding
 from .transform import Transform
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -68,6 +69,8 @@ class Split:
         transform: what was done to inputs and targets; ``transform.apply`` does it to new raw inputs.
         fitted_on: training rows whose inputs fixed the transform, or None where it reads no data.
         notes: one sentence for each finding: how a file was read, flipped labels, Assumption 1 of [C24].
+        encoding: what was done to the columns of a table before the transform (text, missing values); None for
+            generated data.
 
     >>> from mfresnet.config import DataConfig
     >>> from mfresnet.data import load
@@ -80,3 +83,4 @@ class Split:
     transform: Transform
     notes: tuple[str, ...] = ()
     fitted_on: np.ndarray | None = None
+    encoding: Encoding | None = None

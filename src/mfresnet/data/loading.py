@@ -15,6 +15,7 @@ from . import synthetic
 from .assumption import check_assumption_1
 from .bundled import BUNDLED, bundled
 from .dataset import Dataset, Split, Task
+from .encoding import Encoding
 from .files import read_file
 from .guard import refuse_beyond_memory
 from .splitting import flip_labels, split_rows
@@ -67,8 +68,10 @@ def load(config: DataConfig, seed: int = 0) -> Split:
     _refuse_inapplicable(config, named)
     if config.name in GENERATED:
         return _generated(config, seed)
-    table = bundled(config.name) if named else read_file(config.name, config.target, config.labels, config.task)
-    return _tabular(config, table, seed)
+    if named:
+        return _tabular(config, bundled(config.name), seed)
+    options = {"categories": config.categories, "missing": config.missing}
+    return _tabular(config, read_file(config.name, config.target, config.labels, config.task, **options), seed)
 
 
 def _looks_like_path(name: str) -> bool:
@@ -85,6 +88,8 @@ def _refuse_inapplicable(config: DataConfig, named: bool) -> None:
         "target": (not named, "a file of yours"),
         "labels": (not named, "a file of yours"),
         "task": (not named, "a file of yours"),
+        "categories": (not named, "a file of yours"),
+        "missing": (not named, "a file of yours"),
     }
     for field, (fits, where) in applies.items():
         value = getattr(config, field)
@@ -140,23 +145,25 @@ def _tabular(config: DataConfig, table: Table, seed: int) -> Split:
     kind = "sphere" if config.transform == "auto" else config.transform
     regression = table.task == "regression"
     fitted_on = _mapped(config, len(train), seed)
+    encoding = Encoding.fit(table, train[fitted_on], missing=config.missing)
+    inputs = encoding.apply(table.x, table.levels)
     transform = Transform.fit(
         kind,
-        table.x[train[fitted_on]],
+        inputs[train[fitted_on]],
         standardise=kind != "none",
         regression_target=table.target[train] if regression else None,
     )
     task: Task = "regression" if regression else "binary" if len(table.classes) == 2 else "multiclass"
     refuse_beyond_memory(4 * 8.0 * len(table.x) * max(len(table.classes), 1), f"the targets of {table.name!r}")
-    notes = list(table.notes)
+    notes = [*table.notes, *encoding.describe(), *_about_rows(encoding, table, train, test)]
 
     def part(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         target = table.target[rows]
         if task == "regression":
-            return table.x[rows], transform.apply_target(target)[:, None]
+            return inputs[rows], transform.apply_target(target)[:, None]
         if task == "binary":
-            return table.x[rows], 2.0 * target[:, None] - 1
-        return table.x[rows], np.eye(len(table.classes))[target]
+            return inputs[rows], 2.0 * target[:, None] - 1
+        return inputs[rows], np.eye(len(table.classes))[target]
 
     trains, tests = part(train), part(test)
     if regression:
@@ -166,8 +173,27 @@ def _tabular(config: DataConfig, table: Table, seed: int) -> Split:
     if repeated := _repeated(table.x[train], table.x[test]):
         notes.append(f"{repeated} of {len(test)} test rows equal a training row, which flatters the test error.")
     return _finished(
-        config, seed, trains, tests, task, transform, fitted_on, table.classes, table.feature_names, notes, table
+        config, seed, trains, tests, task, transform, fitted_on, table.classes, encoding.names, notes, table, encoding
     )
+
+
+def _about_rows(encoding: Encoding, table: Table, train: np.ndarray, test: np.ndarray) -> list[str]:
+    """How many rows have missing values that were filled, and texts that the encoding does not know."""
+    notes, parts = [], {"training": train, "test": test}
+    filled = {part: int(np.isnan(table.x[rows]).any(axis=1).sum()) for part, rows in parts.items()}
+    if any(filled.values()):
+        notes.append(
+            f"Missing values of {filled['training']} of {len(train)} training and {filled['test']} of {len(test)} test "
+            "rows were replaced by the column's mean over the rows that fix the map (of a text column by the share of "
+            "each value)."
+        )
+    for part, rows in parts.items():
+        for name, count in encoding.unseen(table.x[rows], table.levels).items():
+            notes.append(
+                f"{count} of {len(rows)} {part} rows have a value of {name!r} that no row has which fixes the map: its "
+                "columns are all 0 there."
+            )
+    return notes
 
 
 def _repeated(train: np.ndarray, test: np.ndarray) -> int:
@@ -187,10 +213,12 @@ def _finished(
     feature_names: tuple[str, ...],
     notes: Any,
     table: Table | None = None,
+    encoding: Encoding | None = None,
 ) -> Split:
     """Label noise, transform and check, the same for every source."""
     name = config.name if table is None else table.name
-    if config.map_share < 1 and (task == "regression" or not transform.reads_data):
+    reads_data = transform.reads_data or (encoding is not None and encoding.reads_data)
+    if config.map_share < 1 and (task == "regression" or not reads_data):
         why = (
             "keeps points out of certificates, which are for classes"
             if task == "regression"
@@ -220,5 +248,6 @@ def _finished(
         Dataset(name, x_test, targets[1], task, classes, feature_names),
         transform,
         tuple(notes),
-        fitted_on if transform.reads_data else None,
+        fitted_on if reads_data else None,
+        encoding,
     )

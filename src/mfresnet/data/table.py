@@ -20,12 +20,13 @@ class Table:
 
     Args:
         name: of the data set or file.
-        x: raw inputs.
+        x: raw inputs; a text column holds the places of its values in its levels, and NaN is a missing value.
         target: 0-based class codes for classification, numbers for regression.
         task: classification or regression.
         classes: labels of the codes (empty for regression).
         feature_names: of the columns of x.
-        notes: how the target was understood, if that was a choice.
+        notes: how the file was read and the target understood, where that was a choice.
+        levels: for each column of x its different texts, in order, or None for numbers; () where all are numbers.
 
     >>> Table("t", np.eye(2), np.array([0, 1]), "classification", ("a", "b"), ("p", "q")).classes
     ('a', 'b')
@@ -38,6 +39,7 @@ class Table:
     classes: tuple[str, ...]
     feature_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    levels: tuple[tuple[str, ...] | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,19 @@ def refuse_unusable(values: np.ndarray, name: Callable[..., str]) -> None:
     if np.isfinite(value):
         raise MfresnetError(f"{place} is {value:g}: values beyond 1e150 overflow when squared, rescale the column.")
     raise MfresnetError(f"{place} is {value}: every value must be a finite number.")
+
+
+def describe_dropped(dropped: int, rows: int) -> tuple[str, ...]:
+    """The note on rows that were dropped, if any were.
+
+    >>> describe_dropped(0, 10)
+    ()
+    """
+    if not dropped:
+        return ()
+    return (
+        f"{dropped} of {rows} rows have a missing value and were dropped: errors and certificates are of the others.",
+    )
 
 
 def shown(value: object) -> str:

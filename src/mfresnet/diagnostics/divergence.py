@@ -129,8 +129,9 @@ def kl_to_start(
     The encoder's is KL(nu_t || nu_0), the mean over layers.
 
     >>> import jax
-    >>> from mfresnet.model import ScaledResNet
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2)
+    >>> from mfresnet.model import AbstractResNet
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2)
     >>> encoder, head = kl_to_start(Ensemble.create(jax.random.key(1), model, encoder=4, head=8))
     >>> encoder.kl.value, head.displacement
     (0.0, 0.0)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model import Particles, ScaledResNet, scaling
+from ..model import AbstractResNet, Particles, scaling
 from ..model.depth import SCHEMES, vector_field
 from .plane import Plane, principal_axes
 
@@ -33,7 +33,7 @@ POINTS = 900  # data points drawn of each part
 Arrays = dict[str, np.ndarray]
 
 
-def portrait(start: ScaledResNet, end: ScaledResNet, split: Split) -> Arrays:
+def portrait(start: AbstractResNet, end: AbstractResNet, split: Split) -> Arrays:
     """Decision regions, data moving through depth and particles that moved, as float32 arrays.
 
     Args:
@@ -60,7 +60,8 @@ def portrait(start: ScaledResNet, end: ScaledResNet, split: Split) -> Arrays:
     >>> from types import SimpleNamespace as Box
     >>> x = np.random.default_rng(0).normal(size=(30, 2))
     >>> part = Box(x=x, y=np.sign(x[:, :1]), task="binary")
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4)
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4)
     >>> arrays = portrait(model, model, Box(train=part, test=part))
     >>> arrays["grid.end.value"].shape, arrays["depth.end.state"].shape
     ((120, 120), (4, 30, 2))
@@ -88,7 +89,7 @@ def portrait(start: ScaledResNet, end: ScaledResNet, split: Split) -> Arrays:
     return {name: np.ascontiguousarray(value, np.float32) for name, value in out.items()}
 
 
-def _single(model: ScaledResNet) -> ScaledResNet:
+def _single(model: AbstractResNet) -> AbstractResNet:
     """The model in float32, whatever it was trained in: a picture needs no more."""
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).astype(np.float32)), model).layered()
 
@@ -113,11 +114,11 @@ def _spread(n: int, most: int) -> np.ndarray:
 
 
 @eqx.filter_jit
-def _predict(model: ScaledResNet, x: jax.Array) -> jax.Array:
+def _predict(model: AbstractResNet, x: jax.Array) -> jax.Array:
     return model(x)
 
 
-def _evaluate(model: ScaledResNet, x: np.ndarray) -> np.ndarray:
+def _evaluate(model: AbstractResNet, x: np.ndarray) -> np.ndarray:
     """f at many points, in padded batches of one shape: one compilation."""
     batch = int(np.clip(2**24 // max(model.encoder.width, 1), 16, 4096))
     batch = min(batch, len(x))
@@ -129,7 +130,7 @@ def _evaluate(model: ScaledResNet, x: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _side(model: ScaledResNet) -> int:
+def _side(model: AbstractResNet) -> int:
     """Grid points per side that the budget allows: a deep, wide network gets a coarser picture."""
     state = model.encoder.w.shape[-1]
     stages = {"euler": 1, "midpoint": 2, "rk4": 4}[model.scheme]
@@ -139,14 +140,14 @@ def _side(model: ScaledResNet) -> int:
     return int(np.clip((BUDGET / (2 * each)) ** 0.5, SMALLEST_SIDE, SIDE))
 
 
-def _curve(models: dict[str, ScaledResNet], train: np.ndarray) -> Arrays:
+def _curve(models: dict[str, AbstractResNet], train: np.ndarray) -> Arrays:
     low, high = train.min(), train.max()
     margin = 0.15 * (high - low or 1.0)
     x = np.linspace(low - margin, high + margin, 400)
     return {"curve.x": x} | {f"curve.{when}": _evaluate(m, x[:, None])[:, 0] for when, m in models.items()}
 
 
-def _regions(models: dict[str, ScaledResNet], plane: Plane, train: np.ndarray, classes: bool) -> Arrays:
+def _regions(models: dict[str, AbstractResNet], plane: Plane, train: np.ndarray, classes: bool) -> Arrays:
     first, second = plane.grid(train, _side(models["end"]))
     mesh = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
     places, inside = plane.points(mesh)
@@ -166,7 +167,7 @@ def _regions(models: dict[str, ScaledResNet], plane: Plane, train: np.ndarray, c
 
 
 @partial(eqx.filter_jit, donate="none")
-def _through(model: ScaledResNet, layers: Particles, z: jax.Array, count: int) -> jax.Array:
+def _through(model: AbstractResNet, layers: Particles, z: jax.Array, count: int) -> jax.Array:
     """The state after ``count`` more layers; ``layers`` are theirs, or the one law all share."""
 
     def step(z: jax.Array, layer: Particles | None) -> tuple[jax.Array, None]:
@@ -177,7 +178,7 @@ def _through(model: ScaledResNet, layers: Particles, z: jax.Array, count: int) -
     return jax.lax.scan(step, z, None if model.shared else layers, length=count)[0]
 
 
-def _states(model: ScaledResNet, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _states(model: AbstractResNet, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """States at up to `DEPTHS` depths: never all layers at once, which a very deep net could not hold."""
     marks = np.unique(np.linspace(0, model.depth, DEPTHS).round().astype(int))
     z = model.embed(jnp.asarray(x, jnp.float32))
@@ -191,7 +192,7 @@ def _states(model: ScaledResNet, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return marks / model.depth, np.stack(states)
 
 
-def _depth(models: dict[str, ScaledResNet], train: Any) -> tuple[Arrays, np.ndarray]:
+def _depth(models: dict[str, AbstractResNet], train: Any) -> tuple[Arrays, np.ndarray]:
     """States through depth in two axes, and the axes (2, D): the identity where D <= 2."""
     chosen = _spread(len(train.x), STATES)
     x = np.asarray(train.x, np.float64)[chosen]
@@ -212,7 +213,7 @@ def _depth(models: dict[str, ScaledResNet], train: Any) -> tuple[Arrays, np.ndar
     return out, axes
 
 
-def _read(model: ScaledResNet, z: np.ndarray, name: str, classes: bool) -> Arrays:
+def _read(model: AbstractResNet, z: np.ndarray, name: str, classes: bool) -> Arrays:
     """What the head reads off the plane of states: the last, nearly linear, step of the network."""
     low, high = z.min((0, 1)), z.max((0, 1))
     centre, half = (low + high) / 2, max((high - low).max() * 0.62, 1e-6)
@@ -223,7 +224,7 @@ def _read(model: ScaledResNet, z: np.ndarray, name: str, classes: bool) -> Array
     return {f"{name}.first": first, f"{name}.second": second, f"{name}.read": value.reshape(60, 60)}
 
 
-def _particles(models: dict[str, ScaledResNet], axes: np.ndarray) -> Arrays:
+def _particles(models: dict[str, AbstractResNet], axes: np.ndarray) -> Arrays:
     """Where particles started and ended, and how far each layer moved."""
     start, end = models["start"], models["end"]
     layers, width = end.encoder.w.shape[:2]

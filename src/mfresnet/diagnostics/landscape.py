@@ -14,7 +14,7 @@ from jax import Array
 from ..flow import adjoint
 from ..flow.adjoint import layers_of
 from ..kernels.precision import cast, double_precision
-from ..model import Particles, ScaledResNet, scaling
+from ..model import AbstractResNet, Particles, scaling
 from ..model.depth import vector_field
 from ..model.particles import particle_sum
 
@@ -37,7 +37,7 @@ class Landscape:
     depth: float
 
 
-def landscape(model: ScaledResNet, x: Any, y: Any, *, probes: int = 256, seed: int = 0) -> Landscape:
+def landscape(model: AbstractResNet, x: Any, y: Any, *, probes: int = 256, seed: int = 0) -> Landscape:
     """Most negative first variation of the squared loss over ``probes`` Gaussian places per layer."""
     with double_precision():
         network, x, y = cast(model, np.float64), jnp.asarray(x, jnp.float64), jnp.asarray(y, jnp.float64)
@@ -54,7 +54,7 @@ def landscape(model: ScaledResNet, x: Any, y: Any, *, probes: int = 256, seed: i
 
 
 @eqx.filter_jit
-def _first_variations(network: ScaledResNet, x: Array, y: Array, key: Array, probes: int) -> tuple[Array, Array]:
+def _first_variations(network: AbstractResNet, x: Array, y: Array, key: Array, probes: int) -> tuple[Array, Array]:
     """At Gaussian places: of the encoder (L, probes), and of the head (probes,) (zero without head)."""
     sweep = adjoint(network, x)
     residual = (sweep.f - y) / x.shape[0]
@@ -72,14 +72,14 @@ def _first_variations(network: ScaledResNet, x: Array, y: Array, key: Array, pro
     return values, _first_variation(network, draw(k_head, y.shape[1]), sweep.z[-1], network.beta * residual)
 
 
-def _first_variation(network: ScaledResNet, places: Particles, z: Array, p: Array) -> Array:
+def _first_variation(network: AbstractResNet, places: Particles, z: Array, p: Array) -> Array:
     """sum_i (p_i . out) sigma0(w . z_i + b) at each place."""
     single = jax.vmap(lambda place: jnp.sum(p * particle_sum(place, z, network.sigma)))
     return single(jax.tree.map(lambda leaf: leaf[:, None], places))
 
 
 @eqx.filter_jit
-def _paths(network: ScaledResNet, x: Array) -> tuple[Array, Array, Array]:
+def _paths(network: AbstractResNet, x: Array) -> tuple[Array, Array, Array]:
     z = network.embed(x)
     shallow = network.read(z)
     h = scaling.depth_step(network.depth)
@@ -94,7 +94,7 @@ def _paths(network: ScaledResNet, x: Array) -> tuple[Array, Array, Array]:
     return network(x), shallow, total
 
 
-def first_order_share(model: ScaledResNet, x: Any) -> float:
+def first_order_share(model: AbstractResNet, x: Any) -> float:
     """How much of f - f_0 is explained by paths through a single block.
 
         1 - |f - f_0 - sum_l (f_l - f_0)|^2 / |f - f_0|^2
@@ -103,7 +103,8 @@ def first_order_share(model: ScaledResNet, x: Any) -> float:
     ensemble of shallow ones ([L20]); negative values mean that the sum of single paths is worse than none.
 
     >>> import jax
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=5, alpha=0.01)
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=5, alpha=0.01)
     >>> first_order_share(model, np.eye(2)) > 0.999
     True
     """

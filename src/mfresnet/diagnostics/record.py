@@ -23,7 +23,7 @@ from ..kernels.eigen import smallest_eigenvalue, spectrum
 from ..kernels.gram import Gram, gram
 from ..kernels.initial_kernel import initial_kernel
 from ..kernels.precision import cast, double_precision
-from ..model import ContinuousResNet, InitialScales, Particles, ScaledResNet
+from ..model import AbstractResNet, InitialScales, Particles
 from .convergence import dissipation
 from .divergence import Divergence, feature_displacement, kl_to_start, model_displacement, stacked, talagrand
 from .regime import alignment, regime
@@ -47,7 +47,7 @@ class Probe:
         initial: standard deviations of the start.
     """
 
-    start: ScaledResNet
+    start: AbstractResNet
     x: np.ndarray
     y: np.ndarray
     whole: bool
@@ -66,7 +66,7 @@ class Probe:
     @classmethod
     def create(
         cls,
-        start: ScaledResNet,
+        start: AbstractResNet,
         x: np.ndarray,
         y: np.ndarray,
         *,
@@ -74,15 +74,24 @@ class Probe:
         initial: InitialScales | None = None,
         seed: int = 0,
     ) -> Probe:
-        """At most ``points`` of the training points, drawn once."""
-        whole = len(x) <= points
-        if not whole:
-            chosen = np.sort(np.random.default_rng(seed).choice(len(x), points, replace=False))
-            x, y = x[chosen], y[chosen]
-        return cls(start, x, y, whole, initial or InitialScales())
+        """At most ``points`` of the training points, see `draw_rows`."""
+        rows = draw_rows(len(x), points, seed)
+        return cls(start, x[rows], y[rows], len(rows) == len(x), initial or InitialScales())
 
 
-def gram_row(model: ScaledResNet, probe: Probe) -> dict[str, Any]:
+def draw_rows(n: int, most: int, seed: int) -> np.ndarray:
+    """At most ``most`` of ``n`` rows in rising order, uniform without replacement; all of them where they are few.
+
+    Whatever is measured on a part of the training points takes this part: the first rows of a table in the order of its
+    classes would hold one class alone.
+
+    >>> draw_rows(4, 8, seed=0).tolist(), len(draw_rows(100, 8, seed=0))
+    ([0, 1, 2, 3], 8)
+    """
+    return np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
+
+
+def gram_row(model: AbstractResNet, probe: Probe) -> dict[str, Any]:
     """Gram matrices of a state: smallest eigenvalues, spectra, dissipation, regime."""
     matrices = probe.matrices if model is probe.start else gram(model, probe.x)
     parts = {"encoder": matrices.encoder, "head": matrices.head, "total": matrices.total}
@@ -121,13 +130,13 @@ def initial_row(probe: Probe) -> dict[str, Any]:
     }
 
 
-def law_row(model: ScaledResNet, ensemble: Ensemble | None, probe: Probe) -> dict[str, Any]:
+def law_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe) -> dict[str, Any]:
     """KL and displacements of a state; without probes the displacement of the network's own particles."""
     row: dict[str, Any] = {"displacement.encoder": model_displacement(probe.start.encoder, model.encoder)}
     if model.head is not None and probe.start.head is not None:
         row["displacement.head"] = model_displacement(probe.start.head, model.head)
-    if isinstance(model, ContinuousResNet) and isinstance(probe.start, ContinuousResNet):
-        row |= place_row(model, probe.start)
+    if model.places is not None and probe.start.places is not None:
+        row |= place_row(np.asarray(model.places, np.float64), np.asarray(probe.start.places, np.float64))
     z_start, z_end = probe.last_state, last_state(model, probe.x)
     row["displacement.state"] = float(np.linalg.norm(z_end - z_start, axis=-1).max())
     if ensemble is None:
@@ -142,9 +151,8 @@ def law_row(model: ScaledResNet, ensemble: Ensemble | None, probe: Probe) -> dic
     return row
 
 
-def place_row(model: ContinuousResNet, start: ContinuousResNet) -> dict[str, Any]:
-    """How far the particles of a continuous network moved along depth, and the share of pairs that swapped places."""
-    then, now = (np.asarray(network.places, np.float64) for network in (start, model))
+def place_row(now: np.ndarray, then: np.ndarray) -> dict[str, Any]:
+    """How far particles with trained places moved along depth, and the share of pairs that swapped places."""
     # of the order at the start, which of two particles is the deeper one now
     order = now[np.argsort(then, kind="stable")]
     swapped = sum(int(np.sum(order[i + 1 :] < order[i])) for i in range(len(order) - 1))
@@ -155,7 +163,7 @@ def place_row(model: ContinuousResNet, start: ContinuousResNet) -> dict[str, Any
     }
 
 
-def transport_row(model: ScaledResNet, ensemble: Ensemble | None, probe: Probe) -> dict[str, Any]:
+def transport_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe) -> dict[str, Any]:
     """W2 between law and start by exact assignment, and for optimisers a nearest-neighbour KL.
 
     Probes are compared with their own starts, so both samples share their sampling error. Without
@@ -215,11 +223,11 @@ def _binned(values: np.ndarray) -> np.ndarray:
 
 
 @eqx.filter_jit
-def _last_state(model: ScaledResNet, x: Any) -> Any:
+def _last_state(model: AbstractResNet, x: Any) -> Any:
     return model.sweep(x)[0]
 
 
-def last_state(model: ScaledResNet, x: Any) -> np.ndarray:
+def last_state(model: AbstractResNet, x: Any) -> np.ndarray:
     """States at s = 1, in float64."""
     with double_precision():
         return np.asarray(_last_state(cast(model, np.float64), jnp.asarray(x, jnp.float64)))

@@ -22,7 +22,6 @@ _HOMES = {
     "PowerLaw": ".stats",
     "Training": "vectorised",
     "TrainingExperiment": "training",
-    "bootstrap": ".stats",
     "power_law": ".stats",
     "student": ".stats",
     "train_together": "vectorised",

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..diagnostics import regime
 from ..diagnostics.divergence import model_displacement
-from ..diagnostics.record import last_state
+from ..diagnostics.record import draw_rows, last_state
 from ..diagnostics.regime import FEATURES_ABOVE, LAZY_BELOW, verdict
 from ..kernels import gram
 from ..stats import student
@@ -52,7 +52,8 @@ class Phase(TrainingExperiment):
 
     def measure(self, training: Training, outcome: Outcome) -> dict[str, Any]:
         data = training.split.train
-        x, y = data.x[:POINTS], data.y[:POINTS]
+        rows = draw_rows(len(data.x), POINTS, training.config.seed)
+        x, y = data.x[rows], data.y[rows]
         start, end = outcome.start, outcome.end
         found = regime(gram(start, x, hold="total").total, gram(end, x, hold="total").total, y)
         moved = np.linalg.norm(last_state(end, x) - last_state(start, x), axis=-1)

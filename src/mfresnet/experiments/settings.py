@@ -79,7 +79,6 @@ class RateSettings(SweepSettings):
     command: ClassVar[str] = "sweep rate"
     n: str = Field(default="8,16,32,64,128,256,512,1024,2048,4096", description="training points, separated by commas")
     train: Adam = Field(default_factory=Adam, description="training")
-    bootstrap: int = Field(default=2000, ge=100, le=1_000_000, description="resamples of the seeds, for the interval")
 
 
 PhaseData = with_defaults(DataConfig, n=64, n_test=256)
@@ -174,7 +173,10 @@ class FiniteSizeSettings(Section):
         default=None, description="widths M, separated by commas (default 1,3,10,32,100,316; embedding: up to 100)"
     )
     reference: int | None = Field(
-        default=None, ge=1, le=100_000, description="depth and width of the reference (default 1000; embedding: 316)"
+        default=None, ge=1, le=100_000, description="depth of the reference (default 1000; embedding: 316)"
+    )
+    reference_width: int | None = Field(
+        default=None, ge=1, le=100_000, description="width of the reference (default: its depth)"
     )
     dimension: str | None = Field(
         default=None, description="dimensions D of the state, separated by commas (default 10; embedding: 16,32,64)"
@@ -197,7 +199,4 @@ class FiniteSizeSettings(Section):
     precision: Literal["float32", "float64"] = Field(default="float32", description="of training")
     least: int = Field(
         default=10, ge=1, le=10_000, description="least depth of the fits; its square is their least L M"
-    )
-    bootstrap: int = Field(
-        default=500, ge=100, le=1_000_000, description="resamples of seeds and draws, for the intervals"
     )

@@ -22,7 +22,7 @@ from jax import Array
 from ..config import Config
 from ..data import Dataset, Split
 from ..flow import Batch, Rule, Trainer, TrainState, evaluate, first_bad_step
-from ..model import ScaledResNet, scaling
+from ..model import AbstractResNet, scaling
 from ..train.job import (
     build_model,
     build_rule,
@@ -84,8 +84,8 @@ class Outcome:
     status: str
     step: int
     scores: dict[str, float]
-    start: ScaledResNet
-    end: ScaledResNet
+    start: AbstractResNet
+    end: AbstractResNet
     seen: list[Any] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _begin(program: Program, trainings: Sequence[Training]) -> tuple[Trainer, Tr
 
 @eqx.filter_jit
 def _start(
-    program: Program, rule: Rule, trained: ScaledResNet, seed: Array, alpha: Array, beta: Array
+    program: Program, rule: Rule, trained: AbstractResNet, seed: Array, alpha: Array, beta: Array
 ) -> tuple[TrainState, Array]:
     """First state and batch key of one cell, from the random numbers of a run of the same configuration."""
     config = program.template
@@ -226,7 +226,7 @@ def _advance(
     return eqx.filter_vmap(one, in_axes=(eqx.if_array(0), eqx.if_array(0), 0, 0))(trainers, states, data, random)
 
 
-def _scores(model: ScaledResNet, training: Training, padded: int) -> dict[str, float]:
+def _scores(model: AbstractResNet, training: Training, padded: int) -> dict[str, float]:
     """Losses and errors of one cell, both parts of the data padded to the same number of points: one program."""
     found, loss = {}, training.config.train.loss
     for name in ("train", "test"):
@@ -237,7 +237,9 @@ def _scores(model: ScaledResNet, training: Training, padded: int) -> dict[str, f
     return found
 
 
-def _halted(trainers: Trainer, states: TrainState, start: ScaledResNet, bad: np.ndarray) -> tuple[Trainer, TrainState]:
+def _halted(
+    trainers: Trainer, states: TrainState, start: AbstractResNet, bad: np.ndarray
+) -> tuple[Trainer, TrainState]:
     """Cells that diverged stand still at their start: the others wait for no solver that chases NaN."""
 
     def where(values: Any, instead: Any) -> Any:

@@ -15,7 +15,7 @@ from jax import Array
 from jaxtyping import Float
 
 from ..errors import MfresnetError
-from ..model import Particles, ScaledResNet, scaling
+from ..model import AbstractResNet, Particles, scaling
 from ..model.particles import (
     first_variation_gradient,
     first_variation_laplacian,
@@ -46,18 +46,19 @@ class Velocities(NamedTuple):
     laplacian_head: Float[Array, " width"] | None
 
 
-def states(model: ScaledResNet, x: Float[Array, "n inputs"]) -> Float[Array, "layers n state"]:
+def states(model: AbstractResNet, x: Float[Array, "n inputs"]) -> Float[Array, "layers n state"]:
     """States z_0..z_L, shape (L+1, n, D) ([C24], eq. 1; theory, section 1).
 
     >>> import jax
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3)
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3)
     >>> states(model, jax.numpy.ones((5, 2))).shape
     (4, 5, 2)
     """
     return model.states(x)
 
 
-def check_euler(model: ScaledResNet) -> None:
+def check_euler(model: AbstractResNet) -> None:
     """Refuse the schemes whose layers do not see one state each.
 
     Raises:
@@ -69,14 +70,14 @@ def check_euler(model: ScaledResNet) -> None:
         )
 
 
-def layers_of(model: ScaledResNet) -> tuple[Particles | None, Any]:
+def layers_of(model: AbstractResNet) -> tuple[Particles | None, Any]:
     """What a scan over depth runs over (None where depth shares one law), and how to get a layer from it."""
     if model.shared:
         return None, lambda _: model.encoder.layer(0)
     return model.encoder, lambda layer: layer
 
 
-def head_adjoint(model: ScaledResNet, z: Float[Array, "n state"]) -> Float[Array, "n outputs state"]:
+def head_adjoint(model: AbstractResNet, z: Float[Array, "n state"]) -> Float[Array, "n outputs state"]:
     """q_L: 1/K sum_k a_k sigma0'(w_k . z + b_k) w_k, or the identity without head."""
     n, state = z.shape
     if model.head is None:
@@ -85,7 +86,7 @@ def head_adjoint(model: ScaledResNet, z: Float[Array, "n state"]) -> Float[Array
     return (slope[:, None, :] * model.head.a.T[None, :, :]) @ model.head.w / scaling.head_mass(model.head.width)
 
 
-def adjoint(model: ScaledResNet, x: Float[Array, "n inputs"]) -> Sweep:
+def adjoint(model: AbstractResNet, x: Float[Array, "n inputs"]) -> Sweep:
     """q_l = dg/dz_l of g = f/beta, by the discrete adjoint (theory, section 3):
 
         q_L from the head,   q_l = q_{l+1} + alpha/(L M) sum_m (u_m . q_{l+1}) sigma0'(w_m . z_l + b_m) w_m.
@@ -96,7 +97,8 @@ def adjoint(model: ScaledResNet, x: Float[Array, "n inputs"]) -> Sweep:
         MfresnetError: the scheme is not Euler, for which alone the closed form holds.
 
     >>> import jax
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3)
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3)
     >>> adjoint(model, jax.numpy.ones((5, 2))).q.shape
     (4, 5, 1, 2)
     """
@@ -115,7 +117,7 @@ def adjoint(model: ScaledResNet, x: Float[Array, "n inputs"]) -> Sweep:
     return Sweep(z, jnp.concatenate([first[None], after]), model.read(z[-1]))
 
 
-def velocities(model: ScaledResNet, x: Float[Array, "n inputs"], y: Float[Array, "n outputs"]) -> Velocities:
+def velocities(model: AbstractResNet, x: Float[Array, "n inputs"], y: Float[Array, "n outputs"]) -> Velocities:
     """Velocities v = -grad of the first variation of the squared loss, and its Laplacians.
 
         dLhat/dnu(theta, s) = (alpha beta/n) sum_i r_i (q_i(s).u) sigma0(w.z_i(s) + b)
@@ -124,7 +126,8 @@ def velocities(model: ScaledResNet, x: Float[Array, "n inputs"], y: Float[Array,
     ([C24], eqs. 2-3; theory, section 3.)
 
     >>> import jax
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4)
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4)
     >>> x, y = jax.numpy.ones((5, 2)), jax.numpy.ones((5, 1))
     >>> velocities(model, x, y).encoder.u.shape
     (3, 4, 2)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ..model import Ghosts, Particles, ScaledResNet, scaling
+from ..model import AbstractResNet, Ghosts, Particles, scaling
 from .losses import LOSSES
 
 
@@ -71,7 +71,7 @@ class Field(NamedTuple):
     """
 
     loss: Float[Array, ""]
-    model: ScaledResNet
+    model: AbstractResNet
     probes: Probes | None
     curvature: Laplacians | Hessians | None
 
@@ -98,8 +98,8 @@ class Options(eqx.Module):
 
 
 def field(
-    model: ScaledResNet,
-    trained: ScaledResNet,
+    model: AbstractResNet,
+    trained: AbstractResNet,
     batch: Batch,
     options: Options,
     probes: Probes | None = None,
@@ -119,7 +119,7 @@ def field(
             None if probes.head is None else Ghosts.of(probes.head, curvature),
         )
 
-    def loss(moved: ScaledResNet, ghosts: tuple[Ghosts, Ghosts | None] | None) -> Array:
+    def loss(moved: AbstractResNet, ghosts: tuple[Ghosts, Ghosts | None] | None) -> Array:
         network, inputs = eqx.combine(moved, still), batch.x
         if options.compute is not None:
             network, ghosts, inputs = cast((network, ghosts, inputs), options.compute)
@@ -147,22 +147,18 @@ def field(
     return Field(value, velocity, jax.tree.map(jnp.negative, moving), seen)
 
 
-def per_mass(gradient: ScaledResNet, model: ScaledResNet, rates: tuple[float, float]) -> ScaledResNet:
-    """Gradients per unit of mass, times the rates: L M for the encoder, K for the head, 1 for places."""
-    layers, width = model.encoder.w.shape[:2]
-    factors = {"encoder": rates[0] * scaling.encoder_mass(layers, width)}
-    if hasattr(model, "t"):  # of order 1 as it is, see `ContinuousResNet`
-        factors["t"] = rates[0]
-    if model.head is not None:
-        factors["head"] = rates[1] * scaling.head_mass(model.head.width)
-    for part, factor in factors.items():
-        scaled = jax.tree.map(lambda g, factor=factor: factor * g, getattr(gradient, part))
-        gradient = eqx.tree_at(lambda m, part=part: getattr(m, part), gradient, scaled)
+def per_mass(gradient: AbstractResNet, model: AbstractResNet, rates: tuple[float, float]) -> AbstractResNet:
+    """Gradients per unit of mass (see `Part`), times the rates of encoder and head."""
+    of_group = {"encoder": rates[0], "head": rates[1]}
+    for part in model.parts():
+        factor = of_group[part.group] * part.mass
+        scaled = jax.tree.map(lambda g, factor=factor: factor * g, getattr(gradient, part.name))
+        gradient = eqx.tree_at(lambda m, name=part.name: getattr(m, name), gradient, scaled)
     return gradient
 
 
 def decay_rate(
-    model: ScaledResNet, trained: ScaledResNet, x: Array, rates: tuple[float, float] = (1.0, 1.0), rounds: int = 20
+    model: AbstractResNet, trained: AbstractResNet, x: Array, rates: tuple[float, float] = (1.0, 1.0), rounds: int = 20
 ) -> Float[Array, ""]:
     """Largest rate at which the flow changes predictions, beta^2 lambda_max(G)/n, by the power method.
 
@@ -171,7 +167,7 @@ def decay_rate(
     """
     moved, still = eqx.partition(model, trained)
 
-    def predict(moved: ScaledResNet) -> Array:
+    def predict(moved: AbstractResNet) -> Array:
         return eqx.combine(moved, still)(x)
 
     def product(v: Array) -> Array:

@@ -28,9 +28,10 @@ class Layout:
     Args:
         mesh: devices on the axes `POINTS` and `PARTICLES`.
 
-    >>> from mfresnet.model import ScaledResNet
+    >>> from mfresnet.model import AbstractResNet
     >>> layout = Layout(AbstractMesh((1, 2), (POINTS, PARTICLES)))
-    >>> places = layout.of(ScaledResNet.create(jax.random.key(0), inputs=3, depth=5, width=4))
+    >>> from mfresnet import LayeredResNet
+    >>> places = layout.of(LayeredResNet.create(jax.random.key(0), inputs=3, depth=5, width=4))
     >>> places.encoder.w.shard_shape((5, 4, 3)), places.encoder.b.shard_shape((5, 4))  # two of four particles
     ((5, 2, 3), (5, 2))
     """

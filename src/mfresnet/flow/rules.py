@@ -19,13 +19,13 @@ import optax
 from jax import Array
 
 from ..errors import MfresnetError, unknown_name
-from ..model import ScaledResNet
+from ..model import AbstractResNet
 from .determinants import log_determinants
 from .field import Field, Hessians, Laplacians, Probes
 from .state import Ensemble, LogRatio, Unfolded
 
-FieldOf = Callable[[ScaledResNet, Probes | None, str], Field]
-Moved = tuple[ScaledResNet, Ensemble | None, Any, Array, Array]  # model, probes, memory, loss, time passed
+FieldOf = Callable[[AbstractResNet, Probes | None, str], Field]
+Moved = tuple[AbstractResNet, Ensemble | None, Any, Array, Array]  # model, probes, memory, loss, time passed
 
 
 class Rule(eqx.Module):
@@ -34,11 +34,11 @@ class Rule(eqx.Module):
     carries_probes: ClassVar[bool]  # whether the rule is a flow of the laws, which probes can follow
 
     @abc.abstractmethod
-    def begin(self, moved: ScaledResNet) -> Any:
+    def begin(self, moved: AbstractResNet) -> Any:
         """What the rule remembers before the first step."""
 
     @abc.abstractmethod
-    def step(self, model: ScaledResNet, ensemble: Ensemble | None, memory: Any, fieldof: FieldOf) -> Moved:
+    def step(self, model: AbstractResNet, ensemble: Ensemble | None, memory: Any, fieldof: FieldOf) -> Moved:
         """One step."""
 
 
@@ -70,7 +70,7 @@ class EulerFlow(Rule):
     h: Array
     carries_probes: ClassVar[bool] = True
 
-    def begin(self, moved: ScaledResNet) -> None:
+    def begin(self, moved: AbstractResNet) -> None:
         return None
 
     def step(self, model, ensemble, memory, fieldof) -> Moved:
@@ -88,7 +88,7 @@ class HeunFlow(Rule):
     h: Array
     carries_probes: ClassVar[bool] = True
 
-    def begin(self, moved: ScaledResNet) -> None:
+    def begin(self, moved: AbstractResNet) -> None:
         return None
 
     def step(self, model, ensemble, memory, fieldof) -> Moved:
@@ -133,7 +133,7 @@ class AdaptiveFlow(Rule):
     tolerance: Array
     carries_probes: ClassVar[bool] = True
 
-    def begin(self, moved: ScaledResNet) -> Array:
+    def begin(self, moved: AbstractResNet) -> Array:
         return jnp.asarray(self.h / 16, moved_dtype(moved))
 
     def step(self, model, ensemble, memory, fieldof) -> Moved:
@@ -171,12 +171,12 @@ class AdaptiveFlow(Rule):
         return eqx.combine(params, rest), ensemble, memory, loss, self.h
 
 
-def moved_dtype(moved: ScaledResNet) -> jnp.dtype:
+def moved_dtype(moved: AbstractResNet) -> jnp.dtype:
     """Precision of what is trained."""
     return jnp.result_type(*jax.tree.leaves(moved))
 
 
-def _split_like(model: ScaledResNet, velocity: ScaledResNet) -> tuple[ScaledResNet, ScaledResNet]:
+def _split_like(model: AbstractResNet, velocity: AbstractResNet) -> tuple[AbstractResNet, AbstractResNet]:
     """The leaves of ``model`` that have a velocity, and the rest."""
     return eqx.partition(model, jax.tree.map(lambda v: v is not None, velocity, is_leaf=lambda v: v is None))
 
@@ -204,7 +204,7 @@ class OptaxRule(Rule):
             return self.make(self.rate)
         return self.make(lambda count: self.rate * DECAYS[self.decay](jnp.clip(count / self.horizon, 0.0, 1.0)))
 
-    def begin(self, moved: ScaledResNet) -> Any:
+    def begin(self, moved: AbstractResNet) -> Any:
         # Optax takes any pytree, its annotations know containers of arrays only
         return self.transformation.init(moved)  # pyright: ignore[reportArgumentType]
 
@@ -282,7 +282,7 @@ def optimiser(
         raise unknown_name("rule", name, ["gradient-flow", *PRESETS, "optax:NAME"])
     try:
         transformation = maker(rate)
-    except Exception as error:
+    except (AttributeError, TypeError, ValueError) as error:  # of wrong or missing arguments
         raise MfresnetError(f"rule {name!r} cannot be made from a learning rate alone: {error}.") from error
     if not isinstance(transformation, optax.GradientTransformation):
         raise MfresnetError(f"rule {name!r} is not an Optax optimiser: choose one such as optax:adamw.")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
-from ..model import InitialScales, Particles, ScaledResNet
+from ..model import AbstractResNet, InitialScales, Particles
 from .field import Probes
 
 
@@ -57,7 +57,7 @@ class Ensemble(eqx.Module):
 
     @classmethod
     def create(
-        cls, key: Array, model: ScaledResNet, *, encoder: int, head: int, initial: InitialScales | None = None
+        cls, key: Array, model: AbstractResNet, *, encoder: int, head: int, initial: InitialScales | None = None
     ) -> Ensemble:
         """``encoder`` probes in every layer and ``head`` probes of the head, drawn from the starting laws."""
         scales = initial or InitialScales()
@@ -89,7 +89,7 @@ class TrainState(eqx.Module):
         order: the current epoch's order of the data, or None for the full batch.
     """
 
-    model: ScaledResNet
+    model: AbstractResNet
     ensemble: Ensemble | None
     rule: Any
     step: Int[Array, ""]

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Int
 
-from ..model import InitialScales, ScaledResNet
+from ..model import AbstractResNet, InitialScales
 from .field import Batch, Options, field
 from .layout import Layout
 from .losses import LOSSES, error
@@ -31,8 +31,9 @@ class Trainer(eqx.Module):
 
     >>> import jax, numpy as np
     >>> from mfresnet.flow import Batch, flow
-    >>> from mfresnet.model import ScaledResNet, trainable
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2)
+    >>> from mfresnet.model import AbstractResNet, trainable
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2)
     >>> data = Batch(np.ones((4, 2), "f4"), np.ones((4, 1), "f4"), np.ones(4, "f4"))
     >>> trainer = Trainer(flow("euler", 0.1), trainable(model))
     >>> state, losses = trainer.advance(trainer.begin(model, jax.random.key(1), 4), data, jax.random.key(2), 5, 5)
@@ -41,14 +42,14 @@ class Trainer(eqx.Module):
     """
 
     rule: Rule
-    trained: ScaledResNet
+    trained: AbstractResNet
     options: Options = Options()
     batch_size: int | None = eqx.field(static=True, default=None)
     layout: Layout | None = eqx.field(static=True, default=None)
 
     def begin(
         self,
-        model: ScaledResNet,
+        model: AbstractResNet,
         key: Array,
         n: int,
         *,
@@ -121,7 +122,7 @@ class Trainer(eqx.Module):
 
 
 @eqx.filter_jit
-def predict(model: ScaledResNet, x: Float[Array, "n inputs"], block: int = 4096) -> Float[Array, "n outputs"]:
+def predict(model: AbstractResNet, x: Float[Array, "n inputs"], block: int = 4096) -> Float[Array, "n outputs"]:
     """f(x_i) in blocks of points, so that the memory does not grow with n."""
     n = x.shape[0]
     if n <= block:
@@ -131,7 +132,7 @@ def predict(model: ScaledResNet, x: Float[Array, "n inputs"], block: int = 4096)
 
 
 @eqx.filter_jit
-def evaluate(model: ScaledResNet, data: Batch, loss: str, task: str) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def evaluate(model: AbstractResNet, data: Batch, loss: str, task: str) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """(loss, error) on a data set; see `mfresnet.flow.losses`."""
     f = predict(model, data.x)
     return LOSSES[loss](f, data.y, data.weights), error(f, data.y, data.weights, task)

@@ -101,7 +101,7 @@ def smallest_eigenvalue(
     (0.5, 'dense', True)
     """
     if rank is not None:
-        n = matrix.shape[0] if hasattr(matrix, "matvec") else len(_checked(matrix)[0])
+        n = matrix.shape[0] if hasattr(matrix, "matvec") else len(check_matrix(matrix)[0])
         if rank < n:
             return Eigenvalue(0.0, 0.0, "rank", message=f"{n} rows of rank at most {rank}")
     return _extreme(matrix, "smallest", tolerance, max_basis, method, seed)
@@ -132,7 +132,7 @@ def spectrum(matrix: Any, *, quantiles: Sequence[float] | None = None) -> np.nda
     >>> [round(float(value), 12) for value in spectrum(np.diag([3.0, 1.0, 2.0]), quantiles=[0.0, 0.5, 1.0])]
     [1.0, 2.0, 3.0]
     """
-    a, _ = _checked(matrix)
+    a, _ = check_matrix(matrix)
     if quantiles is not None and not all(0 <= q <= 1 for q in quantiles):
         raise MfresnetError(f"quantiles = {list(quantiles)} is not allowed: give numbers between 0 and 1.")
     with blas_threads(len(a)):
@@ -151,18 +151,61 @@ def _extreme(matrix: Any, end: str, tolerance: float, max_basis: int | None, met
             raise MfresnetError(f"method {method!r} needs a matrix, but an operator was given: use Lanczos.")
         eps = float(np.finfo(np.dtype(getattr(matrix, "dtype", None) or np.float64)).eps)
         basis = min(n, 2000 if max_basis is None else max_basis)
-        return _lanczos_end(matrix.matvec, n, eps, end, tolerance, basis, seed)
-    a, eps = _checked(matrix)
+        operator = _ScaledOperator(matrix.matvec)
+        return _rescale(_lanczos_end(operator, n, eps, end, tolerance, basis, seed), operator.exponent)
+    a, eps, exponent = _scale(*check_matrix(matrix))
     n = len(a)
     rounding = n * eps * min(float(np.linalg.norm(a)), float(np.abs(a).sum(axis=1).max()))
     if method == "dense" or (method == "auto" and n <= DENSE_LIMIT):
-        return _dense(a, end, rounding)
-    if end == "smallest" and method != "Lanczos":
-        return _inverse_lanczos(a, rounding, tolerance, max_basis or n, seed)
-    return _lanczos_end(a.__matmul__, n, eps, end, tolerance, min(n, max_basis or n), seed)
+        found = _dense(a, end, rounding)
+    elif end == "smallest" and method != "Lanczos":
+        found = _inverse_lanczos(a, rounding, tolerance, max_basis or n, seed)
+    else:
+        found = _lanczos_end(a.__matmul__, n, eps, end, tolerance, min(n, max_basis or n), seed)
+    return _rescale(found, exponent)
 
 
-def _checked(matrix: Any) -> tuple[np.ndarray, float]:
+def _exponent(largest: float) -> int:
+    """k such that numbers up to ``largest`` times 2^-k have squares that neither overflow nor vanish; 0 for most."""
+    return 0 if largest == 0 or 1e-100 < largest < 1e100 else int(np.frexp(largest)[1])
+
+
+def _scale(a: np.ndarray, eps: float) -> tuple[np.ndarray, float, int]:
+    """The matrix times 2^-k and k (`_exponent`); it is not copied where k = 0."""
+    exponent = _exponent(max(float(np.abs(a[start : start + 1024]).max()) for start in range(0, len(a), 1024)))
+    return (np.ldexp(a, -exponent) if exponent else a), eps, exponent
+
+
+class _ScaledOperator:
+    """Products with an operator times 2^-k, k chosen at the first one (`_exponent`)."""
+
+    def __init__(self, matvec: Callable[[np.ndarray], Any]):
+        self._matvec = matvec
+        self.exponent: int | None = None
+
+    def __call__(self, v: np.ndarray) -> np.ndarray:
+        product = np.asarray(self._matvec(v), np.float64)
+        if not np.isfinite(product).all():
+            raise MfresnetError("a product of the operator is not finite: check the model and the inputs it came from.")
+        if self.exponent is None:
+            self.exponent = _exponent(float(np.abs(product).max()))
+        return np.ldexp(product, -self.exponent) if self.exponent else product
+
+
+def _rescale(found: Eigenvalue, exponent: int | None) -> Eigenvalue:
+    """The eigenvalue of the matrix from that of the matrix times 2^-exponent."""
+    if not exponent:
+        return found
+    with np.errstate(over="ignore"):
+        value, error = (float(np.ldexp(number, exponent)) for number in (found.value, found.error))
+    if np.isinf(value) or (np.isinf(error) and found.converged):
+        raise MfresnetError("an eigenvalue of the matrix is larger than the largest float64: scale the matrix.")
+    error += 2 * float(np.finfo(np.float64).smallest_subnormal)  # what ldexp may round off both
+    message = f"{found.message} (of the matrix times 2^{-exponent})" if found.message else ""
+    return Eigenvalue(value, error, found.method, found.converged, message)
+
+
+def check_matrix(matrix: Any) -> tuple[np.ndarray, float]:
     """The matrix in float64, and the rounding unit of the type it came in."""
     a = np.asarray(matrix)
     if a.ndim != 2 or a.shape[0] != a.shape[1] or a.shape[0] == 0:
@@ -182,7 +225,8 @@ def _checked(matrix: Any) -> tuple[np.ndarray, float]:
             )
         scale = max(scale, float(np.abs(rows).max()))
     for start in range(0, len(a), 1024):
-        difference = np.abs(a[start : start + 1024] - a[:, start : start + 1024].T).max()
+        with np.errstate(over="ignore"):
+            difference = np.abs(a[start : start + 1024] - a[:, start : start + 1024].T).max()
         if difference > SYMMETRY * eps * scale:
             raise MfresnetError(f"the matrix is not symmetric (difference {difference:.2g}): give (A + A^T)/2.")
     return a, eps

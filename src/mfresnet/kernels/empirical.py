@@ -57,17 +57,17 @@ def empirical_gram(
 
         G_{(i,c),(j,c')} = sum_p df_c(x_i)/dp df_c'(x_j)/dp,      index (i, c) -> i C + c,
 
-    the sum over every floating-point parameter, or over those of a group (Jacot et al. 2018). Under the
-    mean-field scaling of a `ScaledResNet` the matrices of [C24] carry factors L M / alpha^2 and K / 1,
-    and beta^2 (theory, section 4): `gram` has them.
+    the sum over every entry of a floating-point array, or of those of a group (Jacot et al. 2018, arXiv
+    1806.07572). Under the mean-field scaling of a `LayeredResNet` the matrices of [C24] carry factors L M / alpha^2 and
+    K, and beta^2: `gram` has them.
 
     Points are differentiated one at a time (as batches of one), so a function that couples the points
     of a batch, such as batch normalisation in training mode, must be put in its evaluation mode.
 
     Args:
         fn: ``fn(params, x)`` of shape (n,) or (n, C), or any further output axes, for x of shape (n, ...).
-        params: any tree: Equinox after ``eqx.partition``, Flax dictionaries, plain arrays. Whole
-            numbers, keys, None and other leaves are constants.
+        params: any tree: Equinox after ``eqx.partition``, Flax dictionaries, plain arrays (JAX or NumPy). Python
+            numbers, arrays of whole numbers, keys, None and other leaves are constants.
         x: inputs, the leading axis being the points.
         other: a second set of inputs, for the cross matrix.
         groups: name -> dotted path prefix (``"encoder"``, ``"layers.0.weight"``) or a predicate of the
@@ -209,8 +209,8 @@ def _as_input(points: np.ndarray, dtype: np.dtype) -> Array:
 
 
 def _moving(params: Any, dtype: np.dtype) -> tuple[Any, Any]:
-    """The floating-point leaves, cast, and the rest."""
-    moving, constant = eqx.partition(params, eqx.is_inexact_array_like)
+    """The floating-point arrays, cast, and the rest: a Python number is a constant of the function."""
+    moving, constant = eqx.partition(params, eqx.is_inexact_array)
     return cast(moving, dtype), constant
 
 

@@ -18,7 +18,7 @@ from jax import Array
 
 from ..errors import MfresnetError
 from ..flow.adjoint import check_euler
-from ..model import Activation, ContinuousResNet, Particles, ScaledResNet, scaling
+from ..model import AbstractResNet, Activation, ContinuousResNet, Particles, scaling
 from ..model.particles import bias_extended, preactivation
 from .blocks import block_length, cores, fill, pair_batches, split
 from .continuous import continuous_gram
@@ -66,7 +66,7 @@ class _Block(NamedTuple):
 
 
 def gram(
-    model: ScaledResNet,
+    model: AbstractResNet,
     x: Any,
     *,
     other: Any = None,
@@ -110,7 +110,8 @@ def gram(
         MfresnetError: a scheme other than Euler, inputs of the wrong width, NaN or infinite entries.
 
     >>> import jax
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5, alpha=2.0)
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5, alpha=2.0)
     >>> result = gram(model, [[1.0, 0.0], [0.6, 0.8], [1.0, 0.0]])
     >>> result.total.shape, bool(np.allclose(result.total, 4 * result.encoder + result.head))
     ((3, 3), True)
@@ -162,19 +163,19 @@ def gram(
     return Gram(encoder, head, total, outputs, notes, ranks_of(model))
 
 
-def _chunk_width(model: ScaledResNet, rows: int, dtype: np.dtype) -> int:
+def _chunk_width(model: AbstractResNet, rows: int, dtype: np.dtype) -> int:
     """Particles treated at once where depth shares the law."""
     per_particle = rows * (2 * model.encoder.w.shape[-1] + 1) * dtype.itemsize
     return max(1, min(model.encoder.width, CHUNK_BYTES // per_particle))
 
 
 @partial(jax.jit, static_argnums=2)
-def _blocks(model: ScaledResNet, x: Array, keep: bool) -> _Block:
+def _blocks(model: AbstractResNet, x: Array, keep: bool) -> _Block:
     """All blocks of one side, from points of shape (blocks, b, d)."""
     return jax.lax.map(lambda points: _block(model, points, keep), x)
 
 
-def _block(model: ScaledResNet, x: Array, keep: bool) -> _Block:
+def _block(model: AbstractResNet, x: Array, keep: bool) -> _Block:
     z, q = states_and_adjoints(model, x)
     entering, leaving = z[:-1], q[1:].reshape(model.depth, -1, z.shape[-1])
     layers = (model.encoder, entering, leaving)
@@ -200,7 +201,7 @@ def _gradients(sigma: Activation, layer: Particles, z: Array, q: Array) -> tuple
 
 @partial(jax.jit, static_argnames=("all_parts", "chunk"))
 def _products(
-    model: ScaledResNet, rows: _Block, columns: _Block, pairs: Array, *, all_parts: bool, chunk: int
+    model: AbstractResNet, rows: _Block, columns: _Block, pairs: Array, *, all_parts: bool, chunk: int
 ) -> tuple[Array | None, Array | None, Array]:
     """The blocks of G1, G2 and G for a batch of pairs of blocks of points, one after the other."""
 
@@ -215,7 +216,7 @@ def _products(
 
 
 def _product(
-    model: ScaledResNet, left: _Block, right: _Block, *, all_parts: bool, chunk: int
+    model: AbstractResNet, left: _Block, right: _Block, *, all_parts: bool, chunk: int
 ) -> tuple[Array | None, Array | None, Array]:
     """The blocks of G1, G2 and G for one pair of blocks of points."""
     mass = scaling.encoder_mass(model.encoder.w.shape[0], model.encoder.width)
@@ -228,7 +229,7 @@ def _product(
     return (encoder, head, total) if all_parts else (None, None, total)
 
 
-def _layered_product(model: ScaledResNet, left: _Block, right: _Block) -> Array:
+def _layered_product(model: AbstractResNet, left: _Block, right: _Block) -> Array:
     """L M times the block of G1: a running sum over layers, so that nothing of size L n n exists."""
     bias = 0.0 if model.encoder.b is None else 1.0
 
@@ -260,7 +261,7 @@ def _head_product(head: Particles, sigma: Activation, left: _Block, right: _Bloc
     return (same.reshape(bi * outputs, bj * outputs) + moved) / scaling.head_mass(head.width)
 
 
-def _shared_product(model: ScaledResNet, left: _Block, right: _Block, chunk: int) -> Array:
+def _shared_product(model: AbstractResNet, left: _Block, right: _Block, chunk: int) -> Array:
     """L^2 M times the block of G1 where depth shares the law, by groups of particles."""
     particles = model.encoder.layer(0)
     width = particles.width

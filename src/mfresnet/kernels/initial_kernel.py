@@ -1,4 +1,4 @@
-"""The Gram matrix at the start, in the limit of infinite width and depth ([C24] Lemma 4; theory, section 6).
+"""The Gram matrix at the start, in the limit of infinite width and depth ([C24], arXiv 2403.09889, Lemma 4).
 
 At (tau_0, nu_0) the encoder's part is 0, and the head's is a kernel of two correlated Gaussians,
 
@@ -23,6 +23,8 @@ from .eigen import Eigenvalue, smallest_eigenvalue
 from .precision import checked_rows, double_precision, equal_rows_note
 
 TERMS = 200
+EPS = float(np.finfo(np.float64).eps)
+OPERATIONS = 64  # roundings of a coefficient or of a closed form: generous for sums added pairwise
 TAIL = 1e-12  # share of the diagonal that the series may leave out before a message says so
 
 
@@ -32,7 +34,8 @@ class InitialKernel:
 
     Args:
         gram: the matrix, shape (n, n).
-        lambda_min: its smallest eigenvalue; the error includes what the series leaves out.
+        lambda_min: its smallest eigenvalue; the error includes what the series leaves out and the rounding of the
+            entries, but not the quadrature of method "quadrature".
         lower_bound: of Lemma 4 of [C24], from the largest correlation alone.
         row_bound: sharper: the same with each row's own correlations, and with Gershgorin's bound of the whole matrix.
         method: "closed form", "hermite" or "quadrature".
@@ -54,12 +57,14 @@ def initial_kernel(
 
     With v_i = |x_i|^2 + 1, rho_ij = (x_i . x_j + 1)/sqrt(v_i v_j) and c_k(i) the normalised Hermite
     coefficients of t -> sigma0(sqrt(v_i) t), Mehler's formula and Stein's identity
-    sqrt(v) c'_{k-1} = sqrt(k) c_k turn the two series of the theory's section 6 into one:
+    sqrt(v) c'_{k-1} = sqrt(k) c_k turn the two series of Lemma 4 into one:
 
         G2_ij = sum_k (1 + k) c_k(i) c_k(j) rho_ij^k.
 
     The diagonal is a one-dimensional integral; what a finite series leaves out off the diagonal is at most
-    sqrt(tail_i tail_j) rho^terms, and its row sums are part of the error of lambda_min. ``lower_bound`` is Lemma 4's
+    sqrt(tail_i tail_j) rho^terms. Rounding moves rho by a few eps and each term by (2 k + 1) eps; where the closed form
+    is steep in rho (relu: like sqrt(1 - rho) at nearly parallel inputs) that is far more than eps. The row sums of both
+    bounds are part of the error of lambda_min. ``lower_bound`` is Lemma 4's
     ``sum_k (1 + k) c_k^2 max(0, 1 - (n - 1) max_{i != j} |rho_ij|^k)``, ``row_bound`` replaces (n - 1) max by the
     largest row sum.
 
@@ -90,11 +95,12 @@ def initial_kernel(
     if method == "auto":
         method = "closed form" if act.name in _CLOSED else "hermite"
     weights = hermite_weights(act, std, terms)
-    error, notes = 0.0, list(equal_rows_note(table))
+    error, notes, shift = 0.0, list(equal_rows_note(table)), (table.shape[1] + 8) * EPS
+    rounding = _series_rounding(weights, shift)
     if method == "closed form":
         if act.name not in _CLOSED:
             raise MfresnetError(f"activation {act.name!r} has no closed form: use method 'hermite'.")
-        matrix = _CLOSED[act.name](cov, std, rho)
+        matrix, rounding = _closed(_CLOSED[act.name], std, rho, shift)
     elif method == "hermite":
         matrix, error = _series(act, std, rho, weights)
         if error > TAIL * np.trace(matrix):
@@ -104,7 +110,7 @@ def initial_kernel(
     else:
         raise MfresnetError(f"method = {method!r} is not allowed: give one of auto, closed form, hermite, quadrature.")
     least = smallest_eigenvalue(matrix)
-    least = Eigenvalue(least.value, least.error + error, least.method, least.converged, least.message)
+    least = Eigenvalue(least.value, least.error + error + rounding, least.method, least.converged, least.message)
     lower, row = _bounds(matrix, rho, weights)
     return InitialKernel(matrix, least, lower, row, method, tuple(notes))
 
@@ -112,7 +118,7 @@ def initial_kernel(
 def hermite_weights(sigma: str | Activation, std: Any, terms: int = TERMS) -> np.ndarray:
     """sqrt(1 + k) c_k for k < terms, with c_k the normalised Hermite coefficients of t -> sigma0(std t).
 
-    Their squares are the chat_k^2 of the theory's section 6 (for std = sqrt 2, unit inputs).
+    For unit inputs (std = sqrt 2) their squares are c_k^2 + 2 c'_{k-1}^2, the coefficients of Lemma 4 of [C24].
 
     Args:
         sigma: activation or its name.
@@ -172,6 +178,33 @@ def _series(act: Activation, std: np.ndarray, rho: np.ndarray, weights: np.ndarr
     return matrix, float((np.sqrt(np.outer(tail, tail)) * off).sum(axis=1).max())
 
 
+def _series_rounding(weights: np.ndarray, shift: float) -> float:
+    """Bound of what rounding does to the series, row sums: of the terms, and by rho, which is known to ``shift``.
+
+    A term passes 2 k + 1 operations, d rho^k / d rho <= k, and sum_k a_k(i) a_k(j) <= |a(i)| |a(j)|.
+    """
+    k = np.arange(weights.shape[1])
+    size, slope = np.linalg.norm(weights, axis=1), np.linalg.norm(np.sqrt(k) * weights, axis=1)
+    return OPERATIONS * EPS * _row_sum(size) + (2 * EPS + shift) * _row_sum(slope)
+
+
+def _row_sum(factor: np.ndarray) -> float:
+    """The largest row sum of the outer product of a non-negative vector with itself."""
+    return float(factor.max() * factor.sum())
+
+
+def _closed(kernel: Callable, std: np.ndarray, rho: np.ndarray, shift: float) -> tuple[np.ndarray, float]:
+    """A closed form, and a bound of what rounding does to it, row sums: rho is known to ``shift`` only."""
+    matrix = kernel(std, rho)
+    moved = np.zeros_like(matrix)
+    for sign in (-1, 1):
+        near = np.clip(rho + sign * shift, -1.0, 1.0)
+        np.fill_diagonal(near, 1.0)
+        moved = np.maximum(moved, np.abs(kernel(std, near) - matrix))
+    size = np.sqrt(np.diag(matrix))
+    return matrix, float(moved.sum(axis=1).max()) + OPERATIONS * EPS * _row_sum(size)
+
+
 def _bounds(matrix: np.ndarray, rho: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     """Lemma 4's bound, and the one of row sums; for inputs of unequal length the least row counts."""
     n = len(rho)
@@ -204,17 +237,16 @@ def _quadrature(act: Activation, cov: np.ndarray, std: np.ndarray, rho: np.ndarr
     return (matrix + matrix.T) / 2
 
 
-def _erf_kernel(cov: np.ndarray, std: np.ndarray, rho: np.ndarray) -> np.ndarray:
+def _erf_kernel(std: np.ndarray, rho: np.ndarray) -> np.ndarray:
     """sigma0 = erf(t / sqrt 2): 2/pi arcsin(v_ij / sqrt((1 + v_i)(1 + v_j))) and its derivative (Williams 1997)."""
-    product = np.outer(1 + std**2, 1 + std**2)
+    cov, product = np.outer(std, std) * rho, np.outer(1 + std**2, 1 + std**2)
     return 2 / pi * (np.arcsin(cov / np.sqrt(product)) + cov / np.sqrt(product - cov**2))
 
 
-def _relu_kernel(cov: np.ndarray, std: np.ndarray, rho: np.ndarray) -> np.ndarray:
+def _relu_kernel(std: np.ndarray, rho: np.ndarray) -> np.ndarray:
     """The arc-cosine kernels of order 1 and 0 (Cho & Saul 2009)."""
-    angle = np.arccos(rho)
-    values = np.outer(std, std) * (np.sin(angle) + (pi - angle) * rho) / (2 * pi)
-    return values + cov * (pi - angle) / (2 * pi)
+    angle, lengths = np.arccos(rho), np.outer(std, std)
+    return lengths * (np.sin(angle) + 2 * (pi - angle) * rho) / (2 * pi)
 
 
 _CLOSED = {"erf": _erf_kernel, "relu": _relu_kernel}

@@ -13,7 +13,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from ..errors import MfresnetError
 from ..flow.adjoint import check_euler, head_adjoint, layers_of
-from ..model import Particles, ScaledResNet, scaling
+from ..model import AbstractResNet, Particles, scaling
 from ..model.particles import first_variation_gradient, preactivation
 from .output_adjoint import input_width, ranks_of
 from .precision import cast, checked_dtype, checked_rows, double_precision, equal_rows_note
@@ -24,7 +24,7 @@ Part = Literal["encoder", "head", "total"]
 class GramOperator:
     """G v, G1 v and G2 v for vectors v of length n C, see `gram_operator`."""
 
-    def __init__(self, model: ScaledResNet, x: Array, outputs: int, notes: tuple[str, ...]) -> None:
+    def __init__(self, model: AbstractResNet, x: Array, outputs: int, notes: tuple[str, ...]) -> None:
         self._model, self._x, self._outputs = model, x, outputs
         self._states = None
         self.shape = (len(x) * outputs, len(x) * outputs)
@@ -62,7 +62,7 @@ class GramOperator:
             return np.array(_product(self._model, self._states, weights, part)).reshape(vector.shape)
 
 
-def gram_operator(model: ScaledResNet, x: Any, *, dtype: Any = np.float64) -> GramOperator:
+def gram_operator(model: AbstractResNet, x: Any, *, dtype: Any = np.float64) -> GramOperator:
     """The Gram matrices of `gram` as products with vectors: one backward and one forward sweep each.
 
         G v = alpha^2 G1 v + G2 v,   G1 = (L M / alpha^2) J_nu J_nu^T,   G2 = K J_tau J_tau^T
@@ -83,7 +83,8 @@ def gram_operator(model: ScaledResNet, x: Any, *, dtype: Any = np.float64) -> Gr
         MfresnetError: a scheme other than Euler, inputs of the wrong width, NaN or infinite entries.
 
     >>> import jax
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5)
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5)
     >>> operator = gram_operator(model, [[1.0, 0.0], [0.6, 0.8]])
     >>> operator.shape, operator.matvec([1.0, 1.0]).shape
     ((2, 2), (2,))
@@ -96,12 +97,12 @@ def gram_operator(model: ScaledResNet, x: Any, *, dtype: Any = np.float64) -> Gr
 
 
 @jax.jit
-def _states(model: ScaledResNet, x: Array) -> Array:
+def _states(model: AbstractResNet, x: Array) -> Array:
     return model.states(x)
 
 
 @partial(jax.jit, static_argnums=3)
-def _product(model: ScaledResNet, z: Array, v: Array, part: Part) -> Array:
+def _product(model: AbstractResNet, z: Array, v: Array, part: Part) -> Array:
     """The part's matrix times v, shape (n, C)."""
     result = jnp.zeros_like(v)
     if part != "encoder" and model.head is not None:
@@ -116,7 +117,7 @@ def _product(model: ScaledResNet, z: Array, v: Array, part: Part) -> Array:
     return encoder if part == "encoder" else result + model.alpha**2 * encoder
 
 
-def _backward(model: ScaledResNet, z: Array, v: Array) -> Particles:
+def _backward(model: AbstractResNet, z: Array, v: Array) -> Particles:
     """Gradient at each particle of sum_i (p_i . u) sigma0(w . z_i + b), with p the adjoint of sum_ic v_ic g_ic."""
     over, particles_of = layers_of(model)
     step = scaling.depth_step(model.depth)
@@ -137,7 +138,7 @@ def _backward(model: ScaledResNet, z: Array, v: Array) -> Particles:
     return jax.tree.map(lambda leaf: leaf[None], summed) if model.shared else gradients
 
 
-def _forward(model: ScaledResNet, gradient: Particles, z: Array) -> Array:
+def _forward(model: AbstractResNet, gradient: Particles, z: Array) -> Array:
     """The state's motion when every particle moves by its gradient, divided by alpha.
 
     J_nu^T v is alpha/(L M) times the gradient and J_nu adds another alpha/(L M), so
@@ -160,7 +161,7 @@ def _forward(model: ScaledResNet, gradient: Particles, z: Array) -> Array:
     return jax.lax.scan(forward, jnp.zeros_like(z[0]), (over, moved_over, z[:-1]))[0]
 
 
-def _first_order(model: ScaledResNet, particles: Particles, moved: Particles, z: Array) -> Array:
+def _first_order(model: AbstractResNet, particles: Particles, moved: Particles, z: Array) -> Array:
     """sum_m d[u_m sigma0(w_m . z + b_m)] when the particles move by ``moved``, shape (n, out)."""
     pre = preactivation(particles, z)
     value, slope = model.sigma(pre).astype(z.dtype), model.sigma.first(pre).astype(z.dtype)

@@ -11,36 +11,39 @@ from jax import Array
 
 from ..flow import adjoint
 from ..flow.adjoint import check_euler
-from ..model import ScaledResNet
+from ..model import AbstractResNet
 from .precision import cast, checked_dtype, checked_rows, double_precision
 
 
-def input_width(model: ScaledResNet) -> int:
+def input_width(model: AbstractResNet) -> int:
     """Number of columns the model expects of its inputs."""
     return (model.encoder.w if model.embedding is None else model.embedding).shape[-1]
 
 
-def ranks_of(model: ScaledResNet) -> dict[str, int]:
+def ranks_of(model: AbstractResNet) -> dict[str, int]:
     """Upper bounds of the ranks of G1, G2 and G: the numbers that move in encoder, head and both.
 
     A Gram matrix is J J^T, with a column of J for each number. Where n C exceeds them, lambda_min is 0.
 
-    >>> ranks_of(ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5))
+    >>> from mfresnet import LayeredResNet
+    >>> ranks_of(LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5))
     {'encoder': 60, 'head': 20, 'total': 80}
     """
-    moved = (model.encoder, getattr(model, "t", None)), model.head
-    encoder, head = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in moved)
+    sizes = {"encoder": 0, "head": 0}
+    for part in model.parts():
+        sizes[part.group] += sum(leaf.size for leaf in jax.tree.leaves(getattr(model, part.name)))
+    encoder, head = sizes.values()
     return {"encoder": encoder, "head": head, "total": encoder + head}
 
 
 @jax.jit
-def states_and_adjoints(model: ScaledResNet, x: Array) -> tuple[Array, Array]:
+def states_and_adjoints(model: AbstractResNet, x: Array) -> tuple[Array, Array]:
     """z of shape (L+1, n, D) and q of shape (L+1, n, C, D), see `mfresnet.flow.adjoint`."""
     sweep = adjoint(model, x)
     return sweep.z, sweep.q
 
 
-def output_adjoint(model: ScaledResNet, x: Any, *, dtype: Any = np.float64) -> np.ndarray:
+def output_adjoint(model: AbstractResNet, x: Any, *, dtype: Any = np.float64) -> np.ndarray:
     """The adjoint q of the outputs: how output c of point i moves with its state at depth l.
 
         q_L = 1/K sum_k a_k sigma0'(w_k . z_L + b_k) w_k        (without head: the identity)
@@ -60,7 +63,8 @@ def output_adjoint(model: ScaledResNet, x: Any, *, dtype: Any = np.float64) -> n
         MfresnetError: a scheme other than Euler, inputs of the wrong width, NaN or infinite entries.
 
     >>> import jax
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, outputs=1)
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, outputs=1)
     >>> output_adjoint(model, [[1.0, 0.0], [0.6, 0.8]]).shape
     (4, 2, 1, 2)
     """

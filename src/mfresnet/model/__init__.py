@@ -4,16 +4,18 @@ from . import scaling
 from .activations import ACTIVATIONS, Activation, activation
 from .continuous import ContinuousResNet, folded
 from .particles import Ghosts, Particles
-from .resnet import InitialScales, ScaledResNet, trainable
+from .resnet import AbstractResNet, InitialScales, LayeredResNet, Part, trainable
 
 __all__ = [
     "ACTIVATIONS",
+    "AbstractResNet",
     "Activation",
     "ContinuousResNet",
     "Ghosts",
     "InitialScales",
+    "LayeredResNet",
+    "Part",
     "Particles",
-    "ScaledResNet",
     "activation",
     "folded",
     "scaling",

@@ -18,9 +18,10 @@ from jax import Array
 from jaxtyping import Float
 
 from ..errors import MfresnetError
-from . import depth as depth_module
-from .particles import Ghosts
-from .resnet import ScaledResNet
+from . import scaling
+from .activations import Activation
+from .particles import Ghosts, Particles
+from .resnet import AbstractResNet, LayeredResNet, Part
 
 
 def folded(t: Array) -> Array:
@@ -36,11 +37,11 @@ def folded(t: Array) -> Array:
     return jnp.where(t <= 1, t, 2 - t)
 
 
-class ContinuousResNet(ScaledResNet):
+class ContinuousResNet(AbstractResNet):
     """The network of [L20] with the head of [C24], trained in (theta, t) (module docstring; theory, section 10).
 
     Particles have no order of their own: they are sorted by their place whenever the network is evaluated, so that
-    they swap places while training, and a permutation of them changes nothing. The fields are those of `ScaledResNet`
+    they swap places while training, and a permutation of them changes nothing. The fields are those of `LayeredResNet`
     with an encoder of shape (N, 1, .), and:
 
     Args:
@@ -54,6 +55,14 @@ class ContinuousResNet(ScaledResNet):
     ((7, 1), (12,))
     """
 
+    encoder: Particles
+    head: Particles | None
+    embedding: Float[Array, "state inputs"] | None
+    alpha: Float[Array, ""]
+    beta: Float[Array, ""]
+    sigma: Activation = eqx.field(static=True)
+    depth: int = eqx.field(static=True)
+    scheme: str = eqx.field(static=True, default="continuous")
     t: Float[Array, " particles"] = eqx.field(kw_only=True)
 
     @classmethod
@@ -61,7 +70,7 @@ class ContinuousResNet(ScaledResNet):
         """A network at its start: Gaussian theta, and places j/N (with ``spread``: independent and uniform).
 
         Args:
-            options: of `ScaledResNet.create`, without depth, width, shared, scheme and antithetic.
+            options: of `LayeredResNet.create`, without depth, width, shared, scheme and antithetic.
 
         Raises:
             MfresnetError: sizes below 1, or what a continuous network does not have.
@@ -72,12 +81,12 @@ class ContinuousResNet(ScaledResNet):
         if particles < 1:
             raise MfresnetError(f"particles = {particles} is not allowed: give a value >= 1.")
         k_model, k_places = jax.random.split(key)
-        plain = ScaledResNet.create(k_model, depth=particles, width=1, **options)
+        plain = LayeredResNet.create(k_model, depth=particles, width=1, **options)
         t = jnp.arange(particles, dtype=plain.dtype) / particles
         return cls.of(plain, jax.random.uniform(k_places, (particles,), plain.dtype) if spread else t)
 
     @classmethod
-    def of(cls, plain: ScaledResNet, t: Float[Array, " particles"]) -> ContinuousResNet:
+    def of(cls, plain: LayeredResNet, t: Float[Array, " particles"]) -> ContinuousResNet:
         """The layers of a network of width 1 at places t.
 
         Raises:
@@ -88,10 +97,7 @@ class ContinuousResNet(ScaledResNet):
                 f"{len(t)} places need {len(t)} layers of width 1, but the encoder has {plain.encoder.w.shape[0]} "
                 f"layers of width {plain.encoder.width}."
             )
-        return cls(
-            plain.encoder, plain.head, plain.embedding, plain.alpha, plain.beta, plain.sigma, plain.depth, "continuous",
-            t=t,
-        )  # fmt: skip
+        return cls(plain.encoder, plain.head, plain.embedding, plain.alpha, plain.beta, plain.sigma, plain.depth, t=t)
 
     @property
     def places(self) -> Float[Array, " particles"]:
@@ -103,14 +109,19 @@ class ContinuousResNet(ScaledResNet):
         """The places in rising order."""
         return jnp.sort(self.places)
 
-    def layered(self) -> ScaledResNet:
+    def parts(self) -> tuple[Part, ...]:
+        """theta, of reciprocal mass N, the places, of reciprocal mass 1 (see the class), and the head."""
+        theta = Part("encoder", "encoder", scaling.encoder_mass(self.depth, 1))
+        return theta, Part("t", "encoder", 1.0), *self._head_part()
+
+    def layered(self) -> LayeredResNet:
         """The Euler network of width 1 with the same states: in order of place, with u_j N (t_{j+1} - t_j) for u_j."""
         places = self.places
         order = jnp.argsort(places)
         places, sorted_ = places[order], jax.tree.map(lambda leaf: leaf[order], self.encoder)
         share = self.depth * jnp.diff(places, append=jnp.ones((1,), places.dtype))
         encoder = eqx.tree_at(lambda e: e.out, sorted_, share[:, None, None] * sorted_.out)
-        return ScaledResNet(encoder, self.head, self.embedding, self.alpha, self.beta, self.sigma, self.depth)
+        return LayeredResNet(encoder, self.head, self.embedding, self.alpha, self.beta, self.sigma, self.depth)
 
     def sweep(
         self,
@@ -124,10 +135,3 @@ class ContinuousResNet(ScaledResNet):
         if ghosts is not None:
             raise MfresnetError("probes belong to a layer, which a continuous network does not have: train without.")
         return self.layered().sweep(x, recompute=recompute, keep=keep)
-
-    def limit_state(self, x: Float[Array, "n inputs"], tolerance: float = 1e-8) -> Float[Array, "n state"]:
-        """The depth ODE of the law that stays as it is from each place to the next."""
-        plain = self.layered()
-        return depth_module.solve(
-            plain.encoder, plain.embed(x), depth=plain.depth, sigma=plain.sigma, alpha=plain.alpha, tolerance=tolerance
-        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -44,7 +46,133 @@ class InitialScales:
         return (self.a, self.head_w, self.head_b)
 
 
-class ScaledResNet(eqx.Module):
+class Part(NamedTuple):
+    """A group of parameters that moves.
+
+    Args:
+        name: field of the model.
+        group: "encoder" or "head": what is frozen, and has a learning rate, together.
+        mass: reciprocal mass of one particle; the velocity is minus the gradient times this (see `scaling`).
+    """
+
+    name: str
+    group: str
+    mass: float
+
+
+class AbstractResNet(eqx.Module):
+    """A residual network whose parameters are particles: an encoder that moves the state through depth, and a head.
+
+        z(0) = x  (or E x),      f(x) = beta/K sum_k a_k sigma0(w_k . z(1) + b_k)      (without head: f = z(1))
+
+    Subclasses say how the encoder's particles act in depth.
+
+    Args:
+        encoder: particles, with a leading axis for layers (or for places on the depth axis).
+        head: particles of shape (K, .), or None.
+        embedding: E of shape (D, d), or None (then D = d).
+        alpha, beta: scales; arrays, so that runs that differ only in them share one program (beta is 1 without head).
+        sigma: the activation.
+        depth: number of layers L.
+        scheme: how the state is stepped through depth.
+
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4)
+    >>> isinstance(model, AbstractResNet), [part.name for part in model.parts()]
+    (True, ['encoder', 'head'])
+    """
+
+    encoder: eqx.AbstractVar[Particles]
+    head: eqx.AbstractVar[Particles | None]
+    embedding: eqx.AbstractVar[Float[Array, "state inputs"] | None]
+    alpha: eqx.AbstractVar[Float[Array, ""]]
+    beta: eqx.AbstractVar[Float[Array, ""]]
+    sigma: eqx.AbstractVar[Activation]
+    depth: eqx.AbstractVar[int]
+    scheme: eqx.AbstractVar[str]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Precision of the particles."""
+        return self.encoder.w.dtype
+
+    @property
+    def shared(self) -> bool:
+        """Whether every depth shares one encoder law."""
+        return self.encoder.w.shape[0] == 1 and self.depth > 1
+
+    @property
+    @abc.abstractmethod
+    def layer_places(self) -> Float[Array, " depth"]:
+        """Depth s in [0, 1] at which each layer acts, in rising order."""
+
+    @property
+    @abc.abstractmethod
+    def places(self) -> Float[Array, " particles"] | None:
+        """Trained places of the particles in depth, in their own order; None where layers fix them."""
+
+    @abc.abstractmethod
+    def parts(self) -> tuple[Part, ...]:
+        """The groups of parameters that training moves, each with its reciprocal mass."""
+
+    @abc.abstractmethod
+    def layered(self) -> LayeredResNet:
+        """The layered network with the same states, its layers of equal length."""
+
+    @abc.abstractmethod
+    def sweep(
+        self,
+        x: Float[Array, "n inputs"],
+        ghosts: Ghosts | None = None,
+        *,
+        recompute: bool = False,
+        keep: bool = False,
+    ) -> tuple[Float[Array, "n state"], Float[Array, "depth n state"] | None]:
+        """The state at s = 1, and with ``keep`` the states that enter each layer (see `depth.sweep`)."""
+
+    def embed(self, x: Float[Array, "n inputs"]) -> Float[Array, "n state"]:
+        """The state at s = 0."""
+        return x if self.embedding is None else x @ self.embedding.T
+
+    def read(self, z: Float[Array, "n state"], ghosts: Ghosts | None = None) -> Float[Array, "n outputs"]:
+        """The prediction from the state at s = 1."""
+        if self.head is None:
+            return z
+        prediction = scaling.output(self.beta, particle_sum_across(self.head, z.T, self.sigma).T, self.head.width)
+        return prediction if ghosts is None else prediction + self.beta * ghost_sum(self.sigma, ghosts, z)
+
+    def states(self, x: Float[Array, "n inputs"]) -> Float[Array, "layers n state"]:
+        """All states z_0 .. z_L, shape (L+1, n, D)."""
+        last, entering = self.sweep(x, keep=True)
+        assert entering is not None, "keep returns them"
+        return jnp.concatenate([entering, last[None]])
+
+    def limit_state(self, x: Float[Array, "n inputs"], tolerance: float = 1e-8) -> Float[Array, "n state"]:
+        """The state at s = 1 of the depth ODE, solved to ``tolerance``: the limit L -> infinity.
+
+        The law is constant in depth from each layer (or place) to the next.
+        """
+        plain = self.layered()
+        return depth_module.solve(
+            plain.encoder, plain.embed(x), depth=plain.depth, sigma=plain.sigma, alpha=plain.alpha, tolerance=tolerance
+        )
+
+    def __call__(
+        self,
+        x: Float[Array, "n inputs"],
+        encoder_ghosts: Ghosts | None = None,
+        head_ghosts: Ghosts | None = None,
+        *,
+        recompute: bool = False,
+    ) -> Float[Array, "n outputs"]:
+        """The predictions f(x_i), shape (n, C)."""
+        z, _ = self.sweep(x, encoder_ghosts, recompute=recompute)
+        return self.read(z, head_ghosts)
+
+    def _head_part(self) -> tuple[Part, ...]:
+        return () if self.head is None else (Part("head", "head", scaling.head_mass(self.head.width)),)
+
+
+class LayeredResNet(AbstractResNet):
     """The finite network of [C24] (theory, section 1).
 
         z_0 = x  (or E x),   z_{l+1} = z_l + alpha/(L M) sum_m u_lm sigma0(w_lm . z_l + b_lm),
@@ -61,7 +189,7 @@ class ScaledResNet(eqx.Module):
         scheme: "euler" (the ResNet), "midpoint" or "rk4".
 
     >>> import jax
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5)
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, head_width=5)
     >>> model(jax.numpy.ones((7, 2))).shape
     (7, 1)
     """
@@ -96,7 +224,7 @@ class ScaledResNet(eqx.Module):
         initial: InitialScales | None = None,
         antithetic: bool = False,
         dtype: jnp.dtype | type = jnp.float32,
-    ) -> ScaledResNet:
+    ) -> LayeredResNet:
         """A network at its start (tau_0, nu_0): independent Gaussian particles.
 
         Args:
@@ -155,34 +283,23 @@ class ScaledResNet(eqx.Module):
         )
 
     @property
-    def dtype(self) -> jnp.dtype:
-        """Precision of the particles."""
-        return self.encoder.w.dtype
-
-    @property
-    def shared(self) -> bool:
-        """Whether every depth shares one encoder law."""
-        return self.encoder.w.shape[0] == 1 and self.depth > 1
-
-    @property
     def layer_places(self) -> Float[Array, " depth"]:
         """Depth s = l/L at which each layer acts."""
         return jnp.arange(self.depth) / self.depth
 
-    def layered(self) -> ScaledResNet:
-        """The network as layers of equal length: itself (see `ContinuousResNet.layered`)."""
+    @property
+    def places(self) -> None:
+        """Layers fix the places of their particles."""
+        return None
+
+    def parts(self) -> tuple[Part, ...]:
+        """The encoder, of reciprocal mass L M (M where depth shares the law), and the head, of reciprocal mass K."""
+        layers, width = self.encoder.w.shape[:2]
+        return Part("encoder", "encoder", scaling.encoder_mass(layers, width)), *self._head_part()
+
+    def layered(self) -> LayeredResNet:
+        """The network itself."""
         return self
-
-    def embed(self, x: Float[Array, "n inputs"]) -> Float[Array, "n state"]:
-        """The state at s = 0."""
-        return x if self.embedding is None else x @ self.embedding.T
-
-    def read(self, z: Float[Array, "n state"], ghosts: Ghosts | None = None) -> Float[Array, "n outputs"]:
-        """The prediction from the state at s = 1."""
-        if self.head is None:
-            return z
-        prediction = scaling.output(self.beta, particle_sum_across(self.head, z.T, self.sigma).T, self.head.width)
-        return prediction if ghosts is None else prediction + self.beta * ghost_sum(self.sigma, ghosts, z)
 
     def sweep(
         self,
@@ -205,46 +322,12 @@ class ScaledResNet(eqx.Module):
             keep=keep,
         )
 
-    def states(self, x: Float[Array, "n inputs"]) -> Float[Array, "layers n state"]:
-        """All states z_0 .. z_L, shape (L+1, n, D)."""
-        last, entering = self.sweep(x, keep=True)
-        assert entering is not None, "keep returns them"
-        return jnp.concatenate([entering, last[None]])
 
-    def limit_state(self, x: Float[Array, "n inputs"], tolerance: float = 1e-8) -> Float[Array, "n state"]:
-        """The state at s = 1 of the depth ODE, solved to ``tolerance``: the limit L -> infinity."""
-        return depth_module.solve(
-            self.encoder,
-            self.embed(x),
-            depth=self.depth,
-            sigma=self.sigma,
-            alpha=self.alpha,
-            tolerance=tolerance,
-        )
-
-    def __call__(
-        self,
-        x: Float[Array, "n inputs"],
-        encoder_ghosts: Ghosts | None = None,
-        head_ghosts: Ghosts | None = None,
-        *,
-        recompute: bool = False,
-    ) -> Float[Array, "n outputs"]:
-        """The predictions f(x_i), shape (n, C)."""
-        z, _ = self.sweep(x, encoder_ghosts, recompute=recompute)
-        return self.read(z, head_ghosts)
-
-
-def trainable(model: ScaledResNet, *, freeze: str = "none", embedding: bool = False) -> ScaledResNet:
+def trainable(model: AbstractResNet, *, freeze: str = "none", embedding: bool = False) -> AbstractResNet:
     """A tree of booleans: which leaves are moved by training (the scales never are)."""
     flags = jax.tree.map(lambda _: False, model)
-
-    def mark(flags: ScaledResNet, part: str, on: bool) -> ScaledResNet:
-        value = jax.tree.map(lambda _: on, getattr(model, part))
-        return eqx.tree_at(lambda m: getattr(m, part), flags, value, is_leaf=lambda leaf: leaf is None)
-
-    flags = mark(flags, "encoder", freeze != "encoder")
-    flags = mark(flags, "head", freeze != "head")
-    if hasattr(model, "t"):  # places of the particles of a `ContinuousResNet`
-        flags = mark(flags, "t", freeze != "encoder")
-    return mark(flags, "embedding", embedding)
+    moves = {part.name: part.group != freeze for part in model.parts()} | {"embedding": embedding}
+    for name, on in moves.items():
+        value = jax.tree.map(lambda _, on=on: on, getattr(model, name))
+        flags = eqx.tree_at(lambda m, name=name: getattr(m, name), flags, value, is_leaf=lambda leaf: leaf is None)
+    return flags

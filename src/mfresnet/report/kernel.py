@@ -29,6 +29,8 @@ def kernel(run: Run) -> Section | None:
     if run.summary.get("gram.whole") is False and points:
         caption += f" Taken on {points} of the training points: those of the whole set are not larger."
     caption += "".join(f" Note: {note}." for note in run.summary.get("gram.notes") or ())
+    if assumption := run.summary.get("convergence.assumption"):
+        caption += f" The bound of the loss assumes that {assumption}."
     figures = [
         found for found in (_lowest(run, rows), _certificate(run, rows), _spectrum(rows), _change(rows)) if found
     ]

@@ -16,7 +16,7 @@ from ..bounds import Certificate
 from ..errors import MfresnetError
 from ..kernels.gram import gram
 from ..kernels.precision import double_precision
-from ..model import ScaledResNet
+from ..model import AbstractResNet
 from . import engine
 from .certify import certificate_of, rows_apart, why_not
 from .rows import Rows, merged, padded_length
@@ -79,7 +79,7 @@ class MeanFieldResNet(BaseEstimator):
         return [name for name in super().__dir__() if name != "gram_"]
 
     @property
-    def model_(self) -> ScaledResNet:
+    def model_(self) -> AbstractResNet:
         """The trained network, for everything else in mfresnet; it reads inputs that `transform_` has mapped."""
         check_is_fitted(self, "particles_")
         return engine.model_of(self.particles_, self._scales)
@@ -133,10 +133,17 @@ class MeanFieldResNet(BaseEstimator):
         """Checked weights: not negative, not all zero."""
         return _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
 
-    def _fit_arrays(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, *, again: bool) -> None:
-        """Train from the start, or with ``again`` from where the last fit ended."""
+    def _fit_arrays(
+        self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, *, again: bool, factors: np.ndarray | float = 1.0
+    ) -> None:
+        """Train from the start, or with ``again`` from where the last fit ended.
+
+        Args:
+            weights: of the rows: how often each was drawn.
+            factors: of the rows in the loss alone.
+        """
         settings, seed = self._settings(), self._seed()
-        rows = merged(x, y, weights)
+        rows = merged(x, y, weights * factors)
         again = again and hasattr(self, "particles_")
         if self._task() == "regression":
             reason = "the target is a number and the certificate bounds an error rate"
@@ -147,7 +154,8 @@ class MeanFieldResNet(BaseEstimator):
             self._check_same(y.shape[1])
             model = engine.model_of(self.particles_, self._scales)
         else:
-            fitting = rows if apart is None else merged(x[apart], y[apart], weights[apart])
+            part = slice(None) if apart is None else apart
+            fitting = merged(x[part], y[part], weights[part])
             self.transform_ = engine.sphere_lift(fitting.x, fitting.weights, self.standardize)
             model = engine.start(settings, seed, x.shape[1] + 1, y.shape[1])
         rows = rows._replace(x=self.transform_.apply(rows.x))
@@ -171,16 +179,17 @@ class MeanFieldResNet(BaseEstimator):
                 found.model, found.ensemble, self.transform_.apply(x), y, seed, self.delta, apart
             )
 
-    def _continue(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> None:
+    def _continue(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, factors: np.ndarray | float = 1.0) -> None:
         """One pass over the rows, from where training is; the first call fixes the map to the sphere."""
         settings, seed = self._settings(), self._seed()
-        rows = merged(x, y, weights)
+        rows = merged(x, y, weights * factors)
         again = hasattr(self, "particles_")
         if again:
             self._check_same(y.shape[1])
             model = engine.model_of(self.particles_, self._scales)
         else:
-            self.transform_ = engine.sphere_lift(rows.x, rows.weights, self.standardize)
+            fitting = merged(x, y, weights)
+            self.transform_ = engine.sphere_lift(fitting.x, fitting.weights, self.standardize)
             model = engine.start(settings, seed, x.shape[1] + 1, y.shape[1])
         rows = rows._replace(x=self.transform_.apply(rows.x))
         n = padded_length(len(rows.x))

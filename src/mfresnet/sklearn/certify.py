@@ -12,7 +12,7 @@ from ..bounds import Certificate, Draw, pool, predictions, vote
 from ..certify import Data, Grid, Problem, Snapshot, Spec, run
 from ..errors import MfresnetError
 from ..flow import Ensemble, Probes
-from ..model import ScaledResNet
+from ..model import AbstractResNet
 from .engine import FLOW, Settings
 
 APART = 0.25  # share of the rows that fix the standardisation of a network that is certified
@@ -47,7 +47,7 @@ def rows_apart(n: int, seed: int) -> np.ndarray:
 
 
 def certificate_of(
-    model: ScaledResNet,
+    model: AbstractResNet,
     ensemble: Ensemble,
     x: np.ndarray,
     y: np.ndarray,
@@ -80,6 +80,6 @@ def certificate_of(
     return certificates["pac_bayes"], jax.tree.map(np.asarray, networks)
 
 
-def votes(networks: tuple[Draw, Probes], model: ScaledResNet, x: np.ndarray) -> np.ndarray:
+def votes(networks: tuple[Draw, Probes], model: AbstractResNet, x: np.ndarray) -> np.ndarray:
     """The place of the class that most of the drawn networks give to each row; the first class where none is finite."""
     return np.maximum(np.asarray(vote(predictions(*networks, model, jnp.asarray(x, model.dtype)))), 0)

@@ -15,6 +15,7 @@ from ..errors import MfresnetError
 from .base import MeanFieldResNet
 from .certify import votes
 from .engine import model_of
+from .rows import class_factors
 
 
 class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
@@ -48,6 +49,9 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         early_stopping: hold ``validation_fraction`` of the rows out, and keep the network that does best on them.
         n_iter_no_change, tol: stop after so many looks (one each 50 steps) without a relative improvement by ``tol``
             of the loss (with early stopping: of the held-out error).
+        class_weight: factors of the classes in the loss, as in scikit-learn: a dictionary, "balanced" for
+            (sum of all weights)/(number of classes x weight of the class), or None. ``sample_weight`` multiplies them.
+            A certificate stays one of the error in which all rows count alike.
         warm_start: fit goes on from where the last fit ended.
         random_state: of the start and the mini-batches.
         verbose: print the loss.
@@ -67,6 +71,59 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
     (True, (150, 3))
     """
 
+    def __init__(
+        self,
+        *,
+        depth: int = 8,
+        width: int = 32,
+        head_width: int = 128,
+        alpha: float = 1.0,
+        beta: float = 20.0,
+        activation: str = "tanh",
+        rule: str = "adam",
+        loss: str = "auto",
+        learning_rate: float | None = None,
+        max_iter: int = 600,
+        batch_size: int | None = 256,
+        standardize: bool = True,
+        probes: int = 32,
+        head_probes: int = 512,
+        delta: float = 0.05,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            depth=depth,
+            width=width,
+            head_width=head_width,
+            alpha=alpha,
+            beta=beta,
+            activation=activation,
+            rule=rule,
+            loss=loss,
+            learning_rate=learning_rate,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            standardize=standardize,
+            probes=probes,
+            head_probes=head_probes,
+            delta=delta,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            warm_start=warm_start,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
+
     def _loss(self) -> str:
         return "logistic" if self.loss == "auto" else self.loss
 
@@ -84,7 +141,9 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
             raise MfresnetError("the classes differ from those of the last fit: set warm_start=False.")
         self.classes_ = classes
         kept = weights > 0
-        self._fit_arrays(x[kept], self._targets(y[kept]), weights[kept], again=again)
+        x, y, weights = x[kept], y[kept], weights[kept]
+        factors = class_factors(self.class_weight, y, classes, weights)
+        self._fit_arrays(x, self._targets(y), weights, again=again, factors=factors)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> MeanFieldResNetClassifier:
@@ -93,6 +152,11 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         The first call needs all ``classes``, and its rows fix the standardisation of the features for good: give it a
         fair sample, or standardise before.
         """
+        if self.class_weight == "balanced":
+            raise MfresnetError(
+                "class_weight = 'balanced' needs all rows at once, and partial_fit sees a part: give a dictionary with "
+                "the weights of sklearn.utils.class_weight.compute_class_weight."
+            )
         first = not hasattr(self, "particles_")
         x, y, weights = self._checked(X, y, sample_weight, reset=first)
         if classes is not None:
@@ -108,7 +172,8 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         unknown = np.setdiff1d(y, self.classes_)
         if unknown.size:
             raise MfresnetError(f"y has the class {unknown[0]!r}, which is not in classes: name all in the first call.")
-        self._continue(x, self._targets(y), weights)
+        factors = class_factors(self.class_weight, y, self.classes_, weights)
+        self._continue(x, self._targets(y), weights, factors)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -16,7 +16,7 @@ from ..data.transform import Transform
 from ..errors import DivergedError
 from ..flow import Batch, Ensemble, Options, Rule, Trainer, TrainState, batch_of, evaluate, predict
 from ..kernels.precision import double_precision
-from ..model import Particles, ScaledResNet, activation, scaling, trainable
+from ..model import AbstractResNet, LayeredResNet, Particles, activation, scaling, trainable
 from ..train.job import build_model, build_rule
 from .rows import Rows, filled, weighted_moments
 
@@ -92,12 +92,12 @@ def rule_of(config: Config) -> Rule:
     return _optimiser(train.rule, rate, unit)
 
 
-def start(settings: Settings, seed: int, inputs: int, outputs: int) -> ScaledResNet:
+def start(settings: Settings, seed: int, inputs: int, outputs: int) -> AbstractResNet:
     """The network before training."""
     return build_model(settings.config, jax.random.key(seed), inputs, outputs)
 
 
-def trainer_of(settings: Settings, model: ScaledResNet, n: int) -> Trainer:
+def trainer_of(settings: Settings, model: AbstractResNet, n: int) -> Trainer:
     """The trainer for ``n`` rows, a power of two; mini-batches only where there are more rows than one holds."""
     size = settings.batch_size if settings.batch_size < n else None
     return Trainer(rule_of(settings.config), trainable(model), Options(loss=settings.config.train.loss), size)
@@ -107,7 +107,7 @@ def trainer_of(settings: Settings, model: ScaledResNet, n: int) -> Trainer:
 class Trained:
     """What training leaves behind, on the device."""
 
-    model: ScaledResNet
+    model: AbstractResNet
     memory: Any
     ensemble: Ensemble | None
     losses: list[float]
@@ -117,7 +117,7 @@ class Trained:
 
 def train(
     settings: Settings,
-    model: ScaledResNet,
+    model: AbstractResNet,
     rows: Rows,
     seed: int,
     *,
@@ -184,7 +184,7 @@ def _score(state: TrainState, check: Batch, loss: str, task: str) -> float:
     return error + 1e-3 * value
 
 
-def arrays_of(model: ScaledResNet) -> dict[str, np.ndarray]:
+def arrays_of(model: AbstractResNet) -> dict[str, np.ndarray]:
     """The particles as plain arrays."""
     parts = {"encoder": model.encoder, "head": model.head}
     return {
@@ -192,13 +192,13 @@ def arrays_of(model: ScaledResNet) -> dict[str, np.ndarray]:
     }
 
 
-def model_of(arrays: dict[str, np.ndarray], params: dict[str, Any], dtype: str = "float32") -> ScaledResNet:
+def model_of(arrays: dict[str, np.ndarray], params: dict[str, Any], dtype: str = "float32") -> AbstractResNet:
     """The network with these particles; call inside `double_precision` for float64."""
     encoder, head = (
         Particles(*(jnp.asarray(arrays[f"{name}_{leaf}"], dtype) for leaf in ("out", "w", "b")))
         for name in ("encoder", "head")
     )
-    return ScaledResNet(
+    return LayeredResNet(
         encoder=encoder,
         head=head,
         embedding=None,
@@ -213,7 +213,8 @@ def outputs_of(arrays: dict[str, np.ndarray], params: dict[str, Any], x: np.ndar
     """f(x_i) in float64, so that a row's prediction does not depend on the rows beside it; shape (n, C).
 
     >>> import jax
-    >>> model = ScaledResNet.create(jax.random.key(0), inputs=2, depth=3)
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3)
     >>> params = {"alpha": 1.0, "beta": 1.0, "activation": "tanh"}
     >>> outputs_of(arrays_of(model), params, np.ones((5, 2))).shape
     (5, 1)

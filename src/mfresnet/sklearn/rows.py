@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from ..data.table import shown
+from ..errors import MfresnetError
 
 LENGTHS = (64, 256)  # then powers of two: few lengths, so that few programs are compiled
 
@@ -59,6 +64,41 @@ def filled(rows: Rows) -> Rows:
     index = np.arange(padded_length(len(rows.x))) % len(rows.x)
     copies = np.bincount(index)
     return Rows(rows.x[index], rows.y[index], (rows.weights / copies)[index])
+
+
+def class_factors(class_weight: Any, y: np.ndarray, classes: np.ndarray, weights: np.ndarray) -> np.ndarray | float:
+    """Factor of each row in the loss, from the weights of the classes (scikit-learn's ``class_weight``).
+
+        balanced:  sum_j weight_j / (C sum_{j : y_j = c} weight_j)    of class c
+
+    Args:
+        class_weight: None, "balanced" or a dictionary {class: weight}; classes that it leaves out have weight 1.
+        y, weights: classes and weights of the rows.
+        classes: all C of them.
+
+    Raises:
+        MfresnetError: another value, a class that does not occur, a weight that is negative or no number.
+
+    >>> class_factors("balanced", np.array(["a", "a", "b"]), np.array(["a", "b"]), np.ones(3)).tolist()
+    [0.75, 0.75, 1.5]
+    """
+    if class_weight is None:
+        return 1.0
+    code = np.searchsorted(classes, y)
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        return (weights.sum() / (len(classes) * np.bincount(code, weights)))[code]
+    if not isinstance(class_weight, Mapping):
+        raise MfresnetError(f"class_weight = {class_weight!r} is not allowed: give None, 'balanced' or a dictionary.")
+    factors, names = np.ones(len(classes)), classes.tolist()
+    for name, weight in class_weight.items():
+        if name not in names:
+            raise MfresnetError(f"class_weight names {name!r}, which is no class of y: give some of {shown(names)}.")
+        if not isinstance(weight, Real) or not 0 <= float(weight) < np.inf:
+            raise MfresnetError(f"class_weight of {name!r} = {weight!r} is not allowed: give a finite number >= 0.")
+        factors[names.index(name)] = weight
+    if not (weights * factors[code]).any():
+        raise MfresnetError(f"class_weight = {class_weight!r} leaves no row with weight > 0: give one class more.")
+    return factors[code]
 
 
 def weighted_moments(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..diagnostics.record import draw_rows
 from ..flow import TrainState, decay_rate
 from .job import Job
 
@@ -16,7 +17,8 @@ def stable_step(job: Job, state: TrainState) -> float | None:
     A plain step of the flow is stable below it (theory, section 3). None where the network has no finite Gram matrix.
     """
     trained, rates = job.trainer.trained, job.trainer.options.rates
-    found = [float(decay_rate(s.model, trained, job.train.x[:SAMPLE], rates)) for s in (job.state, state)]
+    x = job.train.x[draw_rows(len(job.train.x), SAMPLE, job.config.seed)]
+    found = [float(decay_rate(s.model, trained, x, rates)) for s in (job.state, state)]
     finite = [rate for rate in found if 0 < rate < np.inf]
     return 2 / (max(finite) * job.unit) if finite else None
 

@@ -14,7 +14,7 @@ from ..data import Split, load
 from ..errors import MfresnetError
 from ..flow import Ensemble, TrainState
 from ..messages import Say
-from ..model import ScaledResNet
+from ..model import AbstractResNet
 from .certifying import problem_of, recorded_steps
 from .devices import Devices
 from .divergence import likely_cause
@@ -54,12 +54,12 @@ class Result:
     messages: tuple[str, ...] = ()
 
     @property
-    def model(self) -> ScaledResNet:
+    def model(self) -> AbstractResNet:
         """The trained network."""
         return self.state.model
 
     @property
-    def start(self) -> ScaledResNet:
+    def start(self) -> AbstractResNet:
         """The network before training."""
         return self.job.state.model
 

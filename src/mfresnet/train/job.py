@@ -18,7 +18,7 @@ from ..config import Config
 from ..data import Split
 from ..errors import MfresnetError
 from ..flow import Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
-from ..model import ContinuousResNet, InitialScales, ScaledResNet, activation, scaling, trainable
+from ..model import AbstractResNet, ContinuousResNet, InitialScales, LayeredResNet, activation, scaling, trainable
 
 STEPS = {"adaptive": 200, "heun": 2000, "euler": 2000}
 RATES = {"sgd": 0.5, "momentum": 0.05}
@@ -96,7 +96,7 @@ def activation_bytes(config: Config, inputs: int, n: int) -> int:
 
 
 def memory_estimate(config: Config, inputs: int, outputs: int, n: int) -> int:
-    """Bytes a training step needs at least: particles (with gradients and moments), data, and activations."""
+    """Bytes a training step needs at least: particles (with gradients and moments), data, activations, Hessians."""
     model, train = config.model, config.train
     state = inputs if model.embedding == "none" else (model.embedding_dimension or inputs)
     encoder = (1 if model.shared else model.depth) * (model.width + train.probes) * (2 * state + 1)
@@ -107,7 +107,18 @@ def memory_estimate(config: Config, inputs: int, outputs: int, n: int) -> int:
     else:
         activations = activation_bytes(config, inputs, points)
     size = 2 if train.precision == "float64" else 1
-    return size * (4 * 4 * (encoder + head) + 4 * n * (inputs + outputs) + activations)
+    determinants = 4 * determinant_numbers(config, state, outputs)
+    return size * (4 * 4 * (encoder + head) + 4 * n * (inputs + outputs) + activations + determinants)
+
+
+def determinant_numbers(config: Config, state: int, outputs: int) -> int:
+    """Numbers that the exact determinants of Euler steps hold: two Hessian blocks and a complement a probe."""
+    model, train = config.model, config.train
+    if train.rule != "gradient-flow" or train.solver != "euler":
+        return 0
+    inputs = state + model.bias
+    encoder = (1 if model.shared else model.depth) * train.probes * (state * inputs + 2 * inputs**2)
+    return encoder + (train.head_probes * (outputs * inputs + 2 * inputs**2) if model.head else 0)
 
 
 def recomputes(config: Config, inputs: int, points: int) -> bool:
@@ -125,14 +136,15 @@ def check_memory(config: Config, inputs: int, outputs: int, n: int) -> None:
     """
     need, have = memory_estimate(config, inputs, outputs, n), psutil.virtual_memory().available
     if need > have:
+        probes = "; or train.probes and train.head_probes" if determinant_numbers(config, inputs, outputs) else ""
         raise MfresnetError(
             f"training needs about {need / 2**30:.1f} GiB and {have / 2**30:.1f} GiB are free: lower data.n "
             f"({n}), model.depth ({config.model.depth}), model.width ({config.model.width}) or model.head_width "
-            f"({config.model.head_width}), or set train.batch_size or --train.recompute segments."
+            f"({config.model.head_width}), or set train.batch_size or --train.recompute segments{probes}."
         )
 
 
-def build_model(config: Config, key: Array, inputs: int, outputs: int) -> ScaledResNet:
+def build_model(config: Config, key: Array, inputs: int, outputs: int) -> AbstractResNet:
     """The network at its start."""
     m = config.model
     if m.embedding == "none" and m.embedding_dimension is not None:
@@ -161,7 +173,7 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Scaled
                     "on one depth axis: leave it out, or set model.kind layered."
                 )
         return ContinuousResNet.scattered(key, particles=m.depth * m.width, **common)
-    return ScaledResNet.create(
+    return LayeredResNet.create(
         key, depth=m.depth, width=m.width, shared=m.shared, scheme=m.scheme, antithetic=m.antithetic, **common
     )
 
@@ -185,7 +197,7 @@ def build_rule(config: Config, unit: float) -> Rule:
     return flow(t.solver, t.time * unit / known(t.steps), t.tolerance)
 
 
-def build_trainer(config: Config, model: ScaledResNet, n: int) -> tuple[Trainer, float]:
+def build_trainer(config: Config, model: AbstractResNet, n: int) -> tuple[Trainer, float]:
     """The trainer of a resolved configuration, and the length of one unit of training time."""
     t = config.train
     if t.batch_size is not None and t.batch_size > n:
@@ -208,11 +220,11 @@ def build_trainer(config: Config, model: ScaledResNet, n: int) -> tuple[Trainer,
     return Trainer(rule, trained, options, t.batch_size), unit
 
 
-def check_rule(name: str, rule: OptaxRule, moved: ScaledResNet) -> None:
+def check_rule(name: str, rule: OptaxRule, moved: AbstractResNet) -> None:
     """Refuse an Optax optimiser that wants more than gradients, such as a line search."""
     try:
         jax.eval_shape(lambda moved: rule.transformation.update(moved, rule.begin(moved), moved), moved)
-    except Exception as error:
+    except TypeError as error:  # a missing argument, such as the loss; any other mistake shows itself
         raise MfresnetError(
             f"train.rule = {name!r} needs more than gradients: choose another, such as optax:adamw."
         ) from error
@@ -289,6 +301,7 @@ def data_facts(split: Split) -> dict[str, Any]:
         "task": train.task,
         "classes": [str(c) for c in train.classes],
         "transform": split.transform.describe(),
+        "map": {"encoding": split.encoding and split.encoding.to_dict(), "transform": split.transform.to_dict()},
         "notes": list(split.notes),
         "sha256": content.hexdigest(),
     }

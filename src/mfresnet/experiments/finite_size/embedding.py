@@ -1,4 +1,5 @@
-"""How far one embedding into D dimensions is from D -> infinity, and the power of D it follows ([CCM26]; section 9).
+"""How far one embedding into D dimensions is from D -> infinity, and the power of D it follows ([CCM26], arXiv
+2603.18168).
 
 References that differ in their embedding (and start) alone have different kernels k_e = z_L z_L^T / D; with n of them
 
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ...stats import percentiles, student
+from ...stats import jackknife, power_law
 from ..experiment import Row
 from ..settings import FiniteSizeSettings
 
@@ -46,30 +47,20 @@ def spreads(found: Kernels) -> dict[int, float]:
     return {dimension: float(np.sqrt(np.mean(squares))) for dimension, squares in of.items()}
 
 
-def powers(found: Kernels) -> np.ndarray:
-    """The exponent p of each draw that has two dimensions or more."""
+def powers(found: Kernels, used: np.ndarray | None = None) -> np.ndarray:
+    """The exponent p of each draw that has two dimensions or more, from the embeddings ``used`` (default: all)."""
     powers = []
     for draw in sorted({draw for draw, _ in found}):
-        own = {dimension: spread(group) for (d, dimension), group in found.items() if d == draw}
+        groups = {d: group if used is None else group[used] for (of, d), group in found.items() if of == draw}
+        own = {dimension: spread(group) for dimension, group in groups.items()}
         if len(own) > 1 and min(own.values()) > 0:
-            powers.append(-np.polyfit(np.log(list(own)), np.log(list(own.values())), 1)[0])
+            powers.append(-power_law(list(own), list(own.values())).slope)
     return np.array(powers)
 
 
-def embedding_power(found: Kernels, bootstrap: int) -> tuple[float, tuple[float, float]]:
-    """The exponent p and its 95 % interval: Student's over draws; for one draw a bootstrap over its embeddings.
-
-    NaN where no draw has two dimensions with two embeddings each.
-    """
-    own = powers(found)
-    if len(own) == 0:
-        return np.nan, (np.nan, np.nan)
-    if len(own) > 1:
-        mean, half = student(own)
-        return mean, (mean - half, mean + half)
-    rng = np.random.default_rng(0)
-    resampled = [
-        powers({family: group[rng.integers(len(group), size=len(group))] for family, group in found.items()})
-        for _ in range(bootstrap)
-    ]
-    return float(own[0]), percentiles(np.concatenate(resampled))
+def embedding_powers(found: Kernels) -> np.ndarray:
+    """The exponent of each draw; of a single draw its pseudo-values over embeddings (three or more)."""
+    own, embeddings = powers(found), min((len(group) for group in found.values()), default=0)
+    if len(own) != 1 or embeddings < 3:
+        return own
+    return jackknife(lambda used: powers(found, used)[0], embeddings)

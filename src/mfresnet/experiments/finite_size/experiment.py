@@ -17,7 +17,7 @@ from ...model import Particles
 from ..experiment import Cell, Experiment, Pulse, Result, Row
 from ..settings import FiniteSizeSettings, numbers
 from .network import Networks, Scales, train
-from .problem import Problem, completed, problem, start
+from .problem import Problem, completed, problem, reference_size, start
 
 NETWORKS = 16  # most networks of one program
 
@@ -25,10 +25,10 @@ NETWORKS = 16  # most networks of one program
 class FiniteSize(Experiment):
     """Root-mean-square distance of the state after training to that of a much larger reference network.
 
-        error(L, M) ~ c1 / L + c2 sqrt(D) / sqrt(L M)          (bias of Euler's method + sampling error)
+        error(L, M)^2 ~ (c1 / L)^2 + (c2 sqrt(D) / sqrt(L M))^2        (bias of Euler's method, sampling error)
 
-    Networks of one size that differ in their starts only tell the two apart: differences between them hold sampling
-    error alone, their products with the reference bias alone (`finite_size_analysis`). A cell is one network.
+    Networks of one size that differ in their starts only tell the two apart (`finite_size.errors`). A cell is one
+    network.
     """
 
     name = "finite-size"
@@ -41,11 +41,16 @@ class FiniteSize(Experiment):
         self.depths, self.widths, self.dimensions = (
             numbers(name, getattr(settings, name), int, least=1) for name in ("depth", "width", "dimension")
         )
-        largest, self.reference = max(*self.depths, *self.widths), settings.reference or 0
-        if self.reference <= largest:
+        self.reference = reference_size(settings)
+        (depth, width), deepest, widest = self.reference, max(self.depths), max(self.widths)
+        if depth <= deepest:
             raise MfresnetError(
-                f"reference = {self.reference} is not larger than the largest network ({largest}): "
-                f"give a value above {largest}, three times it or more."
+                f"reference = {depth} is not larger than the deepest network ({deepest}): "
+                f"give a value above {deepest}, three times it or more."
+            )
+        if width < widest:
+            raise MfresnetError(
+                f"reference_width = {width} is smaller than the widest network ({widest}): give {widest} or more."
             )
         # stand-ins of width 1 and 3 cost little more than their own programs would, and compile once
         self.buckets = _half_decades(max(self.widths))
@@ -59,7 +64,9 @@ class FiniteSize(Experiment):
                 common = {"draw": draw, "dimension": dimension}
                 references = s.embeddings if s.preset == "embedding" else 1
                 cells += [
-                    common | {"kind": "reference", "depth": self.reference, "width": self.reference, "seed": s.seed + e}
+                    common
+                    | {"kind": "reference", "depth": self.reference[0], "width": self.reference[1]}
+                    | {"seed": s.seed + e}
                     for e in range(references)
                 ]
                 cells += [

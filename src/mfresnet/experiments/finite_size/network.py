@@ -1,4 +1,4 @@
-"""Many finite networks trained at once, states and adjoints written out by hand ([Ch25]; theory, sections 3 and 9).
+"""Many finite networks trained at once, states and adjoints written out by hand ([Ch25], arXiv 2509.10167).
 
     z_{l+1} = z_l + alpha/(L M) sum_m out_lm tanh(gain w_lm . (z_l, 1)),   f = read(z_L),   E = |f - y|^2 / (2 N C)
     p_L = dE/dz_L,   e_lm = (p_{l+1} . out_lm) tanh'(.),   p_l = p_{l+1} + alpha gain/(L M) sum_m e_lm w_lm
@@ -67,7 +67,7 @@ def _read_linear(head: Array, z: Array, beta: Array) -> Array:
 
 
 def _read_particles(head: Particles, z: Array, beta: Array) -> Array:
-    """beta/K sum_k a_k tanh(w_k . z + b_k), trained along ([C24]; theory, section 1)."""
+    """beta/K sum_k a_k tanh(w_k . z + b_k), trained along ([C24] eq. 1)."""
     return scaling.output(beta, particle_sum(head, z, activation("tanh")), head.width)
 
 

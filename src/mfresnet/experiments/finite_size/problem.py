@@ -1,4 +1,4 @@
-"""What the networks of the finite-size experiment are trained on, and how they start (theory, section 9)."""
+"""What the networks of the finite-size experiment are trained on, and how they start ([Ch25], arXiv 2509.10167)."""
 
 from __future__ import annotations
 
@@ -25,15 +25,21 @@ def completed(settings: FiniteSizeSettings) -> FiniteSizeSettings:
     return settings.model_copy(update={n: v for n, v in defaults.items() if getattr(settings, n) is None})
 
 
+def reference_size(settings: FiniteSizeSettings) -> tuple[int, int]:
+    """Depth and width of the reference."""
+    depth = settings.reference or 0
+    return depth, settings.reference_width or depth
+
+
 class Problem(NamedTuple):
     """Data, readout and scales: all that the networks of one draw and dimension share.
 
     Args:
         z: states at s = 0, shape (N, D).
         y: targets, shape (N, C).
-        readout: "state", "linear" or "particles" (`finite_size_network.READOUTS`).
+        readout: "state", "linear" or "particles" (`finite_size.network.READOUTS`).
         head: of the readout: None, R (D, C), or the particles (a, w, b) of the head.
-        scales: alpha, gain, rate, beta and head_rate (`finite_size_network.Scales`).
+        scales: alpha, gain, rate, beta and head_rate (`finite_size.network.Scales`).
         std: of the particles' entries at the start.
         bias: whether the particles have one.
     """
