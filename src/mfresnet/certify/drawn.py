@@ -34,7 +34,7 @@ def certify_drawn(problem: Problem) -> Certificate:
         extra["test_error_of_draws"] = float(errors[:, best.place].mean())
     grid = spec.grid
     extra["grid_of"] = f"{len(grid.steps)} times x {len(grid.heads)} k' x {len(grid.residuals)} N' x {spec.settings}"
-    if spec.earlier:
+    if len(spec.grids) > 1:
         extra["grid_of"] += f", and {len(spec.grids) - 1} grids tried before"
     certificate = replace(certificate, details=certificate.details | extra)
     return certificate.with_hypotheses(*data.hypotheses, guessing=data.guessing)
