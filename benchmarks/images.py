@@ -25,7 +25,7 @@ from facts import facts
 from mfresnet.config import build
 from mfresnet.data.images import load_images
 from mfresnet.errors import MfresnetError
-from mfresnet.image_config import ImageConfig
+from mfresnet.images.configuration import ImageConfig
 from mfresnet.images.convolution import by_products, direct
 from mfresnet.images.job import assemble_images
 from mfresnet.images.resnet import STAGES, Architecture
@@ -94,9 +94,9 @@ def throughput(config: ImageConfig, seeds: int, steps: int) -> float:
         update={name: getattr(config, name).model_copy(update=change) for name, change in own.items()}
     )
     job = assemble_images(config, load_images(config.data.name, n=config.data.n, n_test=config.data.n_test))
-    networks, shared = job.networks, job.networks.first
-    states = networks.advance(job.begin(), 1)
-    steps = min(steps, shared.per_epoch - 1, networks.longest)
+    networks, shared = job.networks, job.networks.shared
+    states = networks.advance(job.init(), 1)
+    steps = min(steps, shared.per_epoch - 1, networks.max_steps)
     jax.block_until_ready(states)
     begun = time.perf_counter()
     jax.block_until_ready(networks.advance(states, steps))

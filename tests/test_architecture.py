@@ -20,7 +20,7 @@ FILES = sorted(path for path in SOURCE.rglob("*.py"))
 
 # A module imports its own layer and those before it.
 LAYERS = (
-    ("errors", "config", "image_config", "stats", "messages", "json_types", "registry"),
+    ("errors", "config", "stats", "messages", "json_types", "registry"),
     ("data",),
     ("model",),
     ("flow",),
@@ -117,6 +117,7 @@ def loaded_after(code: str) -> set[str]:
         "from mfresnet.cli import main\nmain(['--help'])",
         "from mfresnet.cli import main\nmain(['--version'])",
         "from mfresnet.cli import main\ntry: main(['sweep', 'rate', '--help'])\nexcept SystemExit: pass",
+        "from mfresnet.cli import main\ntry: main(['image', '--help'])\nexcept SystemExit: pass",
         "import mfresnet.data, mfresnet.report",
     ],
 )

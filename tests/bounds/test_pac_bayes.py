@@ -133,7 +133,7 @@ def test_without_head_only_residual_particles_are_paid():
     grid = points(np.random.default_rng(0), 1, head=False)[:1]
     c = gibbs_certificate(grid, 1000)
     estimate = kl_estimate(grid[0].encoder_log_ratios, 0.01)
-    assert c.details["kl"] == pytest.approx(10 * estimate.value)
+    assert c.details["kl"] == pytest.approx(10 * max(estimate.value, 0.0))
 
 
 def test_the_status_follows_the_density():
@@ -151,23 +151,6 @@ def test_the_status_follows_the_density():
     exact = found["assumed"]
     other = drawn_certificate([point], 250, prior="the law trained on 250 other points")
     assert "250 other" in str(other) and other.value > exact.value
-
-
-@pytest.mark.parametrize("shift", [0.1, 0.4, 1.0])
-def test_kl_estimates_are_unbiased_and_their_limits_cover(shift):
-    """N(shift, 1) against N(0, 1): R ~ N(shift^2/2, shift^2)."""
-    rng, kl, runs, delta = np.random.default_rng(1), shift**2 / 2, 600, 0.1
-    spreads = {}
-    for method in ("mean", "nonnegative"):
-        found = [kl_estimate(shift * rng.normal(size=(2, 100)) + kl, delta, method=method) for _ in range(runs)]
-        values = np.array([f.value for f in found])
-        spreads[method] = values.std()
-        assert abs(values.mean() - kl) < 4 * values.std() / sqrt(runs)
-        misses = int(sum(f.upper < kl for f in found))
-        print(f"shift {shift} {method}: sd {values.std():.2e}, misses {misses / runs:.3f} (nominal {delta})")
-        if method == "mean":  # R is normal, so the t limit is exact: misses are binomial; false alarm 1e-3
-            assert binom.ppf(5e-4, runs, delta) <= misses <= binom.ppf(1 - 5e-4, runs, delta)
-    assert spreads["nonnegative"] < spreads["mean"]
 
 
 def test_mean_upper_covers():
@@ -193,7 +176,6 @@ def test_mean_upper_covers():
         (lambda: gibbs_certificate([GibbsPoint(1, 1, [0.1], None, np.zeros((3, 0)))], 100), "no probes"),
         (lambda: kl_estimate(np.zeros(4), 0.05), "at least 8"),
         (lambda: kl_estimate(np.zeros((8, 1)), 0.05), "2 in each"),
-        (lambda: kl_estimate(np.zeros(9), 0.05, method="best"), "method"),
         (lambda: mean_upper([0.1], 0.1, method="bernstein"), "bernstein"),
         (lambda: mean_upper([0.1], 0.1, independent=3), "independent"),
         (lambda: pac_bayes_bound(0.1, 1.0, 100, 0.05, 0), "grid_size"),

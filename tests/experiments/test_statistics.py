@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mfresnet.stats import equivalence, jackknife, paired_differences, power_law, student
+from mfresnet.stats import compare_pairs, equivalence, jackknife, mean_interval, paired_differences, power_law, student
 
 
 def test_power_law_is_least_squares():
@@ -80,3 +80,13 @@ def test_student():
     interval = stats.t.interval(0.95, 2, loc=mean, scale=stats.sem([1.0, 2.0, 4.0]))
     assert (mean - half, mean + half) == pytest.approx(interval)
     assert student([5.0])[0] == 5.0 and np.isnan(student([5.0])[1])
+
+
+def test_intervals_over_seeds():
+    """Student's interval of 1, 2, 3: 2 +- 4.303/sqrt(3); lost seeds are counted, and left out of pairs."""
+    np.testing.assert_allclose(mean_interval([1.0, 2.0, 3.0])["high"], 2 + 4.302653 / 3**0.5, rtol=1e-6)
+    assert mean_interval([1.0, None])["lost"] == 1 and mean_interval([1.0])["low"] is None
+    assert compare_pairs([0.1, None, 0.3, 0.2], [0.2, 0.1, 0.41, 0.29])["verdict"] == "higher error"
+    assert compare_pairs([0.1], [0.2])["verdict"] == "one seed: no interval"
+    # 0.2 - 0.1 and 0.3 - 0.2 differ in their last bits, which is no spread
+    assert compare_pairs([0.1, 0.2], [0.2, 0.3])["verdict"] == "no spread over seeds: not judged"

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mfresnet.images.augment import augment, channel_statistics, crop_and_flip, draw_views, normalise
+from mfresnet.images.augmentation import augment, channel_statistics, crop_and_flip, draw_views, normalise
 
 
 def naive(x, offsets, mirrored, padding):

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from mfresnet.images import (
-    RULES,
+    BLOCK_RULES,
     Place,
     Plan,
     basic,
     bottleneck,
     kendall,
     make_rule,
-    permuted,
+    permute,
     stack,
     sweep,
 )
@@ -97,11 +97,11 @@ def test_moving_blocks_with_their_depth_changes_nothing(mean_field, x64):
     loss, blocks, s = mean_field
     move = jnp.array([3, 1, 0, 2])
     value, gradients = jax.value_and_grad(loss, (0, 1))(blocks, s)
-    moved_value, moved = jax.value_and_grad(loss, (0, 1))(permuted(blocks, move), s[move])
+    moved_value, moved = jax.value_and_grad(loss, (0, 1))(permute(blocks, move), s[move])
     assert value == moved_value
-    for a, b in zip(jax.tree.leaves(permuted(gradients, move)), jax.tree.leaves(moved), strict=True):
+    for a, b in zip(jax.tree.leaves(permute(gradients, move)), jax.tree.leaves(moved), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert loss(permuted(blocks, move), s) != value  # blocks alone: another network
+    assert loss(permute(blocks, move), s) != value  # blocks alone: another network
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -113,7 +113,7 @@ def test_equal_gaps_are_the_plain_network_to_the_bit(dtype):
 
     @jax.jit
     def run(blocks, order):
-        plans = rule.plan(rule.begin(place), order, place), plain.plan({}, order, place)
+        plans = rule.plan(rule.init(place), order, place), plain.plan({}, order, place)
         return [sweep(blocks, blocks.start(), x, plan, True) for plan in plans]
 
     for a, b in zip(*map(jax.tree.leaves, run(blocks, jnp.arange(3))), strict=True):
@@ -124,26 +124,25 @@ OPTIONS = {"scaled": {"alpha": 9.0}}
 PLACE = Place(first=2, count=3, total=9)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", BLOCK_RULES.names())
 def test_contract_of_every_rule(name):
     """An order is a permutation, evaluation takes the mean step of training, and training reduces the loss."""
     rule = make_rule(name, **OPTIONS.get(name, {}))
-    coordinates, order = rule.begin(PLACE), jnp.arange(3, dtype=jnp.int32)
+    coordinates, order = rule.init(PLACE), jnp.arange(3, dtype=jnp.int32)
     assert all(value.shape == (3,) for value in coordinates.values())
     arranged = rule.arrange(coordinates, order, jnp.asarray(1), jax.random.key(4))
     assert sorted(np.asarray(arranged)) == [0, 1, 2] and arranged.dtype == order.dtype
-    assert bool(jnp.any(arranged != order)) <= rule.moves
-    np.testing.assert_array_equal(rule.settled(coordinates, arranged), order)
+    assert bool(jnp.any(arranged != order)) <= rule.reorders
+    np.testing.assert_array_equal(rule.evaluation_order(coordinates, arranged), order)
     still = rule.plan(coordinates, order, PLACE)
     for plan in (still, rule.plan(coordinates, arranged, PLACE, jax.random.key(0))):
         assert plan.steps.shape == (3,) and bool(jnp.isfinite(plan.steps).all())
-        assert (plan.order is not None) == rule.moves
+        assert (plan.order is not None) == rule.reorders
     keys = jax.random.split(jax.random.key(5), 300)
     drawn = jax.vmap(lambda key: rule.plan(coordinates, order, PLACE, key).steps)(keys)
     # 4.5 standard errors of a mean of 300 Bernoulli draws are at most 0.13
     np.testing.assert_allclose(jnp.mean(drawn, 0), still.steps, atol=0.13)
-    settled, speed = rule.settle(coordinates, coordinates, PLACE)
-    assert settled.keys() == speed.keys() == coordinates.keys()
+    assert all(value.shape == (3,) for value in rule.observe(coordinates, PLACE).values())
 
     blocks = stack(Dense, jax.random.split(jax.random.key(0), 3))
     x, y = jax.random.normal(jax.random.key(1), (2, 8, 3))
@@ -156,13 +155,12 @@ def test_contract_of_every_rule(name):
     def step(trained, order, k):
         order = rule.arrange(trained[1], order, k, jax.random.key(k))
         gradient = jax.grad(loss)(trained, order, jax.random.key(k))
-        blocks, coordinates = jax.tree.map(lambda p, g: p - 0.05 * g, trained, gradient)
-        return (blocks, rule.settle(coordinates, gradient[1], PLACE)[0]), order
+        return jax.tree.map(lambda p, g: p - 0.05 * g, trained, gradient), order
 
     trained, before = (blocks, coordinates), float(loss((blocks, coordinates), order, None))
     for k in range(60):
         trained, order = step(trained, order, k)
-    assert float(loss(trained, rule.settled(trained[1], order), None)) < 0.8 * before
+    assert float(loss(trained, rule.evaluation_order(trained[1], order), None)) < 0.8 * before
     if coordinates:  # they are trained, not only carried
         assert all(not np.allclose(trained[1][key], coordinates[key]) for key in coordinates)
 
@@ -178,11 +176,12 @@ def test_known_steps():
 
 
 def test_depth_is_reflected_at_both_ends():
-    rule = make_rule("mean-field")
-    s, v = {"s": jnp.array([-0.5, 3.25, 1.0])}, {"s": jnp.array([-1.0, 2.0, 3.0])}
-    settled, speed = rule.settle(s, v, PLACE)
-    np.testing.assert_allclose(settled["s"], [0.5, 2.75, 1.0])
-    np.testing.assert_allclose(speed["s"], [1.0, -2.0, 3.0])
+    """The network sees the reflection into [0, N]: order, steps and what is recorded."""
+    rule, free = make_rule("mean-field"), {"s": jnp.array([-0.5, 3.25, 7.0])}
+    np.testing.assert_allclose(rule.observe(free, PLACE)["t"], np.array([0.5, 2.75, 1.0]) / 3, rtol=1e-6)
+    order = rule.evaluation_order(free, jnp.arange(3))
+    np.testing.assert_array_equal(order, [0, 2, 1])
+    np.testing.assert_allclose(rule.plan(free, order, PLACE).steps, [0.5, 1.75, 0.25])
 
 
 def test_cadence_keeps_the_order_between_sorts():

@@ -9,7 +9,6 @@ import pytest
 from mfresnet import MfresnetError
 from mfresnet.images import Architecture, BatchNorm, GroupNorm, ImageResNet, make_rule, norm
 from mfresnet.images.convolution import by_products, direct
-from mfresnet.images.schedules import schedule
 
 
 @pytest.mark.parametrize(("size", "stride", "groups"), [(3, 1, 1), (3, 2, 2), (1, 2, 1)])
@@ -94,16 +93,8 @@ def test_families_hold_what_keeps_its_shape():
         (lambda: make_rule("mean-feild"), "did you mean 'mean-field'"),
         (lambda: make_rule("plain", survival=0.5), "no option among survival"),
         (lambda: norm("layer", 3), "unknown norm 'layer'"),
-        (lambda: schedule("stair", 0.1, 10), "unknown schedule 'stair'"),
     ],
 )
 def test_mistakes_are_one_sentence(call, words):
     with pytest.raises(MfresnetError, match=words):
         call()
-
-
-def test_schedules():
-    cosine = schedule("cosine", 0.4, 100, warmup=10)
-    np.testing.assert_allclose([cosine(0), cosine(50), cosine(99)], [0.04, 0.2, 0.0001], rtol=0.02)
-    step = schedule("step", 0.1, 300)
-    np.testing.assert_allclose([step(149), step(150), step(224), step(225)], [0.1, 0.01, 0.01, 0.001], rtol=1e-5)

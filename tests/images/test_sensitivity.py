@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mfresnet.images import Architecture, ImageTrainer, channel_statistics, make_rule
-from mfresnet.images.sensitivity import first_order_share, of_seed, removal, swaps
+from mfresnet.images.sensitivity import first_order_share, removal, select_seed, swaps
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def trained():
         jnp.asarray(mean), jnp.asarray(std), Architecture.named("resnet20", 2), make_rule("mean-field"), n=12,
         classes=3, batch=4, epochs=1,
     )  # fmt: skip
-    state = of_seed(trainer.begin(np.arange(1)), 0)
+    state = select_seed(trainer.init(np.arange(1)), 0)
 
     def kernels(stage):
         return lambda state: state.weights.network.stages[stage].family.kernels[1]

@@ -9,7 +9,7 @@ import pytest
 from mfresnet.diagnostics import dissipation, first_order_share, landscape
 from mfresnet.flow import Batch, Options, Trainer, field, flow, optimiser
 from mfresnet.kernels import gram
-from mfresnet.model import ContinuousResNet, LayeredResNet, Particles, activation, folded, trainable
+from mfresnet.model import ContinuousResNet, LayeredResNet, Particles, activation, reflect, trainable
 
 X = np.random.default_rng(0).normal(size=(5, 2))
 Y = np.sign(np.random.default_rng(1).normal(size=(5, 1)))
@@ -41,7 +41,7 @@ def test_states_are_those_of_the_definition_also_outside_the_interval(x64):
     moved = eqx.tree_at(lambda m: m.t, model, jnp.asarray([-0.3, 0.2, 1.4, 0.7, 2.1, 0.0, 0.95]))
     for candidate in (model, moved):
         np.testing.assert_allclose(candidate.sweep(jnp.asarray(X))[0], naive(candidate, X), rtol=1e-12)
-    assert folded(jnp.array([0.0, 1.0])).tolist() == [0.0, 1.0]
+    assert reflect(jnp.array([0.0, 1.0])).tolist() == [0.0, 1.0]
 
 
 def test_equally_spaced_it_is_the_layered_network_of_width_one(x64):

@@ -3,6 +3,7 @@
 from .binomial import clopper_pearson, clopper_pearson_lower, clopper_pearson_upper, held_out_certificate
 from .certificate import Certificate, Hypothesis
 from .density import Density
+from .exact_tail import drawn_bound, log_v, log_xi, mean_bound
 from .kernel import kernel_bound, kernel_certificate, kernel_complexity, kernel_energy
 from .kl_ball import confidence_term, kl_ball_certificate, psi, rademacher_bound, ramp_loss
 from .kl_estimate import KLEstimate, kl_estimate
@@ -17,6 +18,7 @@ from .pac_bayes import (
     mean_upper,
     pac_bayes_bound,
 )
+from .path import path_bound, path_certificate
 from .prior import PulledBack, pull_back
 from .subnetwork import (
     Draw,
@@ -56,6 +58,7 @@ __all__ = [
     "constant_from_radii",
     "draw",
     "draw_errors",
+    "drawn_bound",
     "drawn_certificate",
     "draws",
     "errors_by_heads",
@@ -74,9 +77,14 @@ __all__ = [
     "kl_inverse_upper",
     "log_ratio_of",
     "log_ratios_by_heads",
+    "log_v",
+    "log_xi",
+    "mean_bound",
     "mean_upper",
     "mistakes_by_heads",
     "pac_bayes_bound",
+    "path_bound",
+    "path_certificate",
     "pool",
     "predictions",
     "probes_needed",

@@ -139,7 +139,6 @@ def gibbs_certificate(
     priors: int | None = None,
     tried: int | None = None,
     prior: str = DATA_FREE,
-    method: str = "nonnegative",
     train_method: str = "kl",
     density: Density | None = None,
     guessing: float = 0.5,
@@ -147,7 +146,7 @@ def gibbs_certificate(
     """Mean error over Q, minimised over the grid (theory, section 8(b)).
 
     delta is split (`SHARES`): half for the inequality (union over priors), a quarter for the train error of Q and a
-    quarter for the two KLs (unions over all points). The KL limit is a normal approximation, so the status is
+    quarter for the two KLs (unions over all points). The KL limit is an approximation, so the status is
     "estimated"; `drawn_certificate` needs no such step.
 
     Args:
@@ -176,8 +175,8 @@ def gibbs_certificate(
         key = (id(p.head_log_ratios), id(p.encoder_log_ratios))
         if key not in measured:  # the same probes serve every k' and N'
             each = for_kl / (2 * tried)
-            encoder = kl_estimate(p.encoder_log_ratios, each, method=method)
-            head = None if p.head_log_ratios is None else kl_estimate(p.head_log_ratios, each, method=method)
+            encoder = kl_estimate(p.encoder_log_ratios, each)
+            head = None if p.head_log_ratios is None else kl_estimate(p.head_log_ratios, each)
             measured[key] = (encoder, head)
         encoder, head = measured[key]
         heads = p.heads if head is not None else 0
@@ -200,7 +199,7 @@ def gibbs_certificate(
             "KL(Q || P) is below its upper limit",
             "estimated",
             error,
-            "from probes, by a normal approximation: log-density ratios are unbounded",
+            "from probes, by a limit corrected for skewness: log-density ratios are unbounded",
         ),
         *about.hypotheses,
         Hypothesis(
@@ -300,7 +299,7 @@ def _about_prior(prior: str) -> tuple[Hypothesis, ...]:
 
 def _departure(encoder: KLEstimate, head: KLEstimate | None) -> float:
     """Largest departure of E exp(-R) from 1."""
-    return max(abs(found.check - 1) for found in (encoder, head) if found is not None)
+    return max(abs(found.normalisation - 1) for found in (encoder, head) if found is not None)
 
 
 def _checked_points(points: Sequence[Any]) -> Sequence[Any]:

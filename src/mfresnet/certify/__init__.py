@@ -13,6 +13,10 @@ from typing import Any, Protocol
 from .certificates import Certificates
 from .data import Data, majority_error
 from .draws import Choice, Draws
+from .path_certificate import PathResult, path
+from .path_network import NetworkPredictor
+from .path_pilot import Pilot, find_schedule
+from .path_potential import GaussianPrior, PredictorPotential
 from .pipeline import CERTIFICATES, run
 from .problem import PriorTraining, Problem
 from .snapshots import Snapshot
@@ -25,14 +29,21 @@ __all__ = [
     "Choice",
     "Data",
     "Draws",
+    "GaussianPrior",
     "Grid",
+    "NetworkPredictor",
+    "PathResult",
     "Patience",
+    "Pilot",
+    "PredictorPotential",
     "PriorTraining",
     "Problem",
     "Snapshot",
     "Spec",
+    "find_schedule",
     "majority_error",
     "parse_settings",
+    "path",
     "run",
     "tune",
 ]

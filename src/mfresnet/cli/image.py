@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import build
-from ..image_config import ImageConfig
+from ..images.configuration import ImageConfig
 from .parsing import (
     EXIT_DIVERGED,
     EXIT_INTERRUPTED,

@@ -1,7 +1,8 @@
 """Diagnostics: pure functions of (model, arrays), usable on other people's models."""
 
 from .convergence import Dissipation, convergence_certificate, dissipation
-from .divergence import Divergence, Estimate, kl_to_start
+from .divergence import Divergence, kl_to_start
+from .estimate import Estimate
 from .landscape import Landscape, first_order_share, landscape
 from .regime import Regime, linearised, regime
 from .transport import KnnKl, knn_kl, wasserstein2

@@ -19,14 +19,7 @@ import numpy as np
 from ..errors import MfresnetError
 from ..flow import Ensemble
 from ..model import InitialScales, Particles
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over independent probes, with its standard error."""
-
-    value: float
-    stderr: float
+from .estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -34,18 +27,17 @@ class Divergence:
     """KL divergence of one law (or of the mean over layers) to its start.
 
     Args:
-        kl: the estimate with the smaller standard error of the two below, which have the same mean.
-        plain: mean of R.
-        controlled: mean of exp(-R) - 1 + R, which is never negative and sharp for small movements.
-        check: mean of exp(-R), which is 1 for exact probes: its departure is an error check.
+        kl: mean of R. It can be negative where KL is below its standard error.
+        nonnegative: mean of exp(-R) - 1 + R, as unbiased. Its small variance where KL is small serves slopes over many
+            runs; its skewness where KL is large does not serve confidence limits, so it has none and is not printed.
+        normalisation: mean of exp(-R), which is 1 for exact log-densities: an error check.
         layers: (values, standard errors) per layer of the encoder, shape (L,), or None for the head.
         displacement: root mean squared distance of a probe from its start, sqrt(E|omega_t - omega_0|^2).
     """
 
     kl: Estimate
-    plain: Estimate
-    controlled: Estimate
-    check: Estimate
+    nonnegative: float
+    normalisation: Estimate
     layers: tuple[np.ndarray, np.ndarray] | None
     displacement: float
 
@@ -87,15 +79,6 @@ def displacements(probes: Particles, start: Particles) -> np.ndarray:
     return np.asarray(total)
 
 
-def _mean(values: np.ndarray) -> Estimate:
-    """Mean over all, where the last axis holds independent draws and the layers are averaged."""
-    n = values.shape[-1]
-    if n < 2:
-        return Estimate(float(values.mean()), float("nan"))
-    variances = np.atleast_1d(values.var(axis=-1, ddof=1)) / n
-    return Estimate(float(values.mean()), float(np.sqrt(variances.sum()) / variances.size))
-
-
 def summarise(ratios: np.ndarray, squared_displacements: np.ndarray) -> Divergence:
     """KL and its error checks from the R of each probe, shape (P,) or (L, P).
 
@@ -106,19 +89,15 @@ def summarise(ratios: np.ndarray, squared_displacements: np.ndarray) -> Divergen
     True
     """
     with np.errstate(over="ignore"):
-        weight = np.exp(-ratios)
-    plain, controlled = _mean(ratios), _mean(weight - 1 + ratios)
+        weights = np.exp(-ratios)
     layers = None
     if ratios.ndim == 2:
-        per_layer = [_best(_mean(r), _mean(w - 1 + r)) for r, w in zip(ratios, weight, strict=True)]
-        layers = (np.array([e.value for e in per_layer]), np.array([e.stderr for e in per_layer]))
+        rows = [Estimate.of(row) for row in ratios]
+        layers = (np.array([row.value for row in rows]), np.array([row.stderr for row in rows]))
     displacement = float(np.sqrt(squared_displacements.mean()))
-    return Divergence(_best(plain, controlled), plain, controlled, _mean(weight), layers, displacement)
-
-
-def _best(plain: Estimate, controlled: Estimate) -> Estimate:
-    """The one with the smaller standard error (a single probe has none: the controlled one, which is not negative)."""
-    return plain if plain.stderr < controlled.stderr else controlled
+    return Divergence(
+        Estimate.of(ratios), float(np.mean(weights - 1 + ratios)), Estimate.of(weights), layers, displacement
+    )
 
 
 def kl_to_start(

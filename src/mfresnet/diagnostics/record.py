@@ -205,8 +205,8 @@ def _kl_entries(name: str, found: Divergence) -> dict[str, Any]:
     row = {
         f"kl.{name}.value": found.kl.value,
         f"kl.{name}.stderr": found.kl.stderr,
-        f"kl.{name}.check": found.check.value,
-        f"kl.{name}.check_stderr": found.check.stderr,
+        f"kl.{name}.check": found.normalisation.value,
+        f"kl.{name}.check_stderr": found.normalisation.stderr,
         f"kl.{name}.displacement": found.displacement,
         f"check.talagrand_{name}": inequality.holds,
     }

@@ -74,9 +74,9 @@ class Kl(TrainingExperiment):
     def look(self, state: TrainState) -> tuple[float, float]:
         assert state.ensemble is not None, "the constructor asks for probes"
         encoder, head = kl_to_start(state.ensemble)
-        return encoder.controlled.value if encoder is not None else float(
+        return encoder.nonnegative if encoder is not None else float(
             "nan"
-        ), head.controlled.value if head is not None else float("nan")
+        ), head.nonnegative if head is not None else float("nan")
 
     def measure(self, training: Training, outcome: Outcome) -> dict[str, Any]:
         model, x = training.config.model, training.split.train.x

@@ -1,8 +1,10 @@
 """Moving the laws: the field, the rules that follow it, and training as a pure function."""
 
 from .adjoint import Sweep, Velocities, adjoint, states, velocities
+from .annealing import AnnealingSchedule
 from .divergence import first_bad_step
 from .field import Batch, Field, Hessians, Laplacians, Options, Probes, decay_rate, field
+from .langevin import KERNELS, Chains
 from .layout import Layout
 from .losses import LOSSES, error, logistic, misclassified, mistakes, squared
 from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, flow, optimiser
@@ -10,10 +12,13 @@ from .state import Ensemble, LogRatio, TrainState, Unfolded
 from .trainer import Trainer, batch_of, evaluate, predict
 
 __all__ = [
+    "KERNELS",
     "LOSSES",
     "PRESETS",
     "AdaptiveFlow",
+    "AnnealingSchedule",
     "Batch",
+    "Chains",
     "Ensemble",
     "EulerFlow",
     "Field",

@@ -9,7 +9,8 @@ every depth scheme, loss and mini-batch.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -75,6 +76,11 @@ class Field(NamedTuple):
     probes: Probes | None
     curvature: Laplacians | Hessians | None
 
+    @property
+    def of_probes(self) -> dict[str, Any]:
+        """The part that belongs to the probes, by name."""
+        return {"probes": self.probes, "curvature": self.curvature}
+
     def at_probes(self, kind: type[Curvature]) -> tuple[Probes, Curvature]:
         """Velocities of the probes and the curvature they see, of a field that was asked for both."""
         assert self.probes is not None and isinstance(self.curvature, kind), "a field holds what it was asked for"
@@ -87,7 +93,7 @@ class Options(eqx.Module):
     Args:
         loss: "squared" or "logistic".
         recompute: recompute the states in segments of depth (memory like sqrt(L)).
-        compute: precision of the sweep, or None for the particles' own.
+        compute: precision of the network's sweep, or None for the particles' own, which probes have always.
         rates: learning-rate factors of (encoder, head).
     """
 
@@ -111,6 +117,12 @@ def field(
         trained: tree of booleans, see `mfresnet.model.trainable`; what is frozen has velocity zero.
         curvature: "none", "laplacian" or "hessian" at the probes.
     """
+    if probes is not None and options.compute is not None:
+        # densities need the derivative of the very field that moves the probes, which a rounded field does not have
+        network = field(model, trained, batch, options)
+        return network._replace(
+            **field(model, trained, batch, replace(options, compute=None), probes, curvature).of_probes
+        )
     moved, still = eqx.partition(model, trained)
     ghosts = None
     if probes is not None:

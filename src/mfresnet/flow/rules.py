@@ -22,6 +22,7 @@ from ..errors import MfresnetError, unknown_name
 from ..model import AbstractResNet
 from .determinants import log_determinants
 from .field import Field, Hessians, Laplacians, Probes
+from .integrate import integrate
 from .state import Ensemble, LogRatio, Unfolded
 
 FieldOf = Callable[[AbstractResNet, Probes | None, str], Field]
@@ -122,15 +123,28 @@ def root_mean_square(tree: Any) -> Array:
     return jnp.sqrt(sum(jnp.sum(leaf * leaf) for leaf in leaves) / sum(leaf.size for leaf in leaves))
 
 
-class AdaptiveFlow(Rule):
-    """The flow over a time ``h`` by an error-controlled solver (Bosh3: most stability per evaluation).
+def pid(tolerance: Array) -> diffrax.AbstractStepSizeController:
+    """Diffrax's controller at one relative and absolute tolerance of the root mean square over all particles."""
+    return diffrax.PIDController(rtol=tolerance, atol=tolerance, norm=root_mean_square)
 
-    Particles, probes and log-densities are one system, solved to the same tolerance. What is
-    remembered is the mean accepted step, with which the next interval starts.
+
+class AdaptiveFlow(Rule):
+    """The flow over a time ``h`` by an error-controlled solver (by default Bosh3: most stability per evaluation).
+
+    The error of the network's particles alone controls the steps. Probes and their log-densities follow them
+    (`integrate`). What is remembered is the mean accepted step, with which the next interval starts.
+
+    Args:
+        h: length of the interval.
+        tolerance: relative and absolute, an array.
+        solver: any Diffrax solver with an error estimate (static).
+        control: the step-size controller from the tolerance (static).
     """
 
     h: Array
     tolerance: Array
+    solver: diffrax.AbstractSolver = eqx.field(static=True, default=diffrax.Bosh3())
+    control: Callable[[Array], diffrax.AbstractStepSizeController] = eqx.field(static=True, default=pid)
     carries_probes: ClassVar[bool] = True
 
     def begin(self, moved: AbstractResNet) -> Array:
@@ -139,36 +153,31 @@ class AdaptiveFlow(Rule):
     def step(self, model, ensemble, memory, fieldof) -> Moved:
         first = fieldof(model, None, "none")
         params, rest = _split_like(model, first.model)
-        start = (params, None if ensemble is None else (ensemble.probes, ensemble.log_ratio))
 
-        def velocity(t, y, args):
-            params, carried = y
-            now = fieldof(eqx.combine(params, rest), None if carried is None else carried[0], "laplacian")
-            if carried is None:
-                return now.model, None
-            moving, seen = now.at_probes(Laplacians)
-            return now.model, (moving, LogRatio(seen.encoder, seen.head))
+        def velocity(params):
+            return fieldof(eqx.combine(params, rest), None, "none").model
 
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(velocity),
-            diffrax.Bosh3(),
-            t0=0.0,
-            t1=self.h,
-            dt0=jnp.minimum(memory, self.h),
-            y0=start,
-            stepsize_controller=diffrax.PIDController(rtol=self.tolerance, atol=self.tolerance, norm=root_mean_square),
-            max_steps=100_000,
-            adjoint=diffrax.ForwardMode(),
-            throw=False,
+        def follow(params, followers):
+            moving, seen = fieldof(eqx.combine(params, rest), followers[0], "laplacian").at_probes(Laplacians)
+            return moving, LogRatio(seen.encoder, seen.head)
+
+        length = self.h.astype(memory.dtype)
+        end = integrate(
+            velocity,
+            params,
+            length,
+            jnp.minimum(memory, length),
+            self.solver,
+            self.control(self.tolerance),
+            None if ensemble is None else follow,
+            None if ensemble is None else (ensemble.probes, ensemble.log_ratio),
         )
-        params, carried = jax.tree.map(lambda leaf: leaf[0], solution.ys)
         if ensemble is not None:
-            ensemble = Ensemble(carried[0], ensemble.start, carried[1], ensemble.unfolded)
-        accepted = jnp.maximum(solution.stats["num_accepted_steps"], 1)
-        memory = (self.h / accepted).astype(memory.dtype)
+            ensemble = Ensemble(end.followers[0], ensemble.start, end.followers[1], ensemble.unfolded)
+        memory = length / jnp.maximum(end.accepted, 1).astype(length.dtype)
         # A solver that gave up is a divergence, which shows as a loss that is not finite.
-        loss = jnp.where(solution.result == diffrax.RESULTS.successful, first.loss, jnp.nan)
-        return eqx.combine(params, rest), ensemble, memory, loss, self.h
+        loss = jnp.where(end.success, first.loss, jnp.nan)
+        return eqx.combine(end.network, rest), ensemble, memory, loss, self.h
 
 
 def moved_dtype(moved: AbstractResNet) -> jnp.dtype:

@@ -1,67 +1,50 @@
-"""Image networks whose blocks are families: swept in any order, with any step, their depth trained (theory, 10, 11)."""
+"""Image networks whose blocks are families: swept in any order, with any step, their depth trained.
 
-from .augment import augment, channel_statistics, normalise
-from .blocks import Branch, Readout, Transition, basic, bottleneck
-from .convolution import convolve
-from .ensemble import Ensemble
-from .family import Place, Plan, permuted, stack, sweep
-from .feeding import HostImages, ImageData, on_device
-from .norms import BatchNorm, GroupNorm, Moments, norm
-from .orders import kendall, order_entropy
-from .resnet import Architecture, ImageResNet, Stage, plain_plans
-from .rules import (
-    RULES,
-    LinearMultistep,
-    MeanField,
-    Plain,
-    Rule,
-    Scaled,
-    Shuffled,
-    StochasticDepth,
-    make_rule,
-)
-from .schedules import schedule
-from .training import ImageState, ImageTrainer
+Names are loaded on first use, so that `mfresnet image --help` does not import JAX.
+"""
 
-__all__ = [
-    "RULES",
-    "Architecture",
-    "BatchNorm",
-    "Branch",
-    "Ensemble",
-    "GroupNorm",
-    "HostImages",
-    "ImageData",
-    "ImageResNet",
-    "ImageState",
-    "ImageTrainer",
-    "LinearMultistep",
-    "MeanField",
-    "Moments",
-    "Place",
-    "Plain",
-    "Plan",
-    "Readout",
-    "Rule",
-    "Scaled",
-    "Shuffled",
-    "Stage",
-    "StochasticDepth",
-    "Transition",
-    "augment",
-    "basic",
-    "bottleneck",
-    "channel_statistics",
-    "convolve",
-    "kendall",
-    "make_rule",
-    "norm",
-    "normalise",
-    "on_device",
-    "order_entropy",
-    "permuted",
-    "plain_plans",
-    "schedule",
-    "stack",
-    "sweep",
-]
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "augmentation": ["augment", "channel_statistics", "normalise"],
+    "blocks": ["Branch", "Readout", "Transition", "basic", "bottleneck"],
+    "configuration": ["BLOCK_RULES", "ImageConfig"],
+    "convolution": ["convolve"],
+    "ensemble": ["Ensemble"],
+    "family": ["Place", "Plan", "permute", "stack", "sweep"],
+    "fitting": ["ImageResult", "fit"],
+    "job": ["ImageJob", "assemble_images"],
+    "loop": ["Record", "Recorder"],
+    "minibatches": ["HostImages", "ImageData"],
+    "norms": ["BatchNorm", "GroupNorm", "Moments", "norm"],
+    "optimiser": ["Descent", "schedule"],
+    "orders": ["kendall", "order_entropy"],
+    "resnet": ["Architecture", "ImageResNet", "Stage", "plain_plans"],
+    "rules": [
+        "LinearMultistep",
+        "MeanField",
+        "Plain",
+        "Rule",
+        "Scaled",
+        "Shuffled",
+        "StochasticDepth",
+        "make_rule",
+    ],
+    "training": ["ImageState", "ImageTrainer"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

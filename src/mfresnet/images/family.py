@@ -23,12 +23,11 @@ Your own block is an Equinox module that returns its branch F(x) and its state (
 ...     y, _ = sweep(blocks, (), x, rule.plan(t, order, place), train=True)
 ...     return jnp.mean((y - 1) ** 2)
 >>> gradient = jax.jit(jax.grad(loss, (0, 1)))
->>> t, order, rate = rule.begin(place), jnp.arange(6), 0.3
+>>> t, order, rate = rule.init(place), jnp.arange(6), 0.3
 >>> for step in range(50):
 ...     order = rule.arrange(t, order, step, jax.random.key(step))
 ...     g_blocks, g_t = gradient(blocks, t, order, jnp.ones((1, 4)))
 ...     blocks, t = jax.tree.map(lambda p, g: p - rate * g, (blocks, t), (g_blocks, g_t))
-...     t, _ = rule.settle(t, g_t, place)
 >>> bool(loss(blocks, t, order, jnp.ones((1, 4))) < 0.01), t["s"].shape
 (True, (6,))
 """
@@ -76,15 +75,10 @@ def stack(make: Callable[[Array], Tree], keys: Array) -> Tree:
     return eqx.filter_vmap(make)(keys)
 
 
-def count_of(blocks: Any) -> int:
-    """Number of blocks in a stack."""
-    return jax.tree.leaves(eqx.filter(blocks, eqx.is_array))[0].shape[0]
-
-
-def permuted(tree: Tree, order: Int[Array, " blocks"]) -> Tree:
+def permute(tree: Tree, order: Int[Array, " blocks"]) -> Tree:
     """Every array read in this order along its first axis.
 
-    >>> permuted({"a": jnp.array([10, 20, 30])}, jnp.array([2, 0, 1]))["a"]
+    >>> permute({"a": jnp.array([10, 20, 30])}, jnp.array([2, 0, 1]))["a"]
     Array([30, 10, 20], dtype=int32)
     """
     # a permutation repeats no index and leaves no bound: its derivative needs neither atomics nor checks
@@ -110,7 +104,7 @@ def sweep(blocks: Any, states: Any, x: Array, plan: Plan, train: bool) -> tuple[
     arrays, static = eqx.partition(blocks, eqx.is_array)
     before = states
     if plan.order is not None:
-        arrays, before = permuted((arrays, states), plan.order)
+        arrays, before = permute((arrays, states), plan.order)
 
     def body(carry: tuple[Array, Array | None], given: tuple) -> tuple[tuple[Array, Array | None], Any]:
         u, last = carry
@@ -124,5 +118,5 @@ def sweep(blocks: Any, states: Any, x: Array, plan: Plan, train: bool) -> tuple[
     start = (x, None if plan.mix is None else x)
     (y, _), after = jax.lax.scan(body, start, (arrays, before, plan.steps, plan.mix))
     if plan.order is not None:
-        after = permuted(after, jnp.argsort(plan.order))
+        after = permute(after, jnp.argsort(plan.order))
     return y, after

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
+import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..data.images import ImageSplit
 from ..errors import MfresnetError
-from ..image_config import ImageConfig
-from .augment import channel_statistics
-from .ensemble import Ensemble, Everyone
-from .feeding import SHARE, HostImages, ImageData, device_memory, on_device
+from ..train.devices import Devices
+from .augmentation import channel_statistics
+from .configuration import BLOCK_RULES, BlockConfig, ImageConfig, ImageTrainConfig
+from .ensemble import Ensemble, States
+from .minibatches import DATA_SHARE, HostImages, ImageData, device_memory, to_device
+from .optimiser import Descent
 from .resnet import Architecture
-from .rules import Rule, make_rule
+from .rules import Rule
 from .training import ImageTrainer
 
 
 @dataclass(frozen=True)
 class ImageJob:
-    """An image run ready to start."""
+    """An image run ready to start.
+
+    Args:
+        config: with its defaults filled in.
+        split: the images.
+        networks: the trainers of all rules, the seeds, and the images where training reads them.
+    """
 
     config: ImageConfig
     split: ImageSplit
@@ -41,42 +50,73 @@ class ImageJob:
         """The seeds, the same under every rule."""
         return self.networks.seeds
 
-    def begin(self) -> Everyone:
+    def init(self) -> States:
         """The first state under each rule."""
-        return self.spread(self.networks.begin())
+        return self.replicate(self.networks.init())
 
-    def spread(self, tree: Any) -> Any:
+    def replicate(self, tree: Any) -> Any:
         """A tree on every device of the run."""
-        return _everywhere(tree, self.networks.first.mesh)
+        return _replicate(tree, self.networks.shared.mesh)
 
 
-def block_rule(config: ImageConfig, name: str) -> Rule:
-    """A block rule with the options of the configuration."""
-    blocks = config.blocks
-    options: dict[str, dict[str, Any]] = {
-        "mean-field": {"rate": blocks.lr_t, "cadence": blocks.cadence, "scale": blocks.step_scale},
-        "stochastic-depth": {"survival": blocks.survival},
-        "scaled": {"alpha": blocks.alpha},
+def block_rules(settings: BlockConfig) -> dict[str, Rule]:
+    """The block rules of a configuration, by name.
+
+    Raises:
+        MfresnetError: an unknown name, or one that is given twice.
+    """
+    rules: dict[str, Any] = {name: BLOCK_RULES[name] for name in settings.names}
+    return {name: rule if isinstance(rule, Rule) else rule.from_settings(settings) for name, rule in rules.items()}
+
+
+def descent(train: ImageTrainConfig, architecture: Architecture, own: optax.GradientTransformation | None) -> Descent:
+    """The optimiser of a configuration, or your own with its clipping and weight decay."""
+    options: dict[str, Any] = {
+        "rate": train.learning_rate,
+        "schedule": train.schedule,
+        "warmup": train.warmup,
+        "decay": weight_decay(train, architecture, own is not None),
+        "clip": train.clip,
     }
-    return make_rule(name, **options.get(name, {}))
+    return Descent.named(train.rule, momentum=train.momentum, **options) if own is None else Descent(own=own, **options)
+
+
+def weight_decay(train: ImageTrainConfig, architecture: Architecture, own: bool = False) -> float:
+    """What is added to the gradient, times the weights: as given or, of momentum and sgd, that of the literature."""
+    if train.weight_decay is not None:
+        return train.weight_decay
+    if own or train.rule not in ("momentum", "sgd"):
+        return 0.0
+    return 5e-4 if architecture.kind == "resnext" else 1e-4
 
 
 def check_images(config: ImageConfig) -> Architecture:
-    """What can be refused before any image is read: unknown model or rules, a depth that fits no family.
+    """Refuse what can be refused before any image is read; returns the architecture.
 
     Raises:
-        MfresnetError: one of these.
+        MfresnetError: an unknown model or rule, or a depth that no family has.
     """
     _ = config.blocks.names
     return Architecture.named(config.model.name, config.model.width)
 
 
-def assemble_images(config: ImageConfig, split: ImageSplit, devices: int | None = None) -> ImageJob:
+def assemble_images(
+    config: ImageConfig,
+    split: ImageSplit,
+    devices: int | None = None,
+    *,
+    rules: Mapping[str, Rule] | None = None,
+    optimiser: optax.GradientTransformation | None = None,
+) -> ImageJob:
     """Everything of an image run.
 
     Args:
-        devices: how many share each minibatch (default 1); normalisation still takes the statistics of the whole
-            minibatch. No setting of the run: its result is the same to rounding on any number.
+        config: the settings.
+        split: the images.
+        devices: how many share each minibatch (default 1); normalisation takes the statistics of the whole minibatch
+            on any number. No setting of the run: its result is the same to rounding.
+        rules: block rules as objects, in place of those that ``config.blocks`` names.
+        optimiser: an Optax optimiser with a rate of its own, in place of that of ``config.train``.
 
     Raises:
         MfresnetError: settings that contradict each other, the images or the machine.
@@ -86,9 +126,7 @@ def assemble_images(config: ImageConfig, split: ImageSplit, devices: int | None 
     height, width = split.train.x.shape[1:3]
     if min(height, width) < 4:
         raise MfresnetError(f"images of {height} x {width} pixels are too small for three stages: give 4 x 4 or more.")
-    decay = train.weight_decay
-    if decay is None:
-        decay = 5e-4 if architecture.kind == "resnext" else 1e-4
+    decay = weight_decay(train, architecture, optimiser is not None)
     config = config.model_copy(
         update={
             "data": config.data.model_copy(update={"n": len(split.train), "n_test": len(split.test)}),
@@ -96,68 +134,58 @@ def assemble_images(config: ImageConfig, split: ImageSplit, devices: int | None 
         }
     )
     mean, std = channel_statistics(split.train.x)
-    mesh = devices_mesh(devices)
+    mesh = batch_mesh(devices)
+    own = descent(train, architecture, optimiser)
     trainers = {
         name: ImageTrainer(
             mean=jnp.asarray(mean),
             std=jnp.asarray(std),
             architecture=architecture,
-            rule=block_rule(config, name),
+            rule=rule,
             n=len(split.train),
             classes=len(split.train.classes),
+            descent=own,
             channels=split.train.x.shape[3],
             norm=config.model.norm,
             batch=train.batch_size,
             epochs=train.epochs,
-            rate=train.learning_rate,
-            schedule=train.schedule,
-            warmup=train.warmup,
-            momentum=train.momentum,
-            decay=decay,
             smoothing=train.label_smoothing,
-            clip=train.clip,
             augmented=config.data.augment,
             dtype=train.precision,
             mesh=mesh,
         )
-        for name in config.blocks.names
+        for name, rule in (block_rules(config.blocks) if rules is None else rules).items()
     }
     seeds = [config.seed + k for k in range(train.seeds)]
-    images, held = _everywhere(placed(split, config.data.on_device), mesh)
-    return ImageJob(config, split, Ensemble(trainers, seeds, images, held, train.at_once))
+    train_images, test_images = _replicate(place_images(split, config.data.on_device), mesh)
+    return ImageJob(config, split, Ensemble(trainers, seeds, train_images, test_images, train.at_once))
 
 
-def placed(split: ImageSplit, on: str) -> tuple[ImageData | HostImages, ImageData | HostImages]:
-    """Training and test images on the device, or on the host: "yes", "no", or "auto", by what the device holds."""
+def place_images(split: ImageSplit, on_device: str) -> tuple[ImageData | HostImages, ImageData | HostImages]:
+    """Training and test images on the device, or on the host: "yes", "no", or "auto", by the device's memory."""
     parts = (split.train, split.test)
-    fits = sum(part.x.nbytes for part in parts) <= SHARE * device_memory()
-    keep = on == "yes" or (on == "auto" and fits)
-    train, test = (on_device(part.x, part.y) if keep else HostImages(part.x, part.y) for part in parts)
+    fits = sum(part.x.nbytes for part in parts) <= DATA_SHARE * device_memory()
+    keep = on_device == "yes" or (on_device == "auto" and fits)
+    train, test = (to_device(part.x, part.y) if keep else HostImages(part.x, part.y) for part in parts)
     return train, test
 
 
-def _everywhere(tree: Any, mesh: Mesh | None) -> Any:
-    """The arrays of a tree on every device of a mesh; what stays on the host stays there."""
+def _replicate(tree: Any, mesh: Mesh | None) -> Any:
+    """The arrays of a tree on every device of a mesh; NumPy arrays stay on the host."""
     if mesh is None:
         return tree
     arrays, rest = eqx.partition(tree, eqx.is_array)
     return eqx.combine(jax.device_put(arrays, NamedSharding(mesh, PartitionSpec())), rest)
 
 
-def devices_mesh(count: int | None) -> Mesh | None:
+def batch_mesh(count: int | None) -> Mesh | None:
     """The devices that share each minibatch; None for a single one.
 
     Raises:
-        MfresnetError: there are not so many.
+        MfresnetError: there are fewer devices.
     """
-    if count is None or count == 1:
-        return None
-    found = jax.devices()
-    if not 1 <= count <= len(found):
-        raise MfresnetError(
-            f"devices = {count} is not allowed: JAX has {len(found)} here, so give a value from 1 to {len(found)}."
-        )
-    return Mesh(np.array(found[:count]), ("batch",))
+    layout = Devices.of(1 if count is None else count).layout
+    return layout.mesh if layout is not None and isinstance(layout.mesh, Mesh) else None
 
 
 def image_facts(split: ImageSplit) -> dict[str, Any]:

@@ -11,7 +11,7 @@ Order = Int[Array, " blocks"]
 
 
 def kendall(first: Order, second: Order) -> Int[Array, ""]:
-    """Kendall's distance: the pairs of blocks that stand the other way round; swaps of neighbours that it takes.
+    """Kendall's distance: the pairs of blocks in opposite order, which is the number of swaps of neighbours needed.
 
     >>> int(kendall(jnp.array([0, 1, 2]), jnp.array([2, 1, 0])))
     3
@@ -21,10 +21,10 @@ def kendall(first: Order, second: Order) -> Int[Array, ""]:
     return jnp.sum(crossed, dtype=jnp.int32) // 2
 
 
-def visit(occupancy: Float[Array, "blocks places"], order: Order) -> Float[Array, "blocks places"]:
-    """The count of steps that each block has spent at each place, one step later.
+def count_places(occupancy: Float[Array, "blocks places"], order: Order) -> Float[Array, "blocks places"]:
+    """The number of steps that each block has spent at each place, one step later.
 
-    >>> visit(jnp.zeros((2, 2)), jnp.array([1, 0]))
+    >>> count_places(jnp.zeros((2, 2)), jnp.array([1, 0]))
     Array([[0., 1.],
            [1., 0.]], dtype=float32)
     """
@@ -32,7 +32,8 @@ def visit(occupancy: Float[Array, "blocks places"], order: Order) -> Float[Array
 
 
 def order_entropy(occupancy: np.ndarray) -> float:
-    """Mean over blocks of the entropy of the places a block has been at, over log N: 0 at rest, 1 anywhere equally.
+    """Mean over blocks of the entropy of the places a block has been at, over log N: 0 if no block
+    moves, 1 if every block is equally often everywhere.
 
     >>> order_entropy(np.eye(3)), round(order_entropy(np.ones((3, 3))), 6)
     (0.0, 1.0)

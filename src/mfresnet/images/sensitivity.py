@@ -1,6 +1,7 @@
 """What the blocks of a trained image network do: removed, swapped, on their own, and in the Gram matrix.
 
-All functions take one seed of a state (`of_seed`) in evaluation mode; a block is named by (stage, index in its family).
+All functions take one seed of a state (`select_seed`) in evaluation mode; a block is named by (stage, index in its
+family).
 """
 
 from __future__ import annotations
@@ -13,40 +14,40 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..flow import misclassified
+from ..flow.losses import misclassified
 from ..kernels import empirical_gram
 from .family import Plan
 from .training import ImageState, ImageTrainer
 
 
-def of_seed(state: ImageState, index: int) -> ImageState:
+def select_seed(state: ImageState, index: int) -> ImageState:
     """One seed of a state."""
     return jax.tree.map(lambda leaf: leaf[index], state)
 
 
-def places_of(trainer: ImageTrainer) -> list[tuple[int, int]]:
+def block_places(trainer: ImageTrainer) -> list[tuple[int, int]]:
     """(stage, place in the sweep) of every block of a family."""
     return [(stage, j) for stage, place in enumerate(trainer.architecture.places) for j in range(place.count)]
 
 
 @eqx.filter_jit
-def _logits(network: Any, statistics: Any, plans: tuple[Plan, ...], x: Array) -> Array:
-    """In evaluation. One program for all variants of all rules."""
+def predict(network: Any, statistics: Any, plans: tuple[Plan, ...], x: Array) -> Array:
+    """Logits in evaluation; one program for all plans of all rules."""
     return network(x, statistics, plans, False)[0]
 
 
-def _changed(trainer: ImageTrainer, state: ImageState, x: Array, variants: list[tuple[Any, Any]]) -> np.ndarray:
+def _vary(trainer: ImageTrainer, state: ImageState, x: Array, variants: list[tuple[Any, Any]]) -> np.ndarray:
     """Logits, shape (variants, n, classes), of (factors, orders) for each family: steps times factors, places read in
     other orders."""
-    x, found = trainer.prepared(x), []
-    own = trainer.plans(state.weights.coordinates, state.orders)
+    x, found = trainer.normalise(x), []
+    own = trainer.evaluation_plans(state.weights.coordinates, state.orders)
     for factors, orders in variants:
         plans = []
         for plan, keep, move in zip(own, factors, orders, strict=True):
             blocks = np.arange(len(plan.steps)) if plan.order is None else np.asarray(plan.order)
             mix = jnp.zeros_like(plan.steps) if plan.mix is None else plan.mix
             plans.append(Plan(plan.steps * keep, jnp.asarray(blocks[move], jnp.int32), mix))
-        found.append(np.asarray(_logits(state.weights.network, state.statistics, tuple(plans), x)))
+        found.append(np.asarray(predict(state.weights.network, state.statistics, tuple(plans), x)))
     return np.stack(found)
 
 
@@ -65,29 +66,29 @@ def removal(trainer: ImageTrainer, state: ImageState, x: Array, y: np.ndarray) -
     Veit et al. 2016: in a residual network that is an ensemble of paths, no single block matters much.
     """
     variants = [_unchanged(trainer)]
-    for stage, j in (blocks := places_of(trainer)):
+    for stage, j in (blocks := block_places(trainer)):
         factors, orders = _unchanged(trainer)
         factors[stage][j] = 0
         variants.append((factors, orders))
-    whole, *errors = _errors(_changed(trainer, state, x, variants), y)
+    whole, *errors = _errors(_vary(trainer, state, x, variants), y)
     return {block: float(error - whole) for block, error in zip(blocks, errors, strict=True)}
 
 
 def swaps(trainer: ImageTrainer, state: ImageState, x: Array, y: np.ndarray) -> dict[tuple[int, int], float]:
     """Error with the blocks at two neighbouring places swapped less that of the network, by (stage, first place)."""
     variants, pairs = [_unchanged(trainer)], []
-    for stage, j in places_of(trainer):
+    for stage, j in block_places(trainer):
         factors, orders = _unchanged(trainer)
         if j + 1 < len(orders[stage]):
             orders[stage][[j, j + 1]] = orders[stage][[j + 1, j]]
             variants.append((factors, orders))
             pairs.append((stage, j))
-    whole, *errors = _errors(_changed(trainer, state, x, variants), y)
+    whole, *errors = _errors(_vary(trainer, state, x, variants), y)
     return {pair: float(error - whole) for pair, error in zip(pairs, errors, strict=True)}
 
 
 def first_order_share(trainer: ImageTrainer, state: ImageState, x: Array) -> float:
-    """How much of f - f_0 is explained by paths through a single block of a family (theory, section 10).
+    """How much of f - f_0 is explained by paths through a single block of a family.
 
         1 - |f - f_0 - sum_i (f_i - f_0)|^2 / |f - f_0|^2
 
@@ -97,11 +98,11 @@ def first_order_share(trainer: ImageTrainer, state: ImageState, x: Array) -> flo
     ones, orders = _unchanged(trainer)
     none = [0 * factor for factor in ones]
     variants = [(ones, orders), (none, orders)]
-    for stage, j in places_of(trainer):
+    for stage, j in block_places(trainer):
         alone = [factor.copy() for factor in none]
         alone[stage][j] = 1
         variants.append((alone, orders))
-    f, shallow, *single = _changed(trainer, state, x, variants).astype(np.float64)
+    f, shallow, *single = _vary(trainer, state, x, variants).astype(np.float64)
     gap = f - shallow
     rest = gap - sum((one - shallow for one in single), np.zeros_like(gap))
     scale = float(np.sum(gap**2))
@@ -118,11 +119,11 @@ def gram_shares(
     """
     arrays, static = eqx.partition(state.weights.network, eqx.is_array)
     places = trainer.architecture.places
-    names = {f"stage{stage}_block{i}": (stage, i) for stage, i in places_of(trainer)}
+    names = {f"stage{stage}_block{i}": (stage, i) for stage, i in block_places(trainer)}
     blocks = {
         name: jax.tree.map(lambda leaf, i=i: leaf[i], arrays.stages[stage].family) for name, (stage, i) in names.items()
     }
-    plans = trainer.plans(state.weights.coordinates, state.orders)
+    plans = trainer.evaluation_plans(state.weights.coordinates, state.orders)
 
     def logits(params: dict[str, Any], x: Array) -> Array:
         families: list[Any] = []
@@ -133,7 +134,7 @@ def gram_shares(
         return whole(x, state.statistics, plans, False)[0]
 
     groups = {name: name for name in [*blocks, "rest"]}
-    images = np.asarray(trainer.prepared(x).astype(jnp.float32))
+    images = np.asarray(trainer.normalise(x).astype(jnp.float32))
     found = empirical_gram(
         logits, blocks | {"rest": _with_families(arrays, [None] * len(places))}, images, groups=groups, dtype=dtype
     )

@@ -1,6 +1,6 @@
-"""Training an image network by stochastic gradient descent: what is of one rule (`images.together` runs all of them).
+"""One block rule's part of a training step (`images.program` trains several rules and seeds as one program).
 
-Every random number of step k of a seed is a function of (seed, k) alone, so a run that stops anywhere goes on to the
+Every random number of step k of a seed is a function of (seed, k) alone. So a training continues from any step to the
 bit, and two rules with the same seed start from the same weights and see the same minibatches, augmented alike.
 """
 
@@ -17,12 +17,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
 from ..errors import MfresnetError
-from .augment import augment, normalise
+from ..flow.layout import POINTS
+from .augmentation import augment, normalise
 from .family import Plan
-from .orders import kendall, visit
+from .optimiser import Descent
+from .orders import count_places, kendall
 from .resnet import Architecture, ImageResNet
 from .rules import Rule
-from .schedules import schedule
 
 
 class Weights(eqx.Module):
@@ -48,31 +49,28 @@ class ImageState(eqx.Module):
     seed: Array
     step: Array
     weights: Weights
-    velocity: Weights
+    optimiser: Any  # of Optax: momentum, learning rates and what else it keeps
     statistics: Any
     orders: tuple[Array, ...]
     tally: Tally
 
 
-def _number(value: Any) -> Array:
-    return jnp.asarray(value, jnp.result_type(float))
-
-
 class ImageTrainer(eqx.Module):
     """How an image network is trained.
 
-    Momentum v <- mu v + g + decay w, w <- w - rate(step) v, with the gradient g of the mean cross-entropy of a
-    minibatch (labels smoothed: (1 - s) on the class, s/C on all), clipped to a global norm where asked. Coordinates
-    move by the rule's own multiple of the rate, without decay. The last, incomplete minibatch of an epoch is left out.
+    The loss is the mean cross-entropy of a minibatch with smoothed labels (1 - s on the class, plus s/C on all). The
+    last, incomplete minibatch of an epoch is left out.
 
     Args:
-        architecture, classes, norm: the network.
-        rule: the block rule.
         mean, std: of the pixels in [0, 1], for each channel, of the training set.
-        n, batch, epochs: training images, minibatch, length of training.
+        architecture, classes, channels, norm: the network.
+        rule: the block rule.
+        descent: the optimiser.
+        n, batch, epochs: training images, images of a minibatch, passes over the training images.
+        smoothing: s.
         augmented: random crops of the image padded by 4, and flips.
-        dtype: number format of activations; parameters, momentum and statistics stay as they are.
-        mesh: devices over which each minibatch is divided (axis "batch"); weights are kept on every one of them.
+        dtype: number format of activations; parameters, optimiser and statistics keep theirs.
+        mesh: devices over which each minibatch is divided (axis "points"); every device holds the weights.
     """
 
     mean: Array
@@ -81,17 +79,12 @@ class ImageTrainer(eqx.Module):
     rule: Rule
     n: int = eqx.field(static=True)
     classes: int = eqx.field(static=True)
+    descent: Descent = eqx.field(default_factory=Descent)  # its rate and decay are data of the compiled program
     channels: int = eqx.field(static=True, default=3)
     norm: str = eqx.field(static=True, default="batch")
     batch: int = eqx.field(static=True, default=128)
     epochs: int = eqx.field(static=True, default=160)
-    rate: Array = eqx.field(converter=_number, default=0.1)  # data of the compiled program, as the next two are
-    schedule: str = eqx.field(static=True, default="step")
-    warmup: int = eqx.field(static=True, default=0)
-    momentum: Array = eqx.field(converter=_number, default=0.9)
-    decay: Array = eqx.field(converter=_number, default=1e-4)
     smoothing: float = eqx.field(static=True, default=0.0)
-    clip: float | None = eqx.field(static=True, default=None)
     augmented: bool = eqx.field(static=True, default=True)
     dtype: str = eqx.field(static=True, default="float32")
     mesh: Mesh | None = eqx.field(static=True, default=None)
@@ -118,7 +111,12 @@ class ImageTrainer(eqx.Module):
         """Steps of the whole training."""
         return self.per_epoch * self.epochs
 
-    def begin(self, seeds: Any) -> ImageState:
+    @property
+    def transformation(self) -> optax.GradientTransformationExtraArgs:
+        """The Optax transformation of ``{"network": .., "coordinates": ..}``."""
+        return self.descent.transformation(self.rule.rate, self.per_epoch, self.epochs)
+
+    def init(self, seeds: Any) -> ImageState:
         """The states of these seeds before the first step."""
         seeds = jnp.asarray(seeds, jnp.uint32)
         count, places = len(seeds), self.architecture.places
@@ -127,7 +125,7 @@ class ImageTrainer(eqx.Module):
             return jnp.tile(leaf, (count, *[1] * leaf.ndim))
 
         network, statistics = _networks(seeds, self.architecture, self.channels, self.classes, self.norm)
-        weights = Weights(network, jax.tree.map(each, tuple(self.rule.begin(place) for place in places)))
+        weights = Weights(network, jax.tree.map(each, tuple(self.rule.init(place) for place in places)))
         tally = Tally(
             *(jnp.zeros(()) for _ in range(3)),
             swaps=tuple(jnp.zeros((), jnp.int32) for _ in places),
@@ -137,7 +135,7 @@ class ImageTrainer(eqx.Module):
             seed=seeds,
             step=jnp.zeros(count, jnp.int32),
             weights=weights,
-            velocity=jax.tree.map(jnp.zeros_like, weights),
+            optimiser=jax.vmap(self.transformation.init)(_groups(weights)),
             statistics=statistics,
             orders=jax.tree.map(each, tuple(jnp.arange(place.count, dtype=jnp.int32) for place in places)),
             tally=jax.tree.map(each, tally),
@@ -147,21 +145,21 @@ class ImageTrainer(eqx.Module):
         """Three keys of a step of a seed: of the views, of the order, of the plan. The same under every rule."""
         return jax.random.split(jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2), step), 3)
 
-    def views(self, key: Array, x: Array) -> Array:
+    def augment_views(self, key: Array, x: Array) -> Array:
         """The images of a minibatch as the network takes them in training."""
         if self.mesh is not None:
-            x = jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec("batch")))
-        x = self.prepared(x)
+            x = jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec(POINTS)))
+        x = self.normalise(x)
         return augment(key, x) if self.augmented else x  # after normalising: the padding is the mean pixel
 
-    def arranged(self, state: ImageState, key: Array) -> tuple[Array, ...]:
+    def arrange(self, state: ImageState, key: Array) -> tuple[Array, ...]:
         """The order of each family in the next step."""
         return tuple(
             self.rule.arrange(coordinates, order, state.step, jax.random.fold_in(key, index))
             for index, (coordinates, order) in enumerate(zip(state.weights.coordinates, state.orders, strict=True))
         )
 
-    def planned(self, coordinates: Any, orders: tuple[Array, ...], key: Array) -> tuple[Plan, ...]:
+    def training_plans(self, coordinates: Any, orders: tuple[Array, ...], key: Array) -> tuple[Plan, ...]:
         """The plans of a training step."""
         places = self.architecture.places
         return tuple(
@@ -169,7 +167,7 @@ class ImageTrainer(eqx.Module):
             for index, given in enumerate(zip(coordinates, orders, places, strict=True))
         )
 
-    def stepped(
+    def update(
         self,
         state: ImageState,
         orders: tuple[Array, ...],
@@ -179,60 +177,50 @@ class ImageTrainer(eqx.Module):
         wrong: Array,
     ) -> ImageState:
         """The state after a step that had this gradient."""
-        weights, velocity = self.moved(state.weights, state.velocity, gradient, state.step)
+        weights, optimiser = self.descend(state.weights, state.optimiser, gradient)
         return ImageState(
             seed=state.seed,
             step=state.step + 1,
             weights=weights,
-            velocity=velocity,
+            optimiser=optimiser,
             statistics=statistics,
             orders=orders,
-            tally=self._tallied(state, loss, wrong, orders),
+            tally=self._add_to_tally(state, loss, wrong, orders),
         )
 
-    def prepared(self, x: Array) -> Array:
+    def normalise(self, x: Array) -> Array:
         """Bytes as the network takes them."""
         return normalise(x, self.mean, self.std, jnp.dtype(self.dtype))
 
-    def moved(self, weights: Weights, velocity: Weights, gradient: Weights, step: Array) -> tuple[Weights, Weights]:
-        """Weights and momentum one step further."""
-        if self.clip is not None:
-            factor = jnp.minimum(1.0, self.clip / jnp.maximum(optax.tree.norm(gradient), 1e-12))
-            gradient = jax.tree.map(lambda g: g * factor, gradient)
-        rate = schedule(self.schedule, self.rate, self.steps, self.warmup * self.per_epoch)(step)
-        network = jax.tree.map(
-            lambda v, g, w: self.momentum * v + g + self.decay * w, velocity.network, gradient.network, weights.network
-        )
-        own = jax.tree.map(lambda v, g: self.momentum * v + g, velocity.coordinates, gradient.coordinates)
-        settled = [
-            self.rule.settle(
-                {name: value - self.rule.rate * rate * speed[name] for name, value in old.items()}, speed, place
-            )
-            for old, speed, place in zip(weights.coordinates, own, self.architecture.places, strict=True)
-        ]
-        after = Weights(
-            jax.tree.map(lambda w, v: w - rate * v, weights.network, network), tuple(pair[0] for pair in settled)
-        )
-        return after, Weights(network, tuple(pair[1] for pair in settled))
+    def descend(self, weights: Weights, optimiser: Any, gradient: Weights) -> tuple[Weights, Any]:
+        """Weights and the optimiser's state one step further."""
+        updates, optimiser = self.transformation.update(_groups(gradient), optimiser, _groups(weights))
+        after: Any = optax.apply_updates(_groups(weights), updates)
+        return Weights(**after), optimiser
 
-    def _tallied(self, state: ImageState, value: Array, wrong: Array, orders: tuple[Array, ...]) -> Tally:
+    def _add_to_tally(self, state: ImageState, value: Array, wrong: Array, orders: tuple[Array, ...]) -> Tally:
         """The sums of the epoch; its first step begins them anew."""
         first = state.step % self.per_epoch == 0
         old = jax.tree.map(lambda total: jnp.where(first, jnp.zeros_like(total), total), state.tally)
         occupancy, swaps = old.occupancy, old.swaps
-        if self.rule.moves:
-            occupancy = tuple(visit(seen, order) for seen, order in zip(occupancy, orders, strict=True))
+        if self.rule.reorders:
+            occupancy = tuple(count_places(seen, order) for seen, order in zip(occupancy, orders, strict=True))
             swaps = tuple(
                 total + kendall(before, after) for total, before, after in zip(swaps, state.orders, orders, strict=True)
             )
         return Tally(old.steps + 1, old.loss + value, old.wrong + wrong, swaps, occupancy)
 
-    def plans(self, coordinates: Any, orders: tuple[Array, ...]) -> tuple[Plan, ...]:
+    def evaluation_plans(self, coordinates: Any, orders: tuple[Array, ...]) -> tuple[Plan, ...]:
         """The plans of evaluation, of one seed."""
         return tuple(
-            self.rule.plan(own, self.rule.settled(own, order), place)
+            self.rule.plan(own, self.rule.evaluation_order(own, order), place)
             for own, order, place in zip(coordinates, orders, self.architecture.places, strict=True)
         )
+
+
+def _groups(weights: Weights) -> dict[str, Any]:
+    """The parameter groups of the optimiser."""
+    return {"network": weights.network, "coordinates": weights.coordinates}
 
 
 @eqx.filter_jit

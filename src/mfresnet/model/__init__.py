@@ -2,7 +2,7 @@
 
 from . import scaling
 from .activations import ACTIVATIONS, Activation, activation
-from .continuous import ContinuousResNet, folded
+from .continuous import ContinuousResNet, reflect
 from .particles import Ghosts, Particles
 from .resnet import AbstractResNet, InitialScales, LayeredResNet, Part, trainable
 
@@ -17,7 +17,7 @@ __all__ = [
     "Part",
     "Particles",
     "activation",
-    "folded",
+    "reflect",
     "scaling",
     "trainable",
 ]

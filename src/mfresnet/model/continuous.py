@@ -24,17 +24,17 @@ from .particles import Ghosts, Particles
 from .resnet import AbstractResNet, LayeredResNet, Part
 
 
-def folded(t: Array) -> Array:
-    """Places reflected into [0, 1]: a triangle wave of period 2, with slope 1 at 0.
+def reflect(t: Array, length: int = 1) -> Array:
+    """Places reflected into [0, length]: a triangle wave of period 2 length, with slope 1 at 0.
 
-    A particle that moves freely on the line is, folded, one that is reflected at 0 and at 1; its velocity, and what
-    an optimiser remembers of it, change sign with the slope of the fold.
+    The reflection of a particle that moves freely on the line is a particle that bounces off both ends; its velocity,
+    and the momentum of an optimiser, change sign with the slope of the wave.
 
-    >>> folded(jnp.array([-0.25, 0.25, 1.25, 2.25])).tolist()
+    >>> reflect(jnp.array([-0.25, 0.25, 1.25, 2.25])).tolist()
     [0.25, 0.25, 0.75, 0.25]
     """
-    t = jnp.mod(t, 2)
-    return jnp.where(t <= 1, t, 2 - t)
+    t = jnp.mod(t, 2 * length)
+    return jnp.where(t <= length, t, 2 * length - t)
 
 
 class ContinuousResNet(AbstractResNet):
@@ -45,7 +45,7 @@ class ContinuousResNet(AbstractResNet):
     with an encoder of shape (N, 1, .), and:
 
     Args:
-        t: places, shape (N,), on the unfolded line (see `folded`).
+        t: places, shape (N,), on the unfolded line (see `reflect`).
 
     The velocity of theta is -N dLoss/dtheta, as for L M = N. That of t is -dLoss/dt, without N: neighbours on the axis
     differ by order 1, and with them dLoss/dt_j = alpha p . (F_{j-1} - F_j), which therefore is of order 1 itself.
@@ -102,7 +102,7 @@ class ContinuousResNet(AbstractResNet):
     @property
     def places(self) -> Float[Array, " particles"]:
         """Where the particles are, in [0, 1], in their own order."""
-        return folded(self.t)
+        return reflect(self.t)
 
     @property
     def layer_places(self) -> Float[Array, " depth"]:

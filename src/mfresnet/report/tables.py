@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config import Config, leaves
-from ..image_config import ImageConfig
+from ..images.configuration import ImageConfig
 from .parts import Code, Facts, Fold, Notes, Section, Table
 from .reading import Run, flat
 

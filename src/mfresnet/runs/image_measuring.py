@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import MfresnetError
-from ..images.loop import lost_seeds
-from ..images.rows import GRAM_IMAGES, SAMPLE, block_sensitivity
+from ..images.recording import GRAM_IMAGES, SAMPLE, block_sensitivity, diverged_seeds
 from ..messages import Say
 from . import checkpoint
 from .directory import RunDirectory
-from .identity import fingerprint
 from .image_training import newest, stored_job
 
 
@@ -29,13 +27,13 @@ def measure_images(run: RunDirectory, points: int | None, say: Say) -> list[dict
     most = min(SAMPLE, len(job.split.test))
     if points is not None and not 1 <= points <= most:
         raise MfresnetError(f"points = {points} is not allowed: give 1 to {most} test images.")
-    states = newest(run, job, fingerprint(run.config["config"]), say)
-    per_epoch = job.networks.first.per_epoch
+    states = newest(run, job.init(), say)
+    per_epoch = job.networks.shared.per_epoch
     rows: list[dict[str, Any]] = []
     for name in job.trainers:
         state = states[name]
-        if lost_seeds(state)[0]:
-            say(f"{name}: seed {job.seeds[0]} diverged: it is not measured.")
+        if diverged_seeds(state)[0]:
+            say(f"{name}: seed {job.seeds[0]} diverged and is not measured.")
             continue
         step = int(state.step[0])
         found = block_sensitivity(job, name, state, points or GRAM_IMAGES)

@@ -7,9 +7,8 @@ seeds.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ import numpy as np
 from tqdm import tqdm
 
 from ..config import build
-from ..data.images import load_images
-from ..errors import MfresnetError, within_memory
-from ..image_config import ImageConfig
-from ..images.ensemble import Everyone
+from ..data.images import ImageSplit, load_images
+from ..errors import MfresnetError
+from ..images.configuration import ImageConfig
+from ..images.ensemble import States
+from ..images.fitting import fit_job
 from ..images.job import ImageJob, assemble_images, check_images, image_facts
-from ..images.loop import Loop, lost_seeds
-from ..images.rows import epoch_rows, image_summary
+from ..images.loop import Progress, Recorder, Row
+from ..images.recording import diverged_seeds
 from ..messages import Say, print_message
 from . import checkpoint
 from .directory import RunDirectory
@@ -33,6 +33,7 @@ from .stopping import Stop, stoppable
 
 KIND = "image"  # what config.json calls such a run
 GENERATED = "synthetic-images"
+STATE = 2  # structure of the states in checkpoints; mfresnet 0.1 wrote none
 
 
 def train_images(
@@ -48,22 +49,29 @@ def train_images(
     """Train every block rule of a configuration into the directory ``out`` and return the summary.
 
     Args:
+        config: the settings.
+        out: the run directory.
+        command: for the report, how the run was started.
+        overwrite: replace a run that is there.
+        quiet: no progress bar.
+        say: is told what a user should know.
         devices: how many devices share each minibatch. No setting of the run: its result is the same to rounding on
             any number, and it may be resumed on another.
 
     Raises:
-        MfresnetError: bad settings, bad images, a directory in use or one that cannot be written, too few devices, no
-            memory left.
+        MfresnetError: bad settings, bad images, a directory in use or one that cannot be written, too few devices, not
+            enough memory.
     """
     with Stop(say).installed() as stop:
         check_images(config)
-        split = _split(config, say)
+        split = _load(config, say)
         job = assemble_images(config, split, devices)
         run = RunDirectory.create(out, overwrite=overwrite)
         with stoppable(run.how_to_resume):
             run.write_config(
                 {
                     "kind": KIND,
+                    "state": STATE,
                     "config": job.config.model_dump(),
                     "data": image_facts(split),
                     "command": command,
@@ -74,7 +82,7 @@ def train_images(
             )
             for note in split.notes:
                 say(note)
-            return _Driver(run, job, quiet, say, stop).drive()
+            return _train(run, job, quiet, say, stop)
 
 
 def resume_images(
@@ -95,7 +103,7 @@ def resume_images(
         return summary
     tell_changes(stored, "run", say)
     with stoppable(run.how_to_resume), Stop(say).installed() as stop:
-        return _Driver(run, stored_job(run, say, devices), quiet, say, stop).drive()
+        return _train(run, stored_job(run, say, devices), quiet, say, stop)
 
 
 def stored_job(run: RunDirectory, say: Say, devices: int | None = None) -> ImageJob:
@@ -106,7 +114,7 @@ def stored_job(run: RunDirectory, say: Say, devices: int | None = None) -> Image
     """
     stored = run.config
     config = build(stored["config"], ImageConfig)
-    split = _split(config, say)
+    split = _load(config, say)
     job = assemble_images(config, split, devices)
     if image_facts(split)["sha256"] != stored.get("data", {}).get("sha256"):
         if config.data.name != GENERATED:
@@ -114,109 +122,108 @@ def stored_job(run: RunDirectory, say: Say, devices: int | None = None) -> Image
                 f"the images of {config.data.name!r} changed since the run began: put them back as they were, "
                 "or train a new run."
             )
-        say("the generated images are not the run's to the bit on this machine: numbers may differ.")
+        say("the generated images differ from the run's on this machine: numbers may differ.")
     return job
 
 
-def _split(config: ImageConfig, say: Say) -> Any:
+def _load(config: ImageConfig, say: Say) -> ImageSplit:
     return load_images(config.data.name, seed=config.seed, n=config.data.n, n_test=config.data.n_test, say=say)
 
 
+def _train(run: RunDirectory, job: ImageJob, quiet: bool, say: Say, stop: Stop) -> dict[str, Any]:
+    """All rules, from the newest checkpoint to the end or to a stop; returns the summary."""
+    train = job.config.train
+    advice = (
+        f"lower --train.at-once (now {train.at_once or 'as many as fit'}), --seeds (now {train.seeds}), "
+        f"--train.batch-size (now {train.batch_size}) or --model.width, set --train.precision bfloat16, or share "
+        "minibatches with --devices."
+    )
+    bar = tqdm(total=job.networks.shared.steps, unit="step", disable=True if quiet else None, dynamic_ncols=True)
+    with bar:
+        result = fit_job(job, ImageRunRecorder(run, job, say, stop, bar), advice=advice)
+    run.write_summary(dict(result.summary))
+    if result.status == "interrupted":
+        say(f"interrupted: go on with {run.how_to_resume}")
+    return dict(result.summary)
+
+
 @dataclass
-class _Driver:
-    """Takes all rules from the newest checkpoint to the end and writes what happens."""
+class ImageRunRecorder(Recorder):
+    """Writes rows and checkpoints into a run directory, and shows how far the training is.
+
+    Args:
+        run: the directory.
+        job: what is trained.
+        say: is told which seeds diverge.
+        stop: the user's request to stop.
+        bar: the progress bar.
+    """
 
     run: RunDirectory
     job: ImageJob
-    quiet: bool
     say: Say
     stop: Stop
+    bar: tqdm
+    diverged: dict[str, np.ndarray] = field(default_factory=dict, init=False)  # which seeds, under each rule
 
-    @cached_property
-    def settings(self) -> str:
-        """The fingerprint of the run's settings as they were written."""
-        return fingerprint(self.run.config["config"])
+    @property
+    def stopping(self) -> bool:
+        """Whether the user asked to stop."""
+        return self.stop.asked
 
-    def drive(self) -> dict[str, Any]:
-        """All rules, to the end or to a stop; returns the summary."""
-        train = self.job.config.train
-        with within_memory(
-            f"lower --train.at-once (now {train.at_once or 'as many as fit'}), --seeds (now {train.seeds}), "
-            f"--train.batch-size (now {train.batch_size}) or --model.width, set --train.precision bfloat16, or share "
-            "minibatches with --devices."
-        ):
-            return self.train()
+    def restore(self, first: States) -> tuple[States, list[Row]]:
+        """The newest checkpoint and the rows up to it; rows after it are dropped, as they are made again."""
+        states = newest(self.run, first, self.say)
+        step = max(int(state.step[0]) for state in states.values())
+        self.diverged = {name: diverged_seeds(state) for name, state in states.items()}
+        self.bar.update(step)
+        checkpoint.discard_after(self.run.checkpoints, step)
+        return states, self.run.truncate_metrics(step)
 
-    def train(self) -> dict[str, Any]:
-        """From the newest checkpoint to the end or to a stop; returns the summary."""
-        loop = Loop(self.job, newest(self.run, self.job, self.settings, self.say))
-        checkpoint.discard_after(self.run.checkpoints, loop.done)
-        rows = self.run.truncate_metrics(loop.done)
-        begun = time.perf_counter() - max((row.get("wall_s") or 0.0 for row in rows), default=0.0)
-        saved, steps = time.perf_counter(), self.job.networks.first.steps
-        bar = tqdm(
-            total=steps, initial=loop.done, unit="step", disable=True if self.quiet else None, dynamic_ncols=True
-        )
-        with bar:
-            while loop.going and not self.stop.asked:
-                before = {name: lost_seeds(loop.states[name]) for name in loop.going}
-                names = loop.advance()
-                bar.update(loop.done - bar.n)
-                for name in names:
-                    self.fallen(name, lost_seeds(loop.states[name]) & ~before[name], loop.done)
-                if loop.between_epochs:
-                    for row in epoch_rows(self.job, loop, names):
-                        self.run.append_metrics(row | {"wall_s": time.perf_counter() - begun})
-                        self.show(bar, row)
-                    self.tell_ended(loop, names)
-                due = time.perf_counter() - saved >= self.job.config.record.checkpoint_seconds
-                if due or self.stop.asked or not loop.going:
-                    checkpoint.save(self.run.checkpoints, loop.done, loop.states, {"config": self.settings})
-                    checkpoint.prune(self.run.checkpoints, set(), newest=2 if loop.going else 1)
-                    saved = time.perf_counter()
-        summary = image_summary(self.job, self.run.metrics(), "interrupted" if loop.going else "completed")
-        summary["wall_s"] = time.perf_counter() - begun
-        self.run.write_summary(summary)
-        if loop.going:
-            self.say(f"interrupted: go on with {self.run.how_to_resume}")
-        return summary
+    def update(self, progress: Progress, rows: Sequence[Row]) -> None:
+        """Append the rows; say which seeds have just diverged and which rules have ended with that."""
+        self.bar.update(progress.step - self.bar.n)
+        for name, state in progress.states.items():
+            before, self.diverged[name] = self.diverged[name], diverged_seeds(state)
+            if (lost := self.diverged[name] & ~before).any():
+                seeds = ", ".join(str(seed) for seed, gone in zip(self.job.seeds, lost, strict=True) if gone)
+                self.say(
+                    f"{name}: training of seed {seeds} diverged before step {progress.step}: lower "
+                    f"--train.learning-rate (now {self.job.config.train.learning_rate:g}), or set --train.clip or "
+                    "--train.warmup."
+                )
+        for row in rows:
+            self.run.append_metrics(row)
+            shown = {"loss": np.mean(row["train_loss"])}
+            if "test_error" in row:
+                shown["test"] = np.mean(row["test_error"])
+            self.bar.set_postfix({f"{row['rule']} {name}": f"{value:.4g}" for name, value in shown.items()})
+            if self.diverged[row["rule"]].all():
+                self.say(f"{row['rule']}: every seed has diverged: the rule ends after epoch {row['epoch']}.")
 
-    def fallen(self, name: str, lost: np.ndarray, done: int) -> None:
-        """Say which seeds have just left the finite numbers, and what to change."""
-        if not lost.any():
-            return
-        seeds = ", ".join(str(seed) for seed, gone in zip(self.job.seeds, lost, strict=True) if gone)
-        self.say(
-            f"{name}: training of seed {seeds} diverged before step {done}: lower --train.learning-rate "
-            f"(now {self.job.config.train.learning_rate:g}), or set --train.clip or --train.warmup."
-        )
-
-    def tell_ended(self, loop: Loop, names: list[str]) -> None:
-        """Say which rules have no seed left."""
-        for name in names:
-            if lost_seeds(loop.states[name]).all():
-                self.say(f"{name}: no seed is left: the rule ends after epoch {loop.epoch}.")
-
-    @staticmethod
-    def show(bar: tqdm, row: Mapping[str, Any]) -> None:
-        """Loss and test error of a rule, means over seeds, on the progress bar."""
-        shown = {"loss": np.mean(row["train_loss"])}
-        if "test_error" in row:
-            shown["test"] = np.mean(row["test_error"])
-        bar.set_postfix({f"{row['rule']} {name}": f"{value:.4g}" for name, value in shown.items()})
+    def save(self, progress: Progress) -> None:
+        """Write a checkpoint; keep the one before it until the end."""
+        facts = {"config": fingerprint(self.run.config["config"])}
+        checkpoint.save(self.run.checkpoints, progress.step, progress.states, facts)
+        checkpoint.prune(self.run.checkpoints, set(), newest=2 if progress.active else 1)
 
 
-def newest(run: RunDirectory, job: ImageJob, settings: str, say: Say) -> Everyone:
-    """The states of the newest checkpoint; those before the first step where there is none.
+def newest(run: RunDirectory, first: States, say: Say) -> States:
+    """The states of the newest checkpoint; ``first``, those before the first step, where there is none.
 
     Raises:
-        MfresnetError: no sound checkpoint is left, or it is of other settings.
+        MfresnetError: no sound checkpoint is left, or it is of another version or of other settings.
     """
-    first = job.begin()
+    if run.config.get("state") != STATE and checkpoint.steps(run.checkpoints):
+        raise MfresnetError(
+            f"the checkpoints in {str(run.checkpoints)!r} are of mfresnet 0.1, whose optimiser state this version does "
+            "not read: resume the run with mfresnet 0.1, or train it again."
+        )
     states, facts = checkpoint.latest(run.checkpoints, first, say) or (first, {})
+    settings = fingerprint(run.config["config"])
     if facts.get("config", settings) != settings:
         raise MfresnetError(
             f"the settings in {str(run.path / 'config.json')!r} were changed since the run began: "
             "put them back, or train them as a new run."
         )
-    return job.spread(states)
+    return states

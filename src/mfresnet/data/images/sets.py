@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -97,6 +98,37 @@ class ImageSplit:
             )
         if self.train.classes != self.test.classes:
             raise MfresnetError(f"training and test images of {self.train.name!r} have different classes.")
+
+    @classmethod
+    def from_arrays(cls, train: tuple[Any, Any], test: tuple[Any, Any], name: str = "arrays") -> ImageSplit:
+        """A split of arrays that NumPy can read.
+
+        Args:
+            train, test: images, uint8 of shape (n, height, width, channels), and their classes, numbers or text. The
+                classes are those of the training set, sorted.
+            name: of the data set.
+
+        Raises:
+            MfresnetError: a test image of a class that no training image has, or arrays that `ImageSet` refuses.
+
+        >>> x = np.zeros((2, 8, 8, 3), np.uint8)
+        >>> split = ImageSplit.from_arrays((x, ["dog", "cat"]), (x[:1], ["cat"]))
+        >>> split.train.y.tolist(), split.test.y.tolist(), split.train.classes
+        ([1, 0], [0], ('cat', 'dog'))
+        """
+        classes = np.unique(np.asarray(train[1]))
+        names = tuple(map(str, classes))
+
+        def make(part: tuple[Any, Any], what: str) -> ImageSet:
+            x, labels = map(np.asarray, part)
+            if (unknown := ~np.isin(labels, classes)).any():
+                row = int(np.argmax(unknown))
+                raise MfresnetError(
+                    f"{what} image {row} of {name!r} has class {str(labels[row])!r}, which no training image has."
+                )
+            return ImageSet(x, np.searchsorted(classes, labels).astype(np.int32), names, name)
+
+        return cls(make(train, "training"), make(test, "test"))
 
 
 def refuse_labels(y: np.ndarray, classes: int, place: Callable[[int], str]) -> None:

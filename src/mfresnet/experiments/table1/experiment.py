@@ -1,8 +1,8 @@
-"""The table of [L20]: test error of image networks, plain and with mean-field training (theory, section 10).
+"""Table 1 of Lu et al. 2020 (arXiv 2003.05508): test error of image networks, plain and with mean-field training.
 
 A cell is a seed of a rule in a row; the cells of a row are one batch, trained side by side, and a batch that is stopped
-or killed goes on from its newest checkpoint. Published figures of one architecture differ by 0.1 to 0.5 points between
-implementations, so the claim is the difference on matched seeds.
+or killed continues from its newest checkpoint. Published figures of one architecture differ by 0.1 to 0.5 points
+between implementations, so the claim is the difference on matched seeds.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...data.images import ImageSplit, load_images
-from ...errors import within_memory
-from ...image_config import ImageConfig
-from ...images.feeding import device_memory
+from ...images.configuration import ImageConfig
 from ...images.job import assemble_images, check_images, image_facts
-from ...images.paired import over_seeds, paired
+from ...images.minibatches import device_memory
+from ...stats import compare_pairs, mean_interval
 from ..experiment import Cell, Experiment, Forget, Keep, Pulse, Result, Row, diverged
 from .figures import errors, movements
 from .settings import ROWS, Table1Settings
-from .training import trained
+from .training import train_batch
 
 
 class Table1(Experiment):
@@ -46,11 +45,11 @@ class Table1(Experiment):
         ]
 
     def batches(self, cells: Sequence[Cell]) -> list[list[int]]:
-        """The rules and seeds of a row train together."""
-        found: dict[str, list[int]] = {}
+        """The rules and seeds of a row are trained side by side."""
+        rows: dict[str, list[int]] = {}
         for place, cell in enumerate(cells):
-            found.setdefault(cell["row"], []).append(place)
-        return list(found.values())
+            rows.setdefault(cell["row"], []).append(place)
+        return list(rows.values())
 
     def memory(self, cells: Sequence[Cell]) -> int:
         """A batch may take the whole device, and divides itself where that is too small."""
@@ -71,6 +70,11 @@ class Table1(Experiment):
                 "precision": own.precision,
                 "at_once": own.at_once,
             },
+            "record": {
+                "checkpoint_seconds": own.checkpoint_seconds,
+                "test_every": own.epochs or row.epochs,
+                "sensitivity": False,
+            },
         }
         return ImageConfig.model_validate(tree)
 
@@ -86,12 +90,12 @@ class Table1(Experiment):
         """`run`, from the newest checkpoint of ``keep`` on, with the same numbers to the bit."""
         config, own = self.config(cells), self.settings
         job = assemble_images(config, self.images(config))
-        with within_memory(
+        advice = (
             f"lower --at-once (now {own.at_once or 'as many as fit'}), --seeds (now {own.seeds}), --batch-size "
             f"(now {own.batch_size}) or --width, or set --precision bfloat16."
-        ):
-            found = trained(job, pulse, keep, own.checkpoint_seconds)
-        return [found[cell["rule"]][job.seeds.index(cell["seed"])] for cell in cells]
+        )
+        rules = train_batch(job, pulse, keep, advice)
+        return [rules[cell["rule"]][job.seeds.index(cell["seed"])] for cell in cells]
 
     def images(self, config: ImageConfig) -> ImageSplit:
         """The same images for every seed and rule: drawn by the sweep's own seed."""
@@ -110,26 +114,26 @@ class Table1(Experiment):
         """A row's errors, its paired difference and the reported figures beside them."""
         points = []
         for name in dict.fromkeys(row["row"] for row in rows):
-            found: dict[str, list[float]] = {}
+            errors_of: dict[str, list[float]] = {}
             for row in rows:
                 if row["row"] == name:
-                    sound = row["status"] == "completed"
-                    found.setdefault(row["rule"], []).append(100 * row["test_error"] if sound else np.nan)
+                    completed = row["status"] == "completed"
+                    errors_of.setdefault(row["rule"], []).append(100 * row["test_error"] if completed else np.nan)
             reported = {"plain": ROWS[name].plain, "mean-field": ROWS[name].mean_field}
-            for rule, values in found.items():
-                point = {"row": name, "rule": rule, **over_seeds(values), "reported": reported.get(rule)}
-                if rule != "plain" and "plain" in found:
-                    difference = paired(found["plain"], values)
+            for rule, values in errors_of.items():
+                point = {"row": name, "rule": rule, **mean_interval(values), "reported": reported.get(rule)}
+                if rule != "plain" and "plain" in errors_of:
+                    difference = compare_pairs(errors_of["plain"], values)
                     point |= {f"difference_{key}": difference[key] for key in ("mean", "low", "high", "verdict")}
                 points.append(point)
         compared = [point for point in points if "difference_verdict" in point]
-        verdict = "; ".join(_said(point) for point in compared if point["difference_mean"] is not None)
+        verdict = "; ".join(_describe(point) for point in compared if point["difference_mean"] is not None)
         full = all(getattr(self.settings, key) is None for key in ("epochs", "data", "n", "n_test", "width"))
-        notes = ["Reported figures are those of [L20] as recalled from the paper, not re-read; errors are in per cent."]
+        notes = ["Reported figures are recalled from Lu et al. 2020, not re-read; errors are in per cent."]
         if not full:
             notes.append("Epochs, images or width are not the table's: the reported figures are no comparison here.")
         return Result(
-            verdict=verdict or "no two rules to compare",
+            verdict=verdict or "fewer than two rules to compare",
             passed=judge(compared) if full else None,
             points=points,
             figures=[errors(points), *movements(rows)],
@@ -138,17 +142,17 @@ class Table1(Experiment):
 
 
 def judge(points: Sequence[Row]) -> bool | None:
-    """Yes: mean-field training has the lower error in every row. No: it has the higher in one. Else the seeds are few.
+    """True: mean-field training has the lower error in every row. False: the higher in one. None: not shown either way.
 
-    Other rules are controls, of which nothing is claimed.
+    Other rules are controls, for which nothing is claimed.
     """
-    found = [point["difference_verdict"] for point in points if point["rule"] == "mean-field"]
-    if "higher error" in found:
+    verdicts = {point["difference_verdict"] for point in points if point["rule"] == "mean-field"}
+    if "higher error" in verdicts:
         return False
-    return True if found and set(found) == {"lower error"} else None
+    return True if verdicts == {"lower error"} else None
 
 
-def _said(point: Row) -> str:
+def _describe(point: Row) -> str:
     """A difference in words."""
     low, high = point["difference_low"], point["difference_high"]
     interval = "" if low is None else f" [{low:.2f}, {high:.2f}]"

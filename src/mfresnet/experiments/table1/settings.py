@@ -1,19 +1,30 @@
-"""The settings of ``mfresnet sweep table1``, and the table itself (theory, section 10)."""
+"""The settings of ``mfresnet sweep table1``, and the rows of the table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field
 
 from ...config import Section
 from ...errors import MfresnetError, unknown_name
+from ...images.configuration import (
+    AtOnce,
+    BatchSize,
+    CheckpointSeconds,
+    DepthRate,
+    Precision,
+    Seeds,
+    StemWidth,
+    TestImages,
+    TrainingImages,
+)
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of the table of [L20], as recalled from the paper and not re-read: test errors in per cent."""
+    """A row: test errors in per cent, as recalled from Lu et al. 2020 (arXiv 2003.05508) and not re-read."""
 
     data: str
     model: str
@@ -43,39 +54,26 @@ class Table1Settings(Section):
         default="plain,mean-field", description="block rules, separated by commas; plain is the reference"
     )
     seed: int = Field(default=0, ge=0, le=2**30, description="first seed")
-    seeds: int = Field(default=3, ge=1, le=1000, description="matched seeds of each rule")
+    seeds: Seeds = 3
     epochs: int | None = Field(
         default=None, ge=1, le=100_000, description="passes over the images (default: the row's own)"
     )
     data: str | None = Field(default=None, description="other images for every row: a name, a file or a directory")
-    n: int | None = Field(default=None, ge=2, le=10**9, description="training images (default: all)")
-    n_test: int | None = Field(default=None, ge=1, le=10**9, description="test images (default: all)")
-    width: int | None = Field(
-        default=None, ge=1, le=4096, description="channels of the stem (default: the model's own)"
-    )
-    batch_size: int = Field(default=128, ge=1, le=10**6, description="images of a minibatch")
-    lr_t: float = Field(
-        default=1.0,
-        ge=0,
-        le=1e6,
-        description="learning rate of the depth coordinate over that of the weights (in short trainings blocks swap "
-        "at 10, not at 1)",
-    )
-    at_once: int | None = Field(
-        default=None,
-        ge=1,
-        le=10**6,
-        description="networks (rules x seeds) that one compiled program trains (default: all that fit into memory)",
-    )
-    checkpoint_seconds: float = Field(default=60.0, ge=0, le=86_400, description="seconds between checkpoints of a row")
-    precision: Literal["float32", "bfloat16"] = Field(default="bfloat16", description="of activations")
+    n: TrainingImages = None
+    n_test: TestImages = None
+    width: StemWidth = None
+    batch_size: BatchSize = 128
+    lr_t: DepthRate = 1.0
+    at_once: AtOnce = None
+    checkpoint_seconds: CheckpointSeconds = 60.0
+    precision: Precision = "bfloat16"
 
     @property
     def names(self) -> list[str]:
         """The rows, each once.
 
         Raises:
-            MfresnetError: none, or one that the table does not have.
+            MfresnetError: no row, or one that the table does not have.
 
         >>> Table1Settings(rows="resnet20,resnet32").names
         ['resnet20', 'resnet32']

@@ -2,81 +2,98 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import numpy as np
 
+from ...images.ensemble import States
+from ...images.fitting import ImageResult, fit_job
 from ...images.job import ImageJob
-from ...images.loop import Loop, lost_seeds
-from ...images.recording import epoch_row
+from ...images.loop import Progress, Recorder, Row
+from ...images.summary import is_finite
 from ..experiment import Keep, Pulse, Stopped
 
-KEPT = ("t", "swaps")  # of an epoch's row
 
-Epochs = list[dict[str, dict[str, Any]]]  # of each rule that was trained in it
-
-
-def trained(job: ImageJob, pulse: Pulse, keep: Keep, every: float) -> dict[str, list[dict[str, Any]]]:
-    """Train every rule of a job from the newest checkpoint on; the measured values of each seed of each rule.
-
-    Where blocks move, "swaps" counts swaps of neighbours, of all families and steps, and "swaps_by_epoch" lists them;
-    where they have a depth, "t_by_epoch" has the depth s/N of each block at the end of each epoch, a list for each
-    stage. A rule ends early when no seed is left; a seed that left the finite numbers has the last step of its epoch.
+@dataclass
+class BatchRecorder(Recorder):
+    """Keeps checkpoints of a batch of a sweep, and tells the sweep how far it is.
 
     Args:
-        every: seconds between checkpoints; one is made, too, where somebody asks to stop.
+        pulse: told the share that is done; may raise `Stopped`.
+        keep: where checkpoints go.
     """
-    first = job.begin()
-    states, facts = keep.newest(first) or (first, {})
-    loop, epochs, saved = Loop(job, job.spread(states)), list(facts.get("epochs", [])), time.perf_counter()
-    while loop.going:
-        names = loop.advance()
-        if loop.between_epochs:
-            epochs.append({name: _noted(job, loop, name) for name in names})
+
+    pulse: Pulse
+    keep: Keep
+    stopped: Stopped | None = field(default=None, init=False)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the sweep asked to stop."""
+        return self.stopped is not None
+
+    def restore(self, first: States) -> tuple[States, list[Row]]:
+        """The newest checkpoint."""
+        states, facts = self.keep.newest(first) or (first, {})
+        return states, list(facts.get("history", []))
+
+    def update(self, progress: Progress, rows: Sequence[Row]) -> None:
+        """Tell how far the batch is."""
         try:
-            pulse(loop.done / job.networks.first.steps)
-        except Stopped:
-            keep.save(loop.done, loop.states, {"epochs": epochs})
-            raise
-        if time.perf_counter() - saved >= every:
-            keep.save(loop.done, loop.states, {"epochs": epochs})
-            saved = time.perf_counter()
-    tests = job.networks.evaluate(loop.states)
-    return {name: _rows(loop, name, [epoch[name] for epoch in epochs if name in epoch], tests[name]) for name in tests}
+            self.pulse(progress.step / progress.steps)
+        except Stopped as stopped:
+            self.stopped = stopped
+
+    def save(self, progress: Progress) -> None:
+        """Write a checkpoint; the batch's rows are written when it is done."""
+        if progress.active or self.stopping:
+            self.keep.save(progress.step, progress.states, {"history": progress.history})
 
 
-def _noted(job: ImageJob, loop: Loop, name: str) -> dict[str, Any]:
-    """What is kept of an epoch, in JSON's own types."""
-    row = epoch_row(job.trainers[name], loop.states[name])
-    kept = {key: row[key] for key in KEPT if key in row} | {"lost": lost_seeds(loop.states[name])}
-    return jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), kept)
+def train_batch(job: ImageJob, pulse: Pulse, keep: Keep, advice: str) -> dict[str, list[dict[str, Any]]]:
+    """Train every rule of a job from the newest checkpoint on; the measured values of each seed of each rule.
+
+    Args:
+        job: of a row of the table, tested in the last epoch.
+        pulse: told the share that is done; may raise `Stopped`.
+        keep: where checkpoints go.
+        advice: what to change where memory does not suffice.
+    """
+    recorder = BatchRecorder(pulse, keep)
+    result = fit_job(job, recorder, advice=advice)
+    if recorder.stopped is not None:
+        raise recorder.stopped
+    return {name: measure_rule(result, name) for name in job.trainers}
 
 
-def _rows(
-    loop: Loop, name: str, epochs: Sequence[Mapping[str, Any]], test: tuple[np.ndarray, np.ndarray]
-) -> list[dict[str, Any]]:
-    """The measured values of each seed of a rule."""
-    state, per_epoch = loop.states[name], loop.job.networks.first.per_epoch
-    last = np.asarray(state.tally.loss) / np.asarray(state.tally.steps)
-    rows = []
-    for k, (loss, error) in enumerate(zip(*test, strict=True)):
-        lost = [epoch["lost"][k] for epoch in epochs]
-        sound = not lost[-1] and bool(np.isfinite(loss))
-        row: dict[str, Any] = {
-            "status": "completed" if sound else "diverged",
-            "test_error": float(error) if sound else np.nan,  # argmax names a class all the same
-            "test_loss": float(loss),
-            "train_loss": float(last[k]),
-        }
-        if not sound:
-            row["diverged.step"] = (lost.index(True) + 1 if lost[-1] else len(lost)) * per_epoch
-        if "swaps" in epochs[-1]:
-            by_epoch = [sum(epoch["swaps"][k]) for epoch in epochs]
-            row |= {"swaps": sum(by_epoch), "swaps_by_epoch": by_epoch}
-        if "t" in epochs[-1]:
-            row["t_by_epoch"] = [epoch["t"][k] for epoch in epochs]
-        rows.append(row)
-    return rows
+def measure_rule(result: ImageResult, name: str) -> list[dict[str, Any]]:
+    """The measured values of each seed of a rule, in JSON's own types.
+
+    Where blocks move, "swaps" counts swaps of neighbours, of all families and steps, and "swaps_by_epoch" lists them;
+    where they have a depth, "t_by_epoch" has the depth t of each block at the end of each epoch, a list for each stage.
+    A seed that diverged has the last step of the epoch in which it did.
+    """
+    history = [row for row in result.history if row["rule"] == name]
+    return [_measure_seed(history, k) for k in range(len(result.job.seeds))]
+
+
+def _measure_seed(history: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
+    last = history[-1]
+    finite = is_finite(last["test_loss"][seed])
+    row: dict[str, Any] = {
+        "status": "completed" if finite else "diverged",
+        "test_error": last["test_error"][seed] if finite else np.nan,
+        "test_loss": last["test_loss"][seed],
+        "train_loss": last["train_loss"][seed],
+    }
+    if not finite:
+        diverged = (epoch["step"] for epoch in history if not is_finite(epoch["train_loss"][seed]))
+        row["diverged.step"] = next(diverged, last["step"])
+    if "swaps" in last:
+        by_epoch = [sum(epoch["swaps"][seed]) for epoch in history]
+        row |= {"swaps": sum(by_epoch), "swaps_by_epoch": by_epoch}
+    if "t" in last:
+        row["t_by_epoch"] = [epoch["t"][seed] for epoch in history]
+    return row

@@ -1,4 +1,4 @@
-"""Where minibatches come from: the whole set on the device as bytes, or, where it does not fit, rows from the host.
+"""Minibatches: from the whole set on the device as bytes or, where that does not fit, from rows sent by the host.
 
 Either way a compiled program reads a window: images on the device, and the rows among them that each step of each seed
 takes. The numbers are the same to the bit.
@@ -17,7 +17,7 @@ import psutil
 from jax import Array
 from jaxtyping import Int, UInt8
 
-SHARE = 0.5  # of the device's memory that a set may take and stay there
+DATA_SHARE = 0.5  # of the device's memory that the images may take
 WINDOW = 2**26  # bytes of images sent at once
 
 
@@ -30,7 +30,7 @@ class ImageData(eqx.Module):
     def __len__(self) -> int:
         return self.y.shape[0]
 
-    def steps(self, seeds: int, batch: int) -> int | None:
+    def window_steps(self, seeds: int, batch: int) -> int | None:
         """Steps that a window holds; None where it holds an epoch."""
         return None
 
@@ -60,24 +60,24 @@ class HostImages:
     def __len__(self) -> int:
         return len(self.y)
 
-    def steps(self, seeds: int, batch: int) -> int | None:
+    def window_steps(self, seeds: int, batch: int) -> int | None:
         """Steps that a window of ``most`` bytes holds, at least one and at most an epoch."""
         return max(1, min(len(self) // batch, self.most // (seeds * batch * self.x[0].nbytes)))
 
     def window(self, rows: Int[Array, "seeds steps*batch"]) -> tuple[ImageData, Array]:
         """The images of these rows, sent to the device, and the rows among them."""
         wanted = np.asarray(rows).ravel()
-        return on_device(self.x[wanted], self.y[wanted]), jnp.arange(len(wanted), dtype=rows.dtype).reshape(rows.shape)
+        return to_device(self.x[wanted], self.y[wanted]), jnp.arange(len(wanted), dtype=rows.dtype).reshape(rows.shape)
 
     def parts(self, batch: int) -> Iterator[tuple[ImageData, int]]:
         """Pieces of one size, a multiple of ``batch``; the last is filled up with images that do not count."""
         size = batch * max(1, min(-(-len(self) // batch), self.most // (batch * self.x[0].nbytes)))
         for start in range(0, len(self), size):
             rows = np.arange(start, start + size)
-            yield on_device(self.x.take(rows, 0, mode="clip"), self.y.take(rows, mode="clip")), len(self) - start
+            yield to_device(self.x.take(rows, 0, mode="clip"), self.y.take(rows, mode="clip")), len(self) - start
 
 
-def on_device(x: np.ndarray, y: np.ndarray) -> ImageData:
+def to_device(x: np.ndarray, y: np.ndarray) -> ImageData:
     """A set on the device."""
     return ImageData(jnp.asarray(x, jnp.uint8), jnp.asarray(y, jnp.int32))
 

@@ -5,15 +5,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from image_folders import write_folder
+from small_images import write_folder
 
 from mfresnet.config import build
 from mfresnet.data.images import load_images
-from mfresnet.image_config import ImageConfig
 from mfresnet.images import Ensemble, HostImages, ensemble, make_rule
+from mfresnet.images.configuration import ImageConfig
 from mfresnet.images.family import Place
-from mfresnet.images.job import assemble_images, placed
-from mfresnet.images.together import alike
+from mfresnet.images.job import assemble_images, place_images
+from mfresnet.images.program import unify_plans
 
 RULES, SEEDS, STEPS = ("plain", "mean-field", "linear-multistep"), 2, 3
 ALONE = ("mean-field", "linear-multistep")  # plain is held against mean-field at equal depths
@@ -35,7 +35,7 @@ def job(tmp_path_factory):
 @pytest.fixture(scope="module")
 def together(job):
     """All six networks as one program: an epoch, and its test."""
-    states = job.networks.advance(job.begin(), STEPS)
+    states = job.networks.advance(job.init(), STEPS)
     return states, job.networks.evaluate(states)
 
 
@@ -44,7 +44,7 @@ def one_by_one(job):
     """Each seed of two rules by itself: two programs, four calls."""
     alone = {name: job.trainers[name] for name in ALONE}
     networks = Ensemble(alone, job.seeds, job.networks.train, job.networks.test, at_once=1)
-    return networks, networks.advance(networks.begin(), STEPS)
+    return networks, networks.advance(networks.init(), STEPS)
 
 
 def test_one_program_has_the_numbers_of_each_network_alone(together, one_by_one):
@@ -62,29 +62,29 @@ def test_one_program_has_the_numbers_of_each_network_alone(together, one_by_one)
 
 def test_at_equal_depths_the_first_step_is_that_of_the_plain_network(job, together):
     """To the bit, beside rules with other plans; from the second step on depths are no longer equal."""
-    states = job.networks.advance(job.begin(), 1)
+    states = job.networks.advance(job.init(), 1)
     for part in (lambda s: s.weights.network, lambda s: s.statistics, lambda s: s.tally.loss):
         for a, b in zip(*(jax.tree.leaves(part(states[name])) for name in ("plain", "mean-field")), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
 def test_any_chunks_of_one_program_give_the_same_bits(job, together):
-    states = job.networks.advance(job.networks.advance(job.begin(), 1), STEPS - 1)
+    states = job.networks.advance(job.networks.advance(job.init(), 1), STEPS - 1)
     for a, b in zip(*map(jax.tree.leaves, (states, together[0])), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_images_of_the_host_give_the_same_bits(job, one_by_one):
     """Windows of two steps in training, and of some images in evaluation, whose last is not full."""
-    train, test = placed(job.split, "no")
+    train, test = place_images(job.split, "no")
     bytes_of_two = 2 * 8 * job.split.train.x[0].nbytes
     assert isinstance(train, HostImages) and isinstance(test, HostImages)
     host = Ensemble(
         {"mean-field": job.trainers["mean-field"]}, [0], HostImages(train.x, train.y, bytes_of_two),
         HostImages(test.x, test.y, 5 * job.split.test.x[0].nbytes),
     )  # fmt: skip
-    assert host.longest == 2
-    state = host.advance(host.advance(host.begin(), 2), 1)
+    assert host.max_steps == 2
+    state = host.advance(host.advance(host.init(), 2), 1)
     one, own = one_by_one[0], jax.tree.map(lambda leaf: leaf[:1], one_by_one[1]["mean-field"])
     for a, b in zip(*map(jax.tree.leaves, (state["mean-field"], own)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -100,8 +100,8 @@ def test_evaluation_counts_every_image_once(job, together):
     loss, error = (values[1] for values in together[1]["mean-field"])
     state = jax.tree.map(lambda leaf: leaf[1], together[0]["mean-field"])
     trainer, test = job.trainers["mean-field"], job.split.test
-    plans = trainer.plans(state.weights.coordinates, state.orders)
-    x = trainer.prepared(jnp.asarray(test.x))
+    plans = trainer.evaluation_plans(state.weights.coordinates, state.orders)
+    x = trainer.normalise(jnp.asarray(test.x))
     logits = eqx.filter_jit(state.weights.network)(x, state.statistics, plans, False)[0]
     logs = np.asarray(jax.nn.log_softmax(logits), np.float64)
     np.testing.assert_allclose(loss, -np.mean(logs[np.arange(len(test)), test.y]), rtol=1e-4)
@@ -130,17 +130,19 @@ def test_networks_are_halved_until_they_fit(job, together, monkeypatch):
 
 @pytest.mark.parametrize(("most", "sizes"), [(6, [6]), (5, [4, 2]), (3, [2, 2, 2]), (1, [1] * 6)])
 def test_groups_of_any_size(most, sizes):
-    assert [len(rules) * (seeds.stop - seeds.start) for rules, seeds in ensemble.groups(RULES, 2, most)] == sizes
+    assert [
+        len(rules) * (seeds.stop - seeds.start) for rules, seeds in ensemble.group_networks(RULES, 2, most)
+    ] == sizes
 
 
 def test_plans_alike_leave_what_they_were():
     place, own = Place(1, 3, 3), []
     for name in RULES:
         rule = make_rule(name)
-        coordinates = jax.tree.map(lambda leaf: leaf[None], rule.begin(place))
+        coordinates = jax.tree.map(lambda leaf: leaf[None], rule.init(place))
         own.append((jax.vmap(lambda c, rule=rule: rule.plan(c, jnp.arange(3), place), axis_size=1)(coordinates),))
-    for (before,), (after,) in zip(own, alike(own), strict=True):
+    for (before,), (after,) in zip(own, unify_plans(own), strict=True):
         np.testing.assert_array_equal(before.steps, after.steps)
         np.testing.assert_array_equal(after.order, [[0, 1, 2]])
         np.testing.assert_array_equal(after.mix, [[0, 0, 0]])
-    assert alike(own[:1])[0][0].order is None  # nothing is filled in for a rule alone
+    assert unify_plans(own[:1])[0][0].order is None  # nothing is filled in for a rule alone

@@ -2,14 +2,64 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .config import Section
-from .errors import MfresnetError, unknown_name
+from ..config import RULES, Section
+from ..errors import MfresnetError, unknown_name
+from ..registry import Entry, Registry
 
-BLOCKS = ("plain", "mean-field", "shuffled", "stochastic-depth", "linear-multistep", "scaled")
+if TYPE_CHECKING:
+    from .rules import Rule
+
+BLOCK_RULES: Registry[type[Rule]] = Registry(
+    "block rule",
+    "mfresnet.block_rules",
+    {
+        "plain": Entry("mfresnet.images.rules:Plain", "the residual network as it is"),
+        "mean-field": Entry("mfresnet.images.rules:MeanField", "each block has a trained depth coordinate"),
+        "shuffled": Entry("mfresnet.images.rules:Shuffled", "a random order in each training step"),
+        "stochastic-depth": Entry("mfresnet.images.rules:StochasticDepth", "blocks are left out at random"),
+        "linear-multistep": Entry("mfresnet.images.rules:LinearMultistep", "a trained mixture with the state before"),
+        "scaled": Entry("mfresnet.images.rules:Scaled", "branches times alpha/L"),
+    },
+    base="mfresnet.images.rules:Rule",
+)
+
+OPTIMISERS = tuple(name for name in RULES if name != "gradient-flow")
+OPTIMISER_PATTERN = rf"^({'|'.join(OPTIMISERS)}|optax:[a-z_0-9]+)$"
+
+# What an image run and a row of the table have in common; each has its own defaults.
+TrainingImages = Annotated[int | None, Field(ge=2, le=10**9, description="training images (default: all)")]
+TestImages = Annotated[int | None, Field(ge=1, le=10**9, description="test images (default: all)")]
+StemWidth = Annotated[
+    int | None, Field(ge=1, le=4096, description="channels of the stem (default: the model's own, 16; resnext 64)")
+]
+BatchSize = Annotated[int, Field(ge=1, le=10**6, description="images of a minibatch")]
+Seeds = Annotated[int, Field(ge=1, le=1000, description="networks of each rule, with seeds seed, seed + 1, ..")]
+DepthRate = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1e6,
+        description="mean-field: learning rate of the depth coordinate s = N t over that of the weights (in short "
+        "trainings blocks swap at 10, not at 1)",
+    ),
+]
+AtOnce = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        le=10**6,
+        description="networks (rules x seeds) that one compiled program trains (default: all that fit into memory); "
+        "the numbers are the same to rounding",
+    ),
+]
+Precision = Annotated[
+    Literal["float32", "bfloat16"], Field(description="of activations; parameters and statistics are float32")
+]
+CheckpointSeconds = Annotated[float, Field(ge=0, le=86_400, description="seconds between checkpoints")]
 
 
 class ImageSection(Section):
@@ -26,8 +76,8 @@ class ImageDataConfig(ImageSection):
         description="cifar10, cifar100, synthetic-images, a Parquet file (columns img, label), a directory with "
         "train.parquet and test.parquet, or a directory train/CLASS/*.png",
     )
-    n: int | None = Field(default=None, ge=2, le=10**9, description="training images (default: all)")
-    n_test: int | None = Field(default=None, ge=1, le=10**9, description="test images (default: all)")
+    n: TrainingImages = None
+    n_test: TestImages = None
     augment: bool = Field(
         default=True, description="random crops of the image padded by 4 pixels, and flips, on the device"
     )
@@ -46,7 +96,7 @@ class ImageModelConfig(ImageSection):
         description="resnetD (D = 6n + 2: 8, 20, 32, 44, 56, 110), bottleneckD (D = 9n + 2: 164) or resnextD-GxWd "
         "(29-8x64d, 29-16x64d)",
     )
-    width: int | None = Field(default=None, ge=1, le=4096, description="channels of the stem (default 16; resnext 64)")
+    width: StemWidth = None
     norm: Literal["batch", "group"] = Field(default="batch", description="normalisation")
 
 
@@ -56,16 +106,10 @@ class BlockConfig(ImageSection):
     rules: str = Field(
         default="plain",
         pattern=r"^[a-z-]+(,[a-z-]+)*$",
-        json_schema_extra={"allowed": f"names separated by commas out of {', '.join(BLOCKS)}"},
-        description=f"block rules, compared on matched seeds: {', '.join(BLOCKS)}",
+        json_schema_extra={"allowed": "names of block rules, separated by commas"},
+        description=f"block rules, compared on matched seeds: {', '.join(BLOCK_RULES)}",
     )
-    lr_t: float = Field(
-        default=1.0,
-        ge=0,
-        le=1e6,
-        description="mean-field: learning rate of the depth coordinate s = N t over that of the weights (in short "
-        "trainings blocks swap at 10, not at 1)",
-    )
+    lr_t: DepthRate = 1.0
     cadence: int = Field(
         default=1, ge=1, le=10**9, description="mean-field: steps between sorts of the blocks by depth"
     )
@@ -80,50 +124,52 @@ class BlockConfig(ImageSection):
         """The rules, each once.
 
         Raises:
-            MfresnetError: nobody knows one of them, or it is named twice.
+            MfresnetError: an unknown name, or one that is given twice.
         """
         names = tuple(self.rules.split(","))
         for index, name in enumerate(names):
-            if name not in BLOCKS:
-                raise unknown_name("block rule", name, BLOCKS)
+            if name not in BLOCK_RULES:
+                raise unknown_name("block rule", name, BLOCK_RULES)
             if name in names[:index]:
                 raise MfresnetError(f"blocks.rules = {self.rules!r} names {name!r} twice: name each rule once.")
         return names
 
 
 class ImageTrainConfig(ImageSection):
-    """Stochastic gradient descent with momentum."""
+    """How the networks are trained."""
 
-    seeds: int = Field(default=1, ge=1, le=1000, description="networks of each rule, with seeds seed, seed + 1, ..")
-    at_once: int | None = Field(
-        default=None,
-        ge=1,
-        le=10**6,
-        description="networks (rules x seeds) that one compiled program trains (default: all that fit into memory); "
-        "the numbers are the same to rounding",
+    rule: str = Field(
+        default="momentum",
+        pattern=OPTIMISER_PATTERN,
+        json_schema_extra={"choices": [*OPTIMISERS, "optax:NAME"]},
+        description="the optimiser: momentum (stochastic gradient descent), sgd, adam, or any of Optax as optax:NAME",
     )
+    seeds: Seeds = 1
+    at_once: AtOnce = None
     epochs: int = Field(default=160, ge=1, le=100_000, description="passes over the training images")
-    batch_size: int = Field(default=128, ge=1, le=10**6, description="images of a minibatch")
+    batch_size: BatchSize = 128
     learning_rate: float = Field(default=0.1, gt=0, le=1e6, description="at the start of the schedule")
     schedule: Literal["step", "cosine", "constant"] = Field(
         default="step", description="step: divided by 10 at half and at three quarters of the epochs"
     )
     warmup: int = Field(default=0, ge=0, le=10_000, description="epochs of linear warm-up")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="of the descent")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of the rule momentum")
     weight_decay: float | None = Field(
-        default=None, ge=0, le=1e3, description="of all weights, none of the coordinates (default 1e-4; resnext 5e-4)"
+        default=None,
+        ge=0,
+        le=1e3,
+        description="added to the gradient, times the weights; never of the coordinates (default: of momentum and sgd "
+        "1e-4, resnext 5e-4; of others 0, since some have their own)",
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="mass spread over all classes")
     clip: float | None = Field(default=None, gt=0, le=1e9, description="largest norm of the gradient (default: any)")
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="of activations; parameters and statistics are float32"
-    )
+    precision: Precision = "float32"
 
 
 class ImageRecordConfig(ImageSection):
     """What is written, and when."""
 
-    checkpoint_seconds: float = Field(default=60.0, ge=0, le=86_400, description="seconds between checkpoints")
+    checkpoint_seconds: CheckpointSeconds = 60.0
     test_every: int = Field(
         default=1, ge=1, le=100_000, description="epochs between tests (the last one is always tested)"
     )
