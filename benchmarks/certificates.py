@@ -4,8 +4,8 @@
 
 Each case is one command. Its grid of 8 settings (``--certify.tune``) was written down after 32 had been tried, hence
 ``--certify.settings 4``: the union bound pays for 32. The command trains the prior of each setting on a part of the
-training points, takes the one with the best held-out certificate and runs it. Test points are read once, at the end, for
-the errors shown beside.
+training points, takes the one with the best held-out certificate and runs it. Test points are read once, at the end,
+for the errors shown beside.
 """
 
 from __future__ import annotations
