@@ -20,7 +20,7 @@ FILES = sorted(path for path in SOURCE.rglob("*.py"))
 
 # A module imports its own layer and those before it.
 LAYERS = (
-    ("errors", "config", "stats", "messages", "json_types", "registry"),
+    ("errors", "fields", "config", "stats", "messages", "json_types", "registry"),
     ("data",),
     ("model",),
     ("flow",),

@@ -10,12 +10,13 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from .errors import MfresnetError, unknown_name
+from .fields import WholeNumbers, allowed, choices_of, item_of, split_lists
 
 
 class Section(BaseModel):
@@ -23,6 +24,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     command: ClassVar[str] = "train"  # whose --help lists the tree's names
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, values: Any) -> Any:
+        return split_lists(values, cls.model_fields) if isinstance(values, Mapping) else values
 
 
 class DataConfig(Section):
@@ -218,7 +224,6 @@ class DiagnosticsConfig(Section):
 
 
 TUNED = r"^$|^ *[a-z._-]+=[0-9.e+,-]+( +[a-z._-]+=[0-9.e+,-]+)* *$"
-NUMBERS = r"^[1-9][0-9]{0,6}(,[1-9][0-9]{0,6})*$"
 
 
 class CertifyConfig(Section):
@@ -228,17 +233,11 @@ class CertifyConfig(Section):
         default=True, description="certify at the end of training (classification by a gradient flow)"
     )
     delta: float = Field(default=0.05, gt=0, lt=1, description="probability with which a certificate may fail")
-    heads: str = Field(
-        default="8,16,32,64,128,256",
-        pattern=NUMBERS,
-        json_schema_extra={"allowed": "whole numbers >= 1 separated by commas, such as 8,16,32"},
-        description="head particles k' of a sub-network that are tried, separated by commas",
+    heads: WholeNumbers = Field(
+        default=(8, 16, 32, 64, 128, 256), description="head particles k' of a sub-network that are tried"
     )
-    residuals: str = Field(
-        default="5,10,20,40",
-        pattern=NUMBERS,
-        json_schema_extra={"allowed": "whole numbers >= 1 separated by commas, such as 8,16,32"},
-        description="residual particles N' of a sub-network that are tried, separated by commas",
+    residuals: WholeNumbers = Field(
+        default=(5, 10, 20, 40), description="residual particles N' of a sub-network that are tried"
     )
     draws: int = Field(default=64, ge=1, le=100_000, description="sub-networks drawn at the chosen sizes")
     prior_share: float = Field(
@@ -290,28 +289,6 @@ def leaves(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[
             yield from leaves(kind, f"{prefix}{name}.")
         else:
             yield prefix + name, field
-
-
-def allowed(field: FieldInfo) -> str:
-    """The values a field accepts, in words: ``a whole number >= 1 and <= 10`` or ``one of euler, rk4``."""
-    if "allowed" in _extra(field):
-        return str(_extra(field)["allowed"])
-    kind = field.annotation
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(get_args(kind))
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    found = [(sign, getattr(rule, key, None)) for rule in field.metadata for key, sign in signs.items()]
-    bounds = [
-        f"{sign} {bound if isinstance(bound, int) else f'{bound:g}'}" for sign, bound in found if bound is not None
-    ]
-    return f"{type_name(kind)} {' and '.join(bounds)}".strip()
-
-
-def type_name(kind: Any) -> str:
-    """The type of a value in a word a user knows."""
-    names = [t for t in (get_args(kind) or (kind,)) if t is not type(None)]
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    return words.get(names[0], str(names[0]))
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -372,19 +349,17 @@ def explain(error: ValidationError, kind: type[Section] = Config) -> str:
             f"did you mean {' or '.join(close)}?" if close else f"see `mfresnet {kind.command} --help` for the names."
         )
         return f"unknown setting {name!r}: {hint}"
+    name = ".".join(str(part) for part in fault["loc"] if not isinstance(part, int))  # of several values: theirs
     value = _short(fault["input"])
     if name not in fields:
         return f"{name or 'the configuration'} = {value} is not allowed: give a table of settings."
-    choices = _extra(fields[name]).get("choices")
-    if fault["type"] == "string_pattern_mismatch" and choices:
+    if fault["type"] == "too_short":
+        return f"{name} is empty: give {allowed(fields[name])}."
+    choices = choices_of(fields[name])
+    one_of_several = fault["type"] == "literal_error" and item_of(fields[name]) is not None
+    if choices and isinstance(fault["input"], str) and (one_of_several or fault["type"] == "string_pattern_mismatch"):
         return str(unknown_name(name, fault["input"], choices))
     return f"{name} = {value} is not allowed: give {allowed(fields[name])}."
-
-
-def _extra(field: FieldInfo) -> Mapping[str, Any]:
-    """What a field says of its values beyond type and range: ``choices`` (names) or ``allowed`` (words)."""
-    extra = field.json_schema_extra
-    return extra if isinstance(extra, Mapping) else {}
 
 
 def _short(value: Any) -> str:

@@ -82,7 +82,7 @@ def student(values: Values, level: float = 0.95) -> tuple[float, float]:
     return float(values.mean()), float(half)
 
 
-def finite(values: Values) -> np.ndarray:
+def finite_values(values: Values) -> np.ndarray:
     """The finite ones among the values."""
     values = np.asarray(values, float)
     return values[np.isfinite(values)]
@@ -94,7 +94,7 @@ def paired_differences(first: Values, second: Values) -> np.ndarray:
     >>> paired_differences([1.0, None, 3.0], [1.5, 2.0, 2.0])
     array([ 0.5, -1. ])
     """
-    return finite(np.asarray(second, float) - np.asarray(first, float))
+    return finite_values(np.asarray(second, float) - np.asarray(first, float))
 
 
 def equivalence(values: Values, target: float, margin: float, *, level: float = 0.95, tests: int = 1) -> bool | None:
@@ -137,6 +137,17 @@ def jackknife(statistic: Callable[[np.ndarray], float | np.ndarray], units: int)
     return np.array([units * whole - (units - 1) * statistic(np.delete(every, unit)) for unit in every])
 
 
+def explained_share(values: Values, explained: Values) -> float:
+    """1 - |values - explained|^2 / |values|^2, over all entries; NaN where all values are 0.
+
+    >>> explained_share([1.0, 2.0], [1.0, 1.0])
+    0.8
+    """
+    values = np.asarray(values, np.float64)
+    scale = float(np.sum(values**2))
+    return float(1 - np.sum((values - explained) ** 2) / scale) if scale > 0 else float("nan")
+
+
 ROUNDING = 1e-12  # shares are multiples of 1/n: a spread below this is rounding
 
 
@@ -149,7 +160,7 @@ def mean_interval(values: Sequence[float | None]) -> dict[str, Any]:
     >>> errors["mean"], round(errors["low"], 3), errors["seeds"]
     (2.0, -0.484, 3)
     """
-    known = finite(np.array(values, float))
+    known = finite_values(np.array(values, float))
     mean, half = student(known)
     low, high = (mean - half, mean + half) if len(known) > 1 else (None, None)
     return {

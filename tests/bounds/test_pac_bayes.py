@@ -140,8 +140,8 @@ def test_the_status_follows_the_density():
     point = DrawnPoint(1, 2, [0.1, 0.1], [1.0, 2.0])
     kinds = {
         "assumed": Density("same"),
-        "estimated": Density("euler", departure=1e-3),
-        "violated": Density("euler", departure=1e-3, folded=2),
+        "estimated": Density("euler", normalisation_error=1e-3),
+        "violated": Density("euler", normalisation_error=1e-3, folded=2),
     }
     found = {status: drawn_certificate([point], 500, density=density) for status, density in kinds.items()}
     assert all(c.status == status for status, c in found.items())

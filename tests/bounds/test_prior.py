@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mfresnet.bounds import pull_back
-from mfresnet.bounds.density import departure_of
+from mfresnet.bounds.density import normalisation_error_of
 from mfresnet.bounds.prior import stack
 from mfresnet.diagnostics.divergence import log_density_ratios
 from mfresnet.flow import Batch, EulerFlow, Trainer
@@ -86,7 +86,7 @@ def test_the_mass_of_the_weights_counts_preimages():
     image, slope = x - 1.5 * np.tanh(2 * x), 1 - 3 / np.cosh(2 * x) ** 2
     ratio = 0.5 * (image**2 - x**2) - np.log(np.abs(slope))
     draws = np.random.default_rng(0).normal(size=200_000)
-    found = departure_of(np.interp(draws, x, ratio)) + 1
+    found = normalisation_error_of(np.interp(draws, x, ratio)) + 1
     turn = np.arccosh(np.sqrt(3)) / 2  # where the slope vanishes: between the images of -turn and turn N is 3, else 1
     inside = abs(turn - 1.5 * np.tanh(2 * turn))
     expected = 1 + 2 * erf(inside / np.sqrt(2))

@@ -34,13 +34,17 @@ def value_of(config: Config, name: str):
     return config
 
 
+def same(found: object, value: object) -> bool:
+    return found == value if isinstance(value, tuple) else found is value
+
+
 def example(name: str, field) -> object:
     """An allowed value that is not the default."""
     default = field.get_default(call_default_factory=True)
     kinds = get_args(field.annotation) or (field.annotation,)
-    for value in (True, False, 7, 0.25, "adam", "7", "model.beta=1,2", "circles", *kinds):
+    for value in (True, False, 7, 0.25, "adam", "7", "model.beta=1,2", "circles", (3, 9), *kinds):
         try:
-            if value != default and value_of(build(nested({name: value})), name) is value:
+            if value != default and same(value_of(build(nested({name: value})), name), value):
                 return value
         except MfresnetError:
             continue
@@ -51,6 +55,7 @@ def example(name: str, field) -> object:
 def test_every_value_by_flag_and_by_file(name, field, tmp_path):
     wanted = example(name, field)
     text = str(wanted).lower() if isinstance(wanted, bool) else str(wanted)
+    text = ",".join(map(str, wanted)) if isinstance(wanted, tuple) else text
     for flag in (f"--{name}", f"--{name.replace('_', '-')}"):
         assert value_of(parsed(flag, text), name) == wanted
         assert value_of(parsed(f"{flag}={text}"), name) == wanted

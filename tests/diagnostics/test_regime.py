@@ -7,7 +7,7 @@ import pytest
 
 from mfresnet.diagnostics.convergence import convergence_certificate, dissipation, radius
 from mfresnet.diagnostics.landscape import first_order_share, landscape
-from mfresnet.diagnostics.regime import linearised, regime, verdict
+from mfresnet.diagnostics.regime import linearised_predictions, regime, verdict
 from mfresnet.flow import Batch, Trainer, flow, squared
 from mfresnet.kernels.gram import gram
 from mfresnet.model import LayeredResNet, trainable
@@ -82,7 +82,7 @@ def test_linearised_model_is_the_limit_of_lazy_training(x64):
         y = f + 0.1 * y
         test = np.asarray(problem(9, n=3)[1])
         times = np.array([0.0, 1.0]) * 4 / beta**2
-        fit, guess = linearised(
+        fit, guess = linearised_predictions(
             gram(model, x).total, gram(model, test, other=x).total, f, np.asarray(model(jnp.asarray(test))), y, times,
             beta=beta,
         )  # fmt: skip

@@ -246,5 +246,5 @@ def test_settings_that_make_no_sense():
         create("finite-size", TINY | {"reference": 3})
     with pytest.raises(ValueError, match=r"reference_width = 3 is smaller than the widest network \(4\)"):
         create("finite-size", TINY | {"reference_width": 3})
-    with pytest.raises(ValueError, match="empty grid"):
+    with pytest.raises(ValueError, match="depth is empty"):
         create("finite-size", TINY | {"depth": ""})

@@ -13,7 +13,7 @@ import pytest
 from mfresnet.flow import Batch, Options, Trainer, field, flow
 from mfresnet.flow.integrate import integrate
 from mfresnet.flow.rules import pid
-from mfresnet.model import ScaledResNet, trainable
+from mfresnet.model import LayeredResNet, trainable
 
 
 def problem(n=32):
@@ -21,7 +21,7 @@ def problem(n=32):
     x = rng.normal(size=(n, 2))
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     data = Batch(*(jnp.asarray(v, jnp.float32) for v in (x, np.sign(rng.normal(size=(n, 1))), np.ones(n))))
-    return data, ScaledResNet.create(jax.random.key(0), inputs=2, depth=3, width=8, head_width=10, alpha=2.0, beta=5.0)
+    return data, LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=8, head_width=10, alpha=2.0, beta=5.0)
 
 
 def trained_network(solver: str, probes: tuple[int, int]) -> np.ndarray:

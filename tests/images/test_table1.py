@@ -6,7 +6,7 @@ from small_images import EPOCHS, PER_EPOCH, RATE, SEEDS
 
 from mfresnet import MfresnetError
 from mfresnet.data.images import load_images
-from mfresnet.experiments import Forget, create
+from mfresnet.experiments import NoCheckpoints, create
 from mfresnet.experiments.table1.training import train_batch
 from mfresnet.images import assemble_images
 from mfresnet.runs import RunDirectory
@@ -64,7 +64,7 @@ def test_a_table_leaves_a_rule_without_seeds(config, folder):
     train = config.train.model_copy(update={"learning_rate": 1e30})
     job = assemble_images(config.model_copy(update={"train": train}), load_images(config.data.name))
     shares: list[float] = []
-    rows = train_batch(job, shares.append, Forget(), "")
+    rows = train_batch(job, shares.append, NoCheckpoints(), "")
     for own in rows.values():
         assert [(row["status"], row["diverged.step"]) for row in own] == [("diverged", PER_EPOCH)] * SEEDS
         assert np.isnan(own[0]["test_error"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mfresnet.diagnostics import figures as module
-from mfresnet.diagnostics.figures import portrait
+from mfresnet.diagnostics.figures import network_figures
 from mfresnet.diagnostics.plane import Plane, principal_axes
 from mfresnet.model import LayeredResNet
 
@@ -36,7 +36,7 @@ def small(monkeypatch):
 
 def test_grid_is_the_network_on_the_plane():
     start, end, data = network(0), network(1), split(2)
-    arrays = portrait(start, end, data)
+    arrays = network_figures(start, end, data)
     mesh = np.stack(np.meshgrid(arrays["grid.first"], arrays["grid.second"]), -1).reshape(-1, 2)
     for when, model in (("start", start), ("end", end)):
         np.testing.assert_allclose(arrays[f"grid.{when}.value"].ravel(), model(mesh)[:, 0], atol=1e-5)
@@ -50,7 +50,7 @@ def test_grid_is_the_network_on_the_plane():
 )
 def test_states_are_the_sweeps_at_the_named_depths(scheme, shared, depth):
     model, data = network(scheme=scheme, shared=shared, depth=depth), split(2)
-    arrays = portrait(model, model, data)
+    arrays = network_figures(model, model, data)
     layers = np.round(arrays["depth.s"] * depth).astype(int)
     assert layers[0] == 0 and layers[-1] == depth and len(layers) == min(depth + 1, 41)
     whole = np.asarray(model.states(data.train.x.astype(np.float32)))
@@ -59,7 +59,7 @@ def test_states_are_the_sweeps_at_the_named_depths(scheme, shared, depth):
 
 def test_many_classes_are_labelled_by_the_largest_output():
     model = network(inputs=3, outputs=4)
-    arrays = portrait(model, model, split(3, outputs=4, task="multiclass"))
+    arrays = network_figures(model, model, split(3, outputs=4, task="multiclass"))
     plane = Plane(arrays["plane.origin"], arrays["plane.axes"], float(arrays["plane.radius"][0]))
     mesh = np.stack(np.meshgrid(arrays["grid.first"], arrays["grid.second"]), -1).reshape(-1, 2)
     f = np.asarray(model(plane.points(mesh)[0].astype(np.float32)))
@@ -76,7 +76,7 @@ def test_sphere_data_is_only_asked_about_on_the_sphere():
     places, inside = plane.points(plane.coordinates(upper))
     assert inside.all()
     np.testing.assert_allclose(places, upper, atol=1e-7)  # three inputs: a point is drawn exactly where it lies
-    arrays = portrait(network(inputs=3), network(inputs=3), data)
+    arrays = network_figures(network(inputs=3), network(inputs=3), data)
     first, second = np.meshgrid(arrays["grid.first"], arrays["grid.second"])
     np.testing.assert_array_equal(np.isnan(arrays["grid.end.value"]), first**2 + second**2 > plane.radius**2)
 
@@ -100,7 +100,7 @@ def test_sphere_data_on_all_sides_still_has_a_plane():
 )
 def test_every_kind_of_network_has_a_portrait(inputs, options, task):
     model = network(inputs=inputs, **options)
-    arrays = portrait(model, model, split(inputs, options.get("outputs", 1), task=task))
+    arrays = network_figures(model, model, split(inputs, options.get("outputs", 1), task=task))
     assert all(a.dtype == np.float32 and a.flags.c_contiguous for a in arrays.values())
     assert all(np.isfinite(a).all() for name, a in arrays.items() if not name.startswith("grid"))
     assert ("particles.head.end.w" in arrays) == options.get("head", True)
@@ -119,30 +119,30 @@ def test_displacement_is_the_root_mean_square_of_each_layer():
         start.sigma,
         start.depth,
     )
-    arrays = portrait(start, end, split(2))
+    arrays = network_figures(start, end, split(2))
     np.testing.assert_allclose(arrays["displacement.encoder"], [0, 0, np.sqrt(0.5), 0, 0], atol=1e-6)
 
 
 def test_low_precision_and_float64_networks_are_drawn_alike():
     data, model = split(2), network()
-    reference = portrait(model, model, data)
+    reference = network_figures(model, model, data)
     with jax.enable_x64(True):
         double = jax.tree.map(lambda leaf: leaf.astype("float64"), model)
-        arrays = portrait(double, double, data)
+        arrays = network_figures(double, double, data)
     np.testing.assert_allclose(arrays["grid.end.value"], reference["grid.end.value"], atol=1e-5)
     half = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), model)
-    assert portrait(half, half, data)["grid.end.value"].dtype == np.float32
+    assert network_figures(half, half, data)["grid.end.value"].dtype == np.float32
 
 
 def test_costly_networks_get_a_coarser_grid(monkeypatch):
     monkeypatch.setattr(module, "BUDGET", 1.0)
     model = network()
-    assert portrait(model, model, split(2))["grid.end.value"].shape == (5, 5)
+    assert network_figures(model, model, split(2))["grid.end.value"].shape == (5, 5)
 
 
 def test_large_data_is_thinned_and_repeats():
     data, model = split(2, n=3000), network()
-    first, second = portrait(model, model, data), portrait(model, model, data)
+    first, second = network_figures(model, model, data), network_figures(model, model, data)
     assert first["points.train.place"].shape == (900, 2) and first["depth.end.state"].shape[1] == 400
     assert all(np.array_equal(first[name], second[name], equal_nan=True) for name in first)
 

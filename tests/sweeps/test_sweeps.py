@@ -284,8 +284,8 @@ def test_a_cell_that_diverges(tmp_path, capsys):
     ("flags", "words"),
     [
         (["rat"], "invalid choice: 'rat'"),
-        (["rate", "--n", ","], "is an empty grid"),
-        (["rate", "--n", "8,0"], "give values >= 2"),
+        (["rate", "--n", ","], "n is empty: give whole numbers"),
+        (["rate", "--n", "8,0"], "give whole numbers >= 2"),
         (["rate", "--train.stepz", "3"], "did you mean --train.steps"),
         (["rate", "--data.name", "no-such"], "unknown data set 'no-such'"),
         (["grid", "--set", "model.alpha"], "give NAME=VALUE,VALUE"),

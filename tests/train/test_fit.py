@@ -34,7 +34,7 @@ def untimed(row):
 
 def test_equals_the_run_on_disk(result, tmp_path, monkeypatch):
     """The same state, rows, snapshots and summary: one loop, two recorders."""
-    monkeypatch.setattr("mfresnet.runs.training.portrait", lambda *_: {})
+    monkeypatch.setattr("mfresnet.runs.training.network_figures", lambda *_: {})
     summary = train(Config(**SETTINGS), tmp_path / "run", quiet=True)
     run = RunDirectory.open(tmp_path / "run")
     assert [untimed(row) for row in run.metrics()] == [untimed(row) for row in result.history]

@@ -25,16 +25,16 @@ class Density:
 
     Args:
         kind: "same" (Q is P, so that the ratio is 1 whatever the flow did), "euler", or "solver" (of the flow itself).
-        departure: of the mean of exp(-R) from 1, see `departure_of`.
+        normalisation_error: departure of the mean of exp(-R) from 1, see `normalisation_error_of`.
         folded: number of probes that saw a step fold space (`flow.Ensemble.folded`).
         tolerance: of the solver, where it has one.
 
-    >>> Density("euler", departure=0.02).hypotheses[-1].status, Density("euler", folded=1).hypotheses[-1].status
-    ('estimated', 'violated')
+    >>> [Density("euler", 0.02, folded).hypotheses[-1].status for folded in (0, 1)]
+    ['estimated', 'violated']
     """
 
     kind: Kind = "euler"
-    departure: float | None = None
+    normalisation_error: float | None = None
     folded: int = 0
     tolerance: float | None = None
 
@@ -50,27 +50,27 @@ class Density:
         if self.kind == "solver":
             at = "" if self.tolerance is None else f" {self.tolerance:g}"
             note = f"integrated by a solver to its tolerance{at}; the error is the departure of E exp(-R) from 1"
-            return (Hypothesis("log-densities along the flow", "estimated", self.departure, note),)
+            return (Hypothesis("log-densities along the flow", "estimated", self.normalisation_error, note),)
         statement = "each Euler step is one-to-one"
         if self.folded:
             note = (
                 f"{self.folded} probes saw a step fold space, where the density is a sum over preimages of which one "
                 "is known: take shorter steps"
             )
-            one_to_one = Hypothesis(statement, "violated", self.departure, note)
+            one_to_one = Hypothesis(statement, "violated", self.normalisation_error, note)
         else:
             note = "no probe saw a fold; the error is the departure of E exp(-R), the mean number of preimages, from 1"
-            one_to_one = Hypothesis(statement, "estimated", self.departure, note)
+            one_to_one = Hypothesis(statement, "estimated", self.normalisation_error, note)
         return Hypothesis("log-determinants of the Euler steps", "computed"), one_to_one
 
 
-def departure_of(*ratios: Any) -> float:
+def normalisation_error_of(*ratios: Any) -> float:
     """Largest departure from 1 of the mean of exp(-R) over the probes of a part; parts that are None count for nothing.
 
     For Euler steps T from a density p, E exp(-R) = int p(T x) |det DT(x)| dx = int p(y) N(y) dy: the mean over P of the
     number N of preimages of a point, 1 where the steps are one-to-one and onto.
 
-    >>> round(departure_of(np.log([2.0, 2.0]), None), 3)
+    >>> round(normalisation_error_of(np.log([2.0, 2.0]), None), 3)
     0.5
     """
     with np.errstate(over="ignore"):

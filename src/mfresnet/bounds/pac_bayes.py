@@ -189,7 +189,7 @@ def gibbs_certificate(
     rate = float(np.mean(np.asarray(p.errors, np.float64)))
     alone = float(pac_bayes_bound(train, 0.0, n, for_bound, priors))
     complex_ = max(alone, float(pac_bayes_bound(train, min(kl, upper), n, for_bound, priors)))
-    about = density or Density("euler", _departure(encoder, head))
+    about = density or Density("euler", _normalisation_error(encoder, head))
     error = p.residuals * encoder.stderr + (p.heads * head.stderr if head else 0.0)
     hypotheses = (
         INDEPENDENT,
@@ -297,7 +297,7 @@ def _about_prior(prior: str) -> tuple[Hypothesis, ...]:
     )
 
 
-def _departure(encoder: KLEstimate, head: KLEstimate | None) -> float:
+def _normalisation_error(encoder: KLEstimate, head: KLEstimate | None) -> float:
     """Largest departure of E exp(-R) from 1."""
     return max(abs(found.normalisation - 1) for found in (encoder, head) if found is not None)
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from ..errors import MfresnetError
-from ..kernels.precision import checked_rows, double_precision
+from ..kernels.precision import check_rows, double_precision
 from ..model import Activation
 from .checks import check_count
 
@@ -62,7 +62,7 @@ def head_supremum(
     """
     from scipy.stats import qmc  # a second to import, which no other command should wait for
 
-    z = checked_rows(z, "z")
+    z = check_rows(z, "z")
     signs = np.atleast_2d(np.asarray(signs, np.float64))
     if signs.shape[-1] != len(z):
         raise MfresnetError(f"signs has {signs.shape[-1]} entries a row, but z has {len(z)} rows: give one per row.")
@@ -109,7 +109,7 @@ def head_rademacher(
     >>> bool(1 < rademacher_bound(0.1, 0.0, 8, alpha=1.0, beta=1.0) / exact.value < 2)
     True
     """
-    n = len(checked_rows(z, "z"))
+    n = len(check_rows(z, "z"))
     signs = np.random.default_rng([seed, 10**6]).choice([-1.0, 1.0], size=(check_count(draws, 2, "draws"), n))
     return head_supremum(z, signs, radius, beta=beta, sigma=sigma, bias=bias, seed=seed, **options)
 

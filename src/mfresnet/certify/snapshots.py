@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 
 from ..bounds import Density
-from ..bounds.density import departure_of
+from ..bounds.density import normalisation_error_of
 from ..diagnostics.divergence import log_density_ratios
 from ..errors import MfresnetError
 from ..flow import Ensemble
@@ -72,16 +72,18 @@ class Snapshot:
         return replace(self, model=model, ensemble=ensemble, head=head, encoder=encoder, solver="euler", tolerance=None)
 
     @property
-    def departure(self) -> float:
+    def normalisation_error(self) -> float:
         """Largest departure of the mean of exp(-R) from 1, which it is for exact densities."""
-        return departure_of(self.head, self.encoder)
+        return normalisation_error_of(self.head, self.encoder)
 
     @property
     def density(self) -> Density:
         """How well its ratios are known."""
         if self.solver == "euler":
-            return Density("euler", self.departure, int(self.ensemble.folded))
-        return Density("solver", self.departure, tolerance=self.tolerance if self.solver == "adaptive" else None)
+            return Density("euler", self.normalisation_error, int(self.ensemble.folded))
+        return Density(
+            "solver", self.normalisation_error, tolerance=self.tolerance if self.solver == "adaptive" else None
+        )
 
     @property
     def network_of_probes(self) -> AbstractResNet:

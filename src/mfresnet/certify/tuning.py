@@ -8,6 +8,7 @@ from math import inf
 from typing import Any
 
 from ..errors import MfresnetError
+from ..fields import split_list
 from ..messages import Say, print_message
 from .held_out import certify_held_out_part
 from .problem import Problem
@@ -37,7 +38,7 @@ def parse_settings(text: str) -> list[dict[str, float]]:
         if name in axes:
             raise MfresnetError(f"certify.tune names {name!r} twice: give all its values at once.")
         try:
-            axes[name] = list(dict.fromkeys(float(value) for value in values.split(",")))
+            axes[name] = list(dict.fromkeys(float(value) for value in split_list(values)))
         except ValueError as error:
             raise MfresnetError(f"certify.tune has {part!r}: give numbers separated by commas.") from error
     settings = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]

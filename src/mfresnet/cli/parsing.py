@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, get_origin
+from typing import Any, NoReturn
 
-from ..config import Config, Section, allowed, build, leaves, merged, nested, read_toml
+from ..config import Config, Section, build, leaves, merged, nested, read_toml
 from ..errors import MfresnetError
+from ..fields import allowed, is_repeated
 
 EXIT_OK, EXIT_DIVERGED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -44,16 +45,23 @@ def setting_arguments(parser: argparse.ArgumentParser, kind: type[Section] = Con
     for name, field in leaves(kind):
         section = name.rpartition(".")[0] or "general"
         group = groups.setdefault(section, parser.add_argument_group(f"settings: {section}"))
-        default = "" if field.default is None else f"; default {field.get_default(call_default_factory=True)}"
+        default = "" if field.default is None else f"; default {_shown(field.default)}"
         spellings = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
         group.add_argument(
             *spellings,
-            action="append" if get_origin(field.annotation) is tuple else Once,
+            action="append" if is_repeated(field) else Once,
             dest=f"set {name}",
             metavar="VALUE",
             default=argparse.SUPPRESS,
             help=f"{field.description} ({allowed(field)}{default})".replace("%", "%%"),
         )
+
+
+def _shown(default: Any) -> str:
+    """A default as it is written on the command line."""
+    if isinstance(default, tuple):
+        return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in default)
+    return str(default)
 
 
 def output_arguments(parser: argparse.ArgumentParser, what: str = "run", metavar: str = "RUN") -> None:

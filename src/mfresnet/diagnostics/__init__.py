@@ -4,7 +4,7 @@ from .convergence import Dissipation, convergence_certificate, dissipation
 from .divergence import Divergence, kl_to_start
 from .estimate import Estimate
 from .landscape import Landscape, first_order_share, landscape
-from .regime import Regime, linearised, regime
+from .regime import Regime, linearised_predictions, regime
 from .transport import KnnKl, knn_kl, wasserstein2
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "kl_to_start",
     "knn_kl",
     "landscape",
-    "linearised",
+    "linearised_predictions",
     "regime",
     "wasserstein2",
 ]

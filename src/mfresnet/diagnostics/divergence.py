@@ -1,7 +1,7 @@
 """How far the laws have moved: KL(tau_t || tau_0) and KL(nu_t || nu_0), exact up to sampling error.
 
 Along the flow the log-density of a particle obeys d/dt log tau_t(omega_t) = Laplacian of the first
-variation ([C24], Theorem 5; theory, section 7), so a probe that started at omega_0 ~ tau_0 carries
+variation ([C24], Theorem 5), so a probe that started at omega_0 ~ tau_0 carries
 
     R = log(tau_t/tau_0)(omega_t) = (|omega_t|^2 - |omega_0|^2)/2 + int_0^t Laplacian dt',     KL = E[R].
 
@@ -149,7 +149,7 @@ def talagrand(found: Divergence, scale: float = 1.0) -> Check:
 
 
 def feature_displacement(z_start: Any, z_end: Any, alpha: float, found: Divergence) -> Check:
-    """|Z_nu(x, 1) - x| <= alpha sqrt(2 KL(nu || nu_0)) for |sigma0| <= 1 (theory, section 7).
+    """|Z_nu(x, 1) - x| <= alpha sqrt(2 KL(nu || nu_0)) for |sigma0| <= 1.
 
     A statement on the limit law, in which the start leaves x where it is. A finite network adds the
     sampling error of its L M particles; ``z_start`` is therefore *its* state at s = 1 at the start of

@@ -52,7 +52,9 @@ class Estimate:
 
         Values that are skewed to the right make Student's limit fail too often (at delta = 1.6e-5 up to 14 times for
         512 probes); values that are skewed to the left make it fail too rarely. Nothing bounds the values, so
-        the limit is an approximation: `benchmarks/coverage.py` measures how good it is.
+        the limit is an approximation. In `benchmarks/coverage.py` it fails as often as stated on Gaussian laws; with
+        heavy tails and few probes (4 layers of 32 of a flow) it fails 6.6 % of the time at delta = 0.05 and
+        0.04 % at 1.6e-5.
 
         >>> round(Estimate(0.0, 1.0, 0.0, 500).upper(0.05), 3), round(Estimate(0.0, 1.0, 0.1, 500).upper(0.05), 3)
         (1.648, 1.767)

@@ -1,7 +1,6 @@
-"""The portrait of a run: what the two ends of training look like in the plane.
+"""The arrays behind the figures of a run: a network at its start and at its end, in two coordinates.
 
-A page can draw two coordinates. The portrait reduces a network at its start and at its end to arrays
-of that size, once, while the network is in memory; the report then draws them without it.
+They are computed once, while the network is in memory; the report then draws them without it.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import numpy as np
 
 from ..model import AbstractResNet, Particles, scaling
 from ..model.depth import SCHEMES, vector_field
+from .divergence import displacements
 from .plane import Plane, principal_axes
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ POINTS = 900  # data points drawn of each part
 Arrays = dict[str, np.ndarray]
 
 
-def portrait(start: AbstractResNet, end: AbstractResNet, split: Split) -> Arrays:
+def network_figures(start: AbstractResNet, end: AbstractResNet, split: Split) -> Arrays:
     """Decision regions, data moving through depth and particles that moved, as float32 arrays.
 
     Args:
@@ -62,7 +62,7 @@ def portrait(start: AbstractResNet, end: AbstractResNet, split: Split) -> Arrays
     >>> part = Box(x=x, y=np.sign(x[:, :1]), task="binary")
     >>> from mfresnet import LayeredResNet
     >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4)
-    >>> arrays = portrait(model, model, Box(train=part, test=part))
+    >>> arrays = network_figures(model, model, Box(train=part, test=part))
     >>> arrays["grid.end.value"].shape, arrays["depth.end.state"].shape
     ((120, 120), (4, 30, 2))
     """
@@ -234,7 +234,7 @@ def _particles(models: dict[str, AbstractResNet], axes: np.ndarray) -> Arrays:
         out[f"particles.encoder.{when}.w"] = _places(model.encoder, axes).reshape(-1, 2)[chosen]
     u = np.asarray(end.encoder.out).reshape(layers * width, -1)[chosen]
     out["particles.encoder.end.out"] = np.linalg.norm(u, axis=-1)
-    out["displacement.encoder"] = _moved(start.encoder, end.encoder).reshape(layers, width).mean(1) ** 0.5
+    out["displacement.encoder"] = displacements(start.encoder, end.encoder).reshape(layers, width).mean(1) ** 0.5
     if start.head is None or end.head is None:
         return out
     chosen = _spread(end.head.width, PARTICLES)
@@ -242,7 +242,7 @@ def _particles(models: dict[str, AbstractResNet], axes: np.ndarray) -> Arrays:
         out[f"particles.head.{when}.w"] = _places(head, axes)[chosen]
     a = np.asarray(end.head.out)[chosen]
     out["particles.head.end.out"] = a[:, 0] if a.shape[1] == 1 else np.linalg.norm(a, axis=1)
-    out["displacement.head"] = _moved(start.head, end.head).mean(keepdims=True) ** 0.5
+    out["displacement.head"] = displacements(start.head, end.head).mean(keepdims=True) ** 0.5
     return out
 
 
@@ -252,13 +252,3 @@ def _places(family: Particles, axes: np.ndarray) -> np.ndarray:
     if axes.shape[1] == 1 and family.b is not None:
         places[..., 1] = np.asarray(family.b)
     return places
-
-
-def _moved(start: Particles, end: Particles) -> np.ndarray:
-    """Squared distance of each particle from its start, over all of (out, w, b)."""
-    total = np.zeros(np.asarray(start.w).shape[:-1])
-    for a, b in ((start.out, end.out), (start.w, end.w)):
-        total += np.sum((np.asarray(b, np.float64) - np.asarray(a, np.float64)) ** 2, axis=-1)
-    if start.b is not None and end.b is not None:
-        total += (np.asarray(end.b, np.float64) - np.asarray(start.b, np.float64)) ** 2
-    return total

@@ -1,4 +1,4 @@
-"""The landscape seen by a new particle, and the network as an ensemble of shallow ones ([L20]; theory, section 10)."""
+"""The landscape seen by a new particle, and the network as an ensemble of shallow ones ([L20], arXiv 2003.05508)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..kernels.precision import cast, double_precision
 from ..model import AbstractResNet, Particles, scaling
 from ..model.depth import vector_field
 from ..model.particles import particle_sum
+from ..stats import explained_share
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,20 @@ def landscape(model: AbstractResNet, x: Any, y: Any, *, probes: int = 256, seed:
 @eqx.filter_jit
 def _first_variations(network: AbstractResNet, x: Array, y: Array, key: Array, probes: int) -> tuple[Array, Array]:
     """At Gaussian places: of the encoder (L, probes), and of the head (probes,) (zero without head)."""
-    sweep = adjoint(network, x)
-    residual = (sweep.f - y) / x.shape[0]
-    p = network.alpha * network.beta * jnp.einsum("nc,lncd->lnd", residual, sweep.q[1:])
+    passes = adjoint(network, x)
+    residual = (passes.f - y) / x.shape[0]
+    p = network.alpha * network.beta * jnp.einsum("nc,lncd->lnd", residual, passes.q[1:])
     k_encoder, k_head = jax.random.split(key)
-    state, bias = sweep.z.shape[-1], network.encoder.b is not None
+    state, bias = passes.z.shape[-1], network.encoder.b is not None
 
     def draw(key: Array, outputs: int) -> Particles:
         return Particles.gaussian(key, (probes,), state=state, outputs=outputs, bias=bias, dtype=jnp.float64)
 
     places = draw(k_encoder, state)
-    values = jax.lax.map(lambda zp: _first_variation(network, places, *zp), (sweep.z[:-1], p))
+    values = jax.lax.map(lambda zp: _first_variation(network, places, *zp), (passes.z[:-1], p))
     if network.head is None:
         return values, jnp.zeros(1)
-    return values, _first_variation(network, draw(k_head, y.shape[1]), sweep.z[-1], network.beta * residual)
+    return values, _first_variation(network, draw(k_head, y.shape[1]), passes.z[-1], network.beta * residual)
 
 
 def _first_variation(network: AbstractResNet, places: Particles, z: Array, p: Array) -> Array:
@@ -110,7 +111,4 @@ def first_order_share(model: AbstractResNet, x: Any) -> float:
     """
     with double_precision():
         f, shallow, total = _paths(cast(model, np.float64).layered(), jnp.asarray(x, jnp.float64))
-        gap = np.asarray(f - shallow)
-        rest = gap - np.asarray(total)
-    scale = float(np.sum(gap**2))
-    return float(1 - np.sum(rest**2) / scale) if scale > 0 else float("nan")
+        return explained_share(f - shallow, total)

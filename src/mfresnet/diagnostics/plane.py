@@ -1,4 +1,4 @@
-"""The plane in which a portrait is drawn, and the way back from it to the inputs."""
+"""The plane in which decision regions are drawn, and the way back from it to the inputs."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 gram.lambda_min.encoder / .head / .total   smallest eigenvalues of G1, G2 and G, with gram.error.*
 gram.spectrum.*                            quantiles of each spectrum (LEVELS)
-gram.dissipation, .residual, .encoder_share    theory, sections 4 and 5
-regime.kernel_change, .alignment           theory, section 12
-kl.encoder.value / .stderr / .check / .layers, kl.head...      theory, section 7
+gram.dissipation, .residual, .encoder_share    [C24] section 3
+regime.kernel_change, .alignment           `mfresnet.diagnostics.regime`
+kl.encoder.value / .stderr / .check / .layers, kl.head...      [C24] Theorem 5
 displacement.encoder / .head / .state / .places      root mean squared, and the largest |z_L(t) - z_L(0)|
 """
 

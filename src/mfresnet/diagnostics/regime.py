@@ -1,4 +1,4 @@
-"""Lazy training or feature learning? (theory, section 12)
+"""Lazy training or feature learning?
 
 Lazy training keeps the kernel: the network follows its linearisation at the start. Feature
 learning changes it. Both are measured on the Gram matrix G and against the linearised model.
@@ -60,7 +60,7 @@ def regime(start: np.ndarray, now: np.ndarray, y: np.ndarray) -> Regime:
     return Regime(change, alignment(now, y), alignment(start, y), verdict(change))
 
 
-def linearised(
+def linearised_predictions(
     matrix: np.ndarray,
     cross: np.ndarray,
     f: np.ndarray,

@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import digamma
 
 from ..errors import MfresnetError
-from ..kernels.precision import checked_rows, double_precision
+from ..kernels.precision import check_rows, double_precision
 
 
 def wasserstein2(a: Any, b: Any, *, method: str = "exact", regularisation: float = 1e-2) -> float:
@@ -22,7 +22,7 @@ def wasserstein2(a: Any, b: Any, *, method: str = "exact", regularisation: float
 
         W2^2 = min_pi 1/n sum_i |a_i - b_pi(i)|^2
 
-    (theory, section 7: Talagrand's W2^2 <= 2 KL). The exact distance of the *samples*; between the
+    (Talagrand: W2^2 <= 2 KL to a standard Gaussian). The exact distance of the *samples*; between the
     laws they come from it is biased upwards, by about n^{-1/d} in dimension d, and not zero for two samples of one law.
 
     Args:
@@ -37,8 +37,8 @@ def wasserstein2(a: Any, b: Any, *, method: str = "exact", regularisation: float
     >>> wasserstein2([[0.0], [1.0]], [[2.0], [1.0]])
     1.0
     """
-    a = checked_rows(a, "a")
-    b = checked_rows(b, "b", columns=a.shape[1])
+    a = check_rows(a, "a")
+    b = check_rows(b, "b", columns=a.shape[1])
     if method == "sinkhorn":
         return _sinkhorn(a, b, regularisation)
     if method != "exact":
@@ -93,7 +93,7 @@ def knn_kl(samples: Any, reference: Callable[[np.ndarray], Any] | Any, *, neighb
 
     rho_i (nu_i) being the distance of p_i to its k-th neighbour among the other p (among q), and c_d the
     volume of the unit ball. For updates that are no flow, where the exact value along the flow does not
-    exist (theory, section 7); elsewhere prefer probe particles.
+    exist; elsewhere prefer probe particles.
 
     Args:
         samples: of p, shape (n, d).
@@ -108,7 +108,7 @@ def knn_kl(samples: Any, reference: Callable[[np.ndarray], Any] | Any, *, neighb
     >>> abs(knn_kl(samples, standard).value - 0.5) < 0.1
     True
     """
-    p = checked_rows(samples, "samples")
+    p = check_rows(samples, "samples")
     n, d = p.shape
     if neighbours < 1 or n < neighbours + 1:
         raise MfresnetError(f"neighbours = {neighbours} is not allowed with {n} samples: give 1 to {n - 1}.")
@@ -129,7 +129,7 @@ def knn_kl(samples: Any, reference: Callable[[np.ndarray], Any] | Any, *, neighb
         ball = 0.5 * d * log(pi) - lgamma(0.5 * d + 1)
         local = -density - d * np.log(own) - ball - digamma(n) + digamma(neighbours)
     else:
-        q = checked_rows(reference, "reference", columns=d)
+        q = check_rows(reference, "reference", columns=d)
         if len(q) < neighbours:
             raise MfresnetError(f"the reference has {len(q)} rows: give at least neighbours = {neighbours}.")
         across = np.asarray(KDTree(q).query(p, neighbours)[0]).reshape(n, neighbours)[:, -1]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from .experiment import Checkpoints as Checkpoints
 from .experiment import Experiment as Experiment
-from .experiment import Forget as Forget
-from .experiment import Keep as Keep
+from .experiment import NoCheckpoints as NoCheckpoints
 from .experiment import Plot as Plot
 from .experiment import Result as Result
 from .experiment import Stopped as Stopped
@@ -28,7 +28,19 @@ _HOMES = {
 }
 
 __all__ = sorted(
-    ["EXPERIMENTS", "Entry", "Experiment", "Forget", "Keep", "Plot", "Result", "Stopped", "create", "entry", *_HOMES]
+    [
+        "EXPERIMENTS",
+        "Entry",
+        "Experiment",
+        "NoCheckpoints",
+        "Checkpoints",
+        "Plot",
+        "Result",
+        "Stopped",
+        "create",
+        "entry",
+        *_HOMES,
+    ]
 )
 
 

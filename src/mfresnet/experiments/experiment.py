@@ -23,18 +23,18 @@ class Stopped(Exception):
     """Somebody asked to stop: a batch is left where it is, its cells are not done."""
 
 
-class Keep(Protocol):
-    """Where a long batch leaves how far it is, so that it goes on from there (`Experiment.resume`)."""
+class Checkpoints(Protocol):
+    """Where a long batch saves its state, so that it goes on from there (`Experiment.resume`)."""
 
     def newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """What was kept last, a tree of the structure of ``like`` and its facts; None where nothing was."""
+        """The newest state, a tree of the structure of ``like``, and its facts; None where there is none."""
 
     def save(self, step: int, state: Any, facts: Mapping[str, Any]) -> None:
-        """Keep a tree of arrays, and facts in JSON's own types."""
+        """Save a tree of arrays, and facts in JSON's own types."""
 
 
-class Forget:
-    """Keeps nothing."""
+class NoCheckpoints:
+    """Saves nothing."""
 
     def newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """Nothing."""
@@ -119,7 +119,7 @@ class Experiment(abc.ABC):
     def run(self, cells: Sequence[Cell], pulse: Pulse = lambda share: None) -> list[dict[str, Any]]:
         """The measured values of each cell, with its "status"; a cell that diverges says so and harms no other."""
 
-    def resume(self, cells: Sequence[Cell], pulse: Pulse, keep: Keep) -> list[dict[str, Any]]:
+    def resume(self, cells: Sequence[Cell], pulse: Pulse, checkpoints: Checkpoints) -> list[dict[str, Any]]:
         """`run`, from where a batch was left that was stopped or killed; one of few minutes begins anew."""
         return self.run(cells, pulse)
 
@@ -128,16 +128,16 @@ class Experiment(abc.ABC):
         """What all rows (cell and measured values, in order) say; diverged ones among them are named."""
 
 
-def diverged(rows: Sequence[Row], of: str = " of fits") -> list[str]:
+def divergence_notes(rows: Sequence[Row], of: str = " of fits") -> list[str]:
     """A sentence about the rows that diverged, or nothing.
 
-    >>> diverged([{"status": "completed"}, {"status": "diverged"}])
+    >>> divergence_notes([{"status": "completed"}, {"status": "diverged"}])
     ['1 of 2 cells diverged and is left out of fits.']
     """
     bad = sum(row["status"] == "diverged" for row in rows)
     return [f"{bad} of {len(rows)} cells diverged and {'is' if bad == 1 else 'are'} left out{of}."] if bad else []
 
 
-def completed(rows: Sequence[Row]) -> list[Row]:
+def completed_rows(rows: Sequence[Row]) -> list[Row]:
     """The rows that did not diverge."""
     return [row for row in rows if row["status"] == "completed"]

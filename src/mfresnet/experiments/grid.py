@@ -12,8 +12,9 @@ import numpy as np
 
 from ..config import DataConfig, ModelConfig, TrainConfig, leaves
 from ..errors import MfresnetError
+from ..fields import split_list
 from ..stats import student
-from .experiment import Plot, Result, Row, completed, diverged
+from .experiment import Plot, Result, Row, completed_rows, divergence_notes
 from .settings import GridSettings
 from .training import TrainingExperiment, check_grid
 
@@ -50,7 +51,7 @@ class Grid(TrainingExperiment):
                 raise MfresnetError(f"unknown setting {name!r} in --set: {hint}")
             if name in axes:
                 raise MfresnetError(f"the setting {name!r} is given twice in --set: give all its values once.")
-            axes[name] = list(dict.fromkeys(part.strip() for part in values.split(",") if part.strip()))
+            axes[name] = list(dict.fromkeys(split_list(values)))
             if not axes[name]:
                 raise MfresnetError(f"set = {text!r} is an empty grid: give at least one value.")
         self.refuse(dict.fromkeys(axes, "its values are those of --set"))
@@ -71,7 +72,7 @@ class Grid(TrainingExperiment):
         measure, points = self.settings.measure, []
         for values in dict.fromkeys(tuple(row[name] for name in axes) for row in rows):
             here = [row for row in rows if tuple(row[name] for name in axes) == values]
-            good = [row[measure] for row in completed(here)]
+            good = [row[measure] for row in completed_rows(here)]
             mean, half = student(good) if good else (float("nan"), float("nan"))
             lost = len(here) - len(good)
             points.append(
@@ -85,7 +86,7 @@ class Grid(TrainingExperiment):
             where = ", ".join(f"{name} = {best[name]}" for name in axes)
             half = "" if np.isnan(best["half_width_95"]) else f" +- {best['half_width_95']:.2g}"
             verdict = f"least {measure}: {best[measure]:.4g}{half} at {where}"
-        notes = diverged(rows)
+        notes = divergence_notes(rows)
         if self.settings.data.name and measure.startswith("test"):
             notes.append("The best point was chosen on the test set: its own error is an optimistic estimate.")
         return Result(verdict, None, {"best": best} if best else {}, points, [_figure(axes, points, measure)], notes)

@@ -1,4 +1,4 @@
-"""How far the laws move against betabar = beta/n: Theorem 5 of [C24] measured (theory, section 7).
+"""How far the laws move against betabar = beta/n: Theorem 5 of [C24] measured.
 
 The theorem says KL(tau_t || tau_0), KL(nu_t || nu_0) <= C_KL(d, alpha) / (Lambda^2 betabar^2). Beta runs over two
 decades, everything else of a seed stays, and training lasts a fixed number of natural units n/beta^2.
@@ -17,8 +17,8 @@ from ..flow import TrainState
 from ..kernels import initial_kernel
 from ..model import activation
 from ..stats import power_law, student
-from .experiment import Plot, Result, Row, completed, diverged
-from .settings import KlSettings, numbers
+from .experiment import Plot, Result, Row, completed_rows, divergence_notes
+from .settings import KlSettings
 from .training import TrainingExperiment, check_grid
 from .vectorised import Outcome, Training
 
@@ -62,7 +62,7 @@ class Kl(TrainingExperiment):
         self.looks = train.steps or 20
 
     def cells(self) -> list[dict[str, Any]]:
-        values = numbers("betabar", self.settings.betabar, float, least=1e-9)
+        values = self.settings.betabar
         return check_grid([{"betabar": value, "seed": s} for s in self.settings.seed_range() for value in values])
 
     def training(self, cell) -> Training:
@@ -90,7 +90,7 @@ class Kl(TrainingExperiment):
         return row
 
     def analyse(self, rows: Sequence[Row]) -> Result:
-        good = completed(rows)
+        good = completed_rows(rows)
         seeds, values = sorted({row["seed"] for row in good}), sorted({row["betabar"] for row in good})
         fit: dict[str, Any] = {}
         sentences, passed = [], []
@@ -127,7 +127,7 @@ class Kl(TrainingExperiment):
             points=points,
             figures=[_figure(points)] if len(points) > 1 else [],
             notes=[
-                *diverged(rows),
+                *divergence_notes(rows),
                 f"Passed: the intervals of both slopes of the largest KL lie below {THEORY + MARGIN:g}: KL falls at "
                 "least as fast as the bound. Failed: one lies above. Neither: the seeds do not decide.",
             ],

@@ -1,4 +1,4 @@
-"""The (alpha, beta) diagram of lazy training and feature learning (theory, section 12)."""
+"""The (alpha, beta) diagram of lazy training and feature learning."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..diagnostics.record import draw_rows, last_state
 from ..diagnostics.regime import FEATURES_ABOVE, LAZY_BELOW, verdict
 from ..kernels import gram
 from ..stats import student
-from .experiment import Plot, Result, Row, completed, diverged
-from .settings import PhaseSettings, numbers
+from .experiment import Plot, Result, Row, completed_rows, divergence_notes
+from .settings import PhaseSettings
 from .training import TrainingExperiment, check_grid
 from .vectorised import Outcome, Training
 
@@ -39,8 +39,7 @@ class Phase(TrainingExperiment):
     owned: ClassVar = {"model.alpha": "give --alpha", "model.beta": "give --beta"}
 
     def cells(self) -> list[dict[str, Any]]:
-        grids = (numbers(name, getattr(self.settings, name), float, least=1e-9) for name in ("alpha", "beta"))
-        alphas, betas = grids
+        alphas, betas = self.settings.alpha, self.settings.beta
         return check_grid(
             [
                 {"model.alpha": alpha, "model.beta": beta, "seed": seed}
@@ -71,7 +70,7 @@ class Phase(TrainingExperiment):
         }
 
     def analyse(self, rows: Sequence[Row]) -> Result:
-        good = completed(rows)
+        good = completed_rows(rows)
         alphas, betas = (sorted({row[name] for row in rows}) for name in ("model.alpha", "model.beta"))
         names = ("kernel_change", "displacement.encoder", "displacement.head", "features", "train.loss", "test.error")
         points = []
@@ -98,7 +97,7 @@ class Phase(TrainingExperiment):
             if good
             else [],
             notes=[
-                *diverged(rows),
+                *divergence_notes(rows),
                 f"Lazy: the kernel changed by less than {LAZY_BELOW:g}; feature learning: by more than "
                 f"{FEATURES_ABOVE:g} (Frobenius norm, relative to the start).",
                 *(

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..stats import PowerLaw, finite, power_law, student
-from .experiment import Plot, Result, Row, completed, diverged
-from .settings import RateSettings, numbers
+from ..stats import PowerLaw, finite_values, power_law, student
+from .experiment import Plot, Result, Row, completed_rows, divergence_notes
+from .settings import RateSettings
 from .training import TrainingExperiment, check_grid
 
 RECALLED = {"slope": -1.02, "p": 9e-6, "source": "[C24], recalled from the paper, not read again"}
@@ -35,7 +35,7 @@ class Rate(TrainingExperiment):
     owned: ClassVar = {"data.n": "give --n"}
 
     def cells(self) -> list[dict[str, Any]]:
-        sizes = numbers("n", self.settings.n, int, least=2)
+        sizes = self.settings.n
         return check_grid([{"data.n": n, "seed": seed} for n in sizes for seed in self.settings.seed_range()])
 
     def measure(self, training, outcome) -> dict[str, Any]:
@@ -43,11 +43,11 @@ class Rate(TrainingExperiment):
         return {"test.n": len(training.split.test.x), "task": task}
 
     def analyse(self, rows: Sequence[Row]) -> Result:
-        good = completed(rows)
+        good = completed_rows(rows)
         sizes = sorted({row["data.n"] for row in good})
         seeds = sorted({row["seed"] for row in good})
         if not good:
-            return Result("Every cell diverged: nothing can be fitted.", None, notes=diverged(rows))
+            return Result("Every cell diverged: nothing can be fitted.", None, notes=divergence_notes(rows))
         regression = good[0]["task"] == "regression"
         # one row a seed, one column a size; NaN where a cell diverged
         table = np.full((len(seeds), len(sizes)), np.nan)
@@ -58,13 +58,13 @@ class Rate(TrainingExperiment):
         counted = np.where(table == 0, floor, table)
         mean, spread = _mean(counted), np.nanstd(counted, axis=0)
         of_means = _fit(sizes, mean)
-        slopes = finite([_fit(sizes, row).slope for row in counted])
+        slopes = finite_values([_fit(sizes, row).slope for row in counted])
         slope, half = student(slopes)
         points = [
             {"data.n": n, "test.error": float(m), "std": float(s), "zeros": int(np.sum(column == 0))}
             for n, m, s, column in zip(sizes, mean, spread, table.T, strict=True)
         ]
-        notes = diverged(rows)
+        notes = divergence_notes(rows)
         if zeros and regression:
             notes.append(f"{zeros} of {len(good)} cells have an error of exactly 0, which enters the mean as it is.")
         elif zeros:

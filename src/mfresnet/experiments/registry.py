@@ -7,7 +7,7 @@ imports nothing heavy, and a line here:
 - ``batches(cells)`` says which of them run as one piece of work (by default each alone);
 - ``run(cells, pulse)`` returns each cell's measured values, with "status" "completed" or "diverged", and calls
   ``pulse(share done)`` now and then, which may raise `Stopped`;
-- ``resume(cells, pulse, keep)``, where a batch takes hours: `run`, with checkpoints in ``keep`` (by default anew);
+- ``resume(cells, pulse, checkpoints)``, where a batch takes hours: `run`, from its checkpoints (by default anew);
 - ``analyse(rows)`` turns all rows into a `Result`: verdict, fit, points, figures, notes.
 
 `mfresnet sweep NAME`, the sweep directory, resuming, the Ray executor, tables and report follow from these.

@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import copy
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, create_model
 
 from ..config import DataConfig, ModelConfig, Section, TrainConfig
-from ..errors import MfresnetError
+from ..fields import PositiveNumbers, Sizes, WholeNumbers
 
 Kind = TypeVar("Kind", bound=Section)
-Number = TypeVar("Number", int, float)
 
 
 def with_defaults(kind: type[Kind], **defaults: Any) -> Any:
@@ -30,30 +28,6 @@ def with_defaults(kind: type[Kind], **defaults: Any) -> Any:
         field.default = value
         fields[name] = (field.annotation, field)
     return create_model(kind.__name__, __base__=kind, __doc__=kind.__doc__, **fields)
-
-
-def numbers(name: str, text: str, kind: Callable[[str], Number], least: float, most: float = 1e15) -> list[Number]:
-    """The values of a grid, written with commas between them: each once, in rising order.
-
-    Raises:
-        MfresnetError: none at all, or one that is no number, below ``least`` or above ``most``.
-
-    >>> numbers("n", "64,8", int, least=2)
-    [8, 64]
-    """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts:
-        raise MfresnetError(f"{name} = {text!r} is an empty grid: give at least one value, several with commas.")
-    try:
-        found = sorted({kind(part) for part in parts})
-    except ValueError as error:
-        word = "whole numbers" if kind is int else "numbers"
-        raise MfresnetError(f"{name} = {text!r} is not allowed: give {word} separated by commas.") from error
-    if found[-1] > most:
-        raise MfresnetError(f"{name} = {text!r} is not allowed: give values <= {most:g}.")
-    if not least <= found[0] <= found[-1]:  # NaN fails every comparison
-        raise MfresnetError(f"{name} = {text!r} is not allowed: give values >= {least:g}.")
-    return found
 
 
 Adam = with_defaults(TrainConfig, rule="adam", learning_rate=0.01, steps=1000)
@@ -77,7 +51,7 @@ class RateSettings(SweepSettings):
     """``mfresnet sweep rate``."""
 
     command: ClassVar[str] = "sweep rate"
-    n: str = Field(default="8,16,32,64,128,256,512,1024,2048,4096", description="training points, separated by commas")
+    n: Sizes = Field(default=(8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096), description="training points")
     train: Adam = Field(default_factory=Adam, description="training")
 
 
@@ -90,8 +64,8 @@ class PhaseSettings(SweepSettings):
 
     command: ClassVar[str] = "sweep phase"
     seeds: int = Field(default=2, ge=1, le=100_000, description="seeds of each point of the grid")
-    alpha: str = Field(default="0.3,1,3,10", description="scales of the residual branch, separated by commas")
-    beta: str = Field(default="1,3,10,30,100", description="scales of the output, separated by commas")
+    alpha: PositiveNumbers = Field(default=(0.3, 1.0, 3.0, 10.0), description="scales of the residual branch")
+    beta: PositiveNumbers = Field(default=(1.0, 3.0, 10.0, 30.0, 100.0), description="scales of the output")
     data: PhaseData = Field(default_factory=PhaseData, description="data")
     train: PhaseTrain = Field(default_factory=PhaseTrain, description="training")
 
@@ -103,15 +77,19 @@ class TransferSettings(SweepSettings):
     """``mfresnet sweep transfer``."""
 
     command: ClassVar[str] = "sweep transfer"
-    depth: str = Field(default="4,16,64", description="depths L at the width model.width, separated by commas")
-    width: str = Field(default="8,32,128", description="widths M (and K) at the depth model.depth, separated by commas")
-    rates: str = Field(
-        default="0.0001,0.0003,0.001,0.003,0.01,0.03,0.1,0.3,1",
-        description="learning rates, one step of the grid from each to the next, separated by commas",
+    depth: WholeNumbers = Field(default=(4, 16, 64), description="depths L at the width model.width")
+    width: WholeNumbers = Field(default=(8, 32, 128), description="widths M (and K) at the depth model.depth")
+    rates: PositiveNumbers = Field(
+        default=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+        description="learning rates, one step of the grid from each to the next",
     )
-    horizons: str = Field(default="50,200", description="training steps, separated by commas")
-    scalings: str = Field(default="mean-field,standard", description="scalings that are compared, separated by commas")
-    decays: str = Field(default="none,linear", description="decays of the learning rate: none, linear, cosine")
+    horizons: WholeNumbers = Field(default=(50, 200), description="training steps")
+    scalings: tuple[Literal["mean-field", "standard"], ...] = Field(
+        default=("mean-field", "standard"), min_length=1, description="scalings that are compared"
+    )
+    decays: tuple[Literal["none", "linear", "cosine"], ...] = Field(
+        default=("none", "linear"), min_length=1, description="decays of the learning rate: none, linear, cosine"
+    )
     data: TransferData = Field(default_factory=TransferData, description="data")
     model: ModelConfig = Field(default_factory=ModelConfig, description="model")
     train: Adam = Field(default_factory=Adam, description="training; its rate, steps and decay are the grid's")
@@ -138,8 +116,8 @@ class KlSettings(SweepSettings):
 
     command: ClassVar[str] = "sweep kl"
     seeds: int = Field(default=5, ge=1, le=100_000, description="seeds of each point of the grid")
-    betabar: str = Field(
-        default="1,2.15443,4.64159,10,21.5443,46.4159,100", description="betabar = beta/n, separated by commas"
+    betabar: PositiveNumbers = Field(
+        default=(1.0, 2.15443, 4.64159, 10.0, 21.5443, 46.4159, 100.0), description="betabar = beta/n"
     )
     data: KlData = Field(default_factory=KlData, description="data")
     model: KlModel = Field(default_factory=KlModel, description="model; its beta is the grid's")
@@ -151,7 +129,9 @@ class GridSettings(SweepSettings):
 
     command: ClassVar[str] = "sweep grid"
     set: tuple[str, ...] = Field(
-        default=(), description="a setting and its values, e.g. model.depth=4,8; give it again for more settings"
+        default=(),
+        json_schema_extra={"repeated": True},
+        description="a setting and its values, e.g. model.depth=4,8; give it again for more settings",
     )
     measure: str = Field(default="test.error", description="the number that is compared")
     train: Adam = Field(default_factory=Adam, description="training")
@@ -166,11 +146,11 @@ class FiniteSizeSettings(Section):
         description="chizat ([Ch25]: no head, no bias), embedding (the same between a fixed embedding and readout, "
         "[CCM26]), own (the network of `train`, with bias and head)",
     )
-    depth: str | None = Field(
-        default=None, description="depths L, separated by commas (default 1,3,10,32,100,316; embedding: up to 100)"
+    depth: WholeNumbers | None = Field(
+        default=None, description="depths L (default 1,3,10,32,100,316; embedding: up to 100)"
     )
-    width: str | None = Field(
-        default=None, description="widths M, separated by commas (default 1,3,10,32,100,316; embedding: up to 100)"
+    width: WholeNumbers | None = Field(
+        default=None, description="widths M (default 1,3,10,32,100,316; embedding: up to 100)"
     )
     reference: int | None = Field(
         default=None, ge=1, le=100_000, description="depth of the reference (default 1000; embedding: 316)"
@@ -178,8 +158,8 @@ class FiniteSizeSettings(Section):
     reference_width: int | None = Field(
         default=None, ge=1, le=100_000, description="width of the reference (default: its depth)"
     )
-    dimension: str | None = Field(
-        default=None, description="dimensions D of the state, separated by commas (default 10; embedding: 16,32,64)"
+    dimension: WholeNumbers | None = Field(
+        default=None, description="dimensions D of the state (default 10; embedding: 16,32,64)"
     )
     inputs: int = Field(default=10, ge=1, le=10_000, description="input dimension d before the embedding")
     embeddings: int = Field(

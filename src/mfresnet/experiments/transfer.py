@@ -1,4 +1,4 @@
-"""Does the best learning rate stay the same where depth and width grow? (theory, section 1)
+"""Does the best learning rate stay the same where depth and width grow?
 
 Two scalings of one network are compared, with the same draws of (w, b) and the same optimiser:
 
@@ -22,11 +22,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import MfresnetError, unknown_name
-from ..flow.rules import DECAYS
+from ..errors import MfresnetError
 from ..stats import student
-from .experiment import Plot, Result, Row, diverged
-from .settings import TransferSettings, numbers
+from .experiment import Plot, Result, Row, divergence_notes
+from .settings import TransferSettings
 from .training import TrainingExperiment, check_grid
 
 SCALINGS = ("mean-field", "standard")
@@ -66,11 +65,9 @@ class Transfer(TrainingExperiment):
 
     def cells(self) -> list[dict[str, Any]]:
         s = self.settings
-        sizes = [("depth", depth, s.model.width) for depth in numbers("depth", s.depth, int, least=1)]
-        sizes += [("width", s.model.depth, width) for width in numbers("width", s.width, int, least=1)]
-        rates = numbers("rates", s.rates, float, least=1e-12)
-        horizons = numbers("horizons", s.horizons, int, least=1)
-        ways = product(_names("scalings", s.scalings, SCALINGS), _names("decays", s.decays, DECAYS), horizons)
+        sizes = [("depth", depth, s.model.width) for depth in s.depth]
+        sizes += [("width", s.model.depth, width) for width in s.width]
+        ways = product(dict.fromkeys(s.scalings), dict.fromkeys(s.decays), s.horizons)
         return check_grid(
             [
                 {
@@ -84,7 +81,7 @@ class Transfer(TrainingExperiment):
                     "seed": seed,
                 }
                 for (scaling, decay, steps), (axis, depth, width), rate, seed in product(
-                    ways, sizes, rates, s.seed_range()
+                    ways, sizes, s.rates, s.seed_range()
                 )
             ]
         )
@@ -160,7 +157,7 @@ class Transfer(TrainingExperiment):
             figures=[
                 _figure(rates, curves, scaling, axis) for scaling in dict.fromkeys(w[0] for w in ways) for axis in AXES
             ],
-            notes=[*notes, *diverged(rows)],
+            notes=[*notes, *divergence_notes(rows)],
         )
 
 
@@ -216,16 +213,6 @@ def _scaled(cell: Mapping[str, Any]) -> dict[str, Any]:
         "train.encoder_rate": 1 / (depth * width),
         "train.head_rate": 1 / width,
     }
-
-
-def _names(what: str, text: str, known) -> list[str]:
-    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    for name in found:
-        if name not in known:
-            raise unknown_name(what, name, known)
-    if not found:
-        raise MfresnetError(f"{what} = {text!r} is an empty grid: give at least one of {', '.join(known)}.")
-    return found
 
 
 def _loss(rows: Sequence[Row]) -> float:

@@ -131,7 +131,7 @@ def _train(
     steps = program.template.train.steps or 1
     trainers, states, random = _begin(program, trainings)
     largest = max(training.n for training in trainings)
-    train = _padded([training.split.train for training in trainings], largest, _dtype(program.template))
+    train = _pad_sets([training.split.train for training in trainings], largest, _dtype(program.template))
     start = states.model
     bad: list[int | None] = [None] * len(trainings)
     first = np.zeros(len(trainings))
@@ -148,7 +148,7 @@ def _train(
             if bad[cell] is None and found is not None:
                 bad[cell] = done + found
         if any(step is not None for step in bad):
-            trainers, states = _halted(trainers, states, start, np.array([step is not None for step in bad]))
+            trainers, states = _halt(trainers, states, start, np.array([step is not None for step in bad]))
         done += count
         if look is not None and done in ends:
             host = jax.device_get(eqx.filter(states, eqx.is_array))
@@ -196,7 +196,7 @@ def _begin(program: Program, trainings: Sequence[Training]) -> tuple[Trainer, Tr
         )
         for training, m, rule in zip(trainings, models, rules, strict=True)
     ]
-    states, random = _stacked([state for state, _ in starts]), jnp.stack([key for _, key in starts])
+    states, random = _stack([state for state, _ in starts]), jnp.stack([key for _, key in starts])
     return trainers, states, random
 
 
@@ -230,16 +230,14 @@ def _scores(model: AbstractResNet, training: Training, padded: int) -> dict[str,
     """Losses and errors of one cell, both parts of the data padded to the same number of points: one program."""
     found, loss = {}, training.config.train.loss
     for name in ("train", "test"):
-        data = _padded([getattr(training.split, name)], padded, _dtype(training.config))
+        data = _pad_sets([getattr(training.split, name)], padded, _dtype(training.config))
         whole = jax.tree.map(lambda leaf: leaf[0], data)
         values = evaluate(model, whole, loss, training.split.train.task)
         found |= {f"{name}.{what}": float(value) for what, value in zip(("loss", "error"), values, strict=True)}
     return found
 
 
-def _halted(
-    trainers: Trainer, states: TrainState, start: AbstractResNet, bad: np.ndarray
-) -> tuple[Trainer, TrainState]:
+def _halt(trainers: Trainer, states: TrainState, start: AbstractResNet, bad: np.ndarray) -> tuple[Trainer, TrainState]:
     """Cells that diverged stand still at their start: the others wait for no solver that chases NaN."""
 
     def where(values: Any, instead: Any) -> Any:
@@ -254,14 +252,14 @@ def _halted(
     return trainers, eqx.tree_at(lambda state: state.model, states, where(states.model, start))
 
 
-def _stacked(cells: Sequence[Any]) -> Any:
+def _stack(cells: Sequence[Any]) -> Any:
     """Trees of the same shape as one, their arrays with a leading axis of cells."""
     arrays = [eqx.filter(cell, eqx.is_array) for cell in cells]
     static = eqx.filter(cells[0], eqx.is_array, inverse=True)
     return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays), static)
 
 
-def _padded(sets: Sequence[Dataset], most: int, dtype: str) -> Batch:
+def _pad_sets(sets: Sequence[Dataset], most: int, dtype: str) -> Batch:
     """Data sets as one batch with a leading axis, each padded with points of weight 0."""
 
     def padded(rows: np.ndarray) -> np.ndarray:

@@ -103,10 +103,9 @@ class ImageModelConfig(ImageSection):
 class BlockConfig(ImageSection):
     """The block rules: how the blocks of a stage are swept, and what of it is trained."""
 
-    rules: str = Field(
-        default="plain",
-        pattern=r"^[a-z-]+(,[a-z-]+)*$",
-        json_schema_extra={"allowed": "names of block rules, separated by commas"},
+    rules: tuple[str, ...] = Field(
+        default=("plain",),
+        min_length=1,
         description=f"block rules, compared on matched seeds: {', '.join(BLOCK_RULES)}",
     )
     lr_t: DepthRate = 1.0
@@ -124,15 +123,14 @@ class BlockConfig(ImageSection):
         """The rules, each once.
 
         Raises:
-            MfresnetError: an unknown name, or one that is given twice.
+            MfresnetError: one of them is unknown, or it is named twice.
         """
-        names = tuple(self.rules.split(","))
-        for index, name in enumerate(names):
+        for index, name in enumerate(self.rules):
             if name not in BLOCK_RULES:
                 raise unknown_name("block rule", name, BLOCK_RULES)
-            if name in names[:index]:
-                raise MfresnetError(f"blocks.rules = {self.rules!r} names {name!r} twice: name each rule once.")
-        return names
+            if name in self.rules[:index]:
+                raise MfresnetError(f"blocks.rules names {name!r} twice: name each rule once.")
+        return self.rules
 
 
 class ImageTrainConfig(ImageSection):
@@ -185,7 +183,7 @@ class ImageRecordConfig(ImageSection):
 class ImageConfig(ImageSection):
     """The complete configuration of a run of image networks.
 
-    >>> ImageConfig(blocks={"rules": "plain,mean-field"}).blocks.names
+    >>> ImageConfig(blocks={"rules": ("plain", "mean-field")}).blocks.names
     ('plain', 'mean-field')
     """
 

@@ -118,7 +118,7 @@ def norm(name: str, channels: int) -> Norm:
     """A layer by name.
 
     Raises:
-        MfresnetError: nobody knows the name.
+        MfresnetError: an unknown name.
 
     >>> norm("group", 12).groups
     4

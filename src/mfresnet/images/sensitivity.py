@@ -16,6 +16,7 @@ from jax import Array
 
 from ..flow.losses import misclassified
 from ..kernels import empirical_gram
+from ..stats import explained_share
 from .family import Plan
 from .training import ImageState, ImageTrainer
 
@@ -104,9 +105,7 @@ def first_order_share(trainer: ImageTrainer, state: ImageState, x: Array) -> flo
         variants.append((alone, orders))
     f, shallow, *single = _vary(trainer, state, x, variants).astype(np.float64)
     gap = f - shallow
-    rest = gap - sum((one - shallow for one in single), np.zeros_like(gap))
-    scale = float(np.sum(gap**2))
-    return float(1 - np.sum(rest**2) / scale) if scale > 0 else float("nan")
+    return explained_share(gap, sum((one - shallow for one in single), np.zeros_like(gap)))
 
 
 def gram_shares(

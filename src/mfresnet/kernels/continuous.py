@@ -1,4 +1,4 @@
-"""Gram matrices of the continuous model, whose particles move in (theta, t) ([L20]; theory, sections 4 and 10)."""
+"""Gram matrices of the continuous model, whose particles move in (theta, t) ([L20], arXiv 2003.05508)."""
 
 from __future__ import annotations
 

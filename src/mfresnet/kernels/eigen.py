@@ -6,8 +6,7 @@ factor, for large dense ones; Lanczos with full reorthogonalisation for operator
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -16,44 +15,13 @@ import numpy as np
 from scipy import linalg
 
 from ..errors import MfresnetError
+from .eigenvalue import Eigenvalue, ScaledOperator, rescale, scale_matrix
+from .lanczos import extreme_eigenvalue, lanczos
 from .precision import blas_threads
 
 DENSE_LIMIT = 5000  # rows up to which the dense solver is used (2000 rows: under a second)
 PANEL = 2048  # columns of a Cholesky factor computed at once
 SYMMETRY = 1e3  # asymmetry allowed, in units of rounding
-
-
-@dataclass(frozen=True)
-class Eigenvalue:
-    """An eigenvalue with its error bar.
-
-    Args:
-        value: the estimate. For a Gram matrix it can be negative only within its error.
-        error: bound on its distance to an eigenvalue, rounding included.
-        method: "dense", "inverse Lanczos", "Lanczos", or "rank" (0, exactly).
-        converged: whether the tolerance, or the floor set by rounding, was met.
-        message: empty, or what a reader should know.
-    """
-
-    value: float
-    error: float
-    method: str
-    converged: bool = True
-    message: str = ""
-
-    @property
-    def lower(self) -> float:
-        """value - error, what a certificate may use."""
-        return self.value - self.error
-
-    def __str__(self) -> str:
-        """The value is never shown without its error.
-
-        >>> str(Eigenvalue(-2e-15, 4e-13, "dense"))
-        '-2e-15 +- 4e-13 (dense)'
-        """
-        note = f"; {self.message}" if self.message else ""
-        return f"{self.value:.6g} +- {self.error:.1g} ({self.method}{note})"
 
 
 def smallest_eigenvalue(
@@ -151,9 +119,9 @@ def _extreme(matrix: Any, end: str, tolerance: float, max_basis: int | None, met
             raise MfresnetError(f"method {method!r} needs a matrix, but an operator was given: use Lanczos.")
         eps = float(np.finfo(np.dtype(getattr(matrix, "dtype", None) or np.float64)).eps)
         basis = min(n, 2000 if max_basis is None else max_basis)
-        operator = _ScaledOperator(matrix.matvec)
-        return _rescale(_lanczos_end(operator, n, eps, end, tolerance, basis, seed), operator.exponent)
-    a, eps, exponent = _scale(*check_matrix(matrix))
+        operator = ScaledOperator(matrix.matvec)
+        return rescale(extreme_eigenvalue(operator, n, eps, end, tolerance, basis, seed), operator.exponent)
+    a, eps, exponent = scale_matrix(*check_matrix(matrix))
     n = len(a)
     rounding = n * eps * min(float(np.linalg.norm(a)), float(np.abs(a).sum(axis=1).max()))
     if method == "dense" or (method == "auto" and n <= DENSE_LIMIT):
@@ -161,48 +129,8 @@ def _extreme(matrix: Any, end: str, tolerance: float, max_basis: int | None, met
     elif end == "smallest" and method != "Lanczos":
         found = _inverse_lanczos(a, rounding, tolerance, max_basis or n, seed)
     else:
-        found = _lanczos_end(a.__matmul__, n, eps, end, tolerance, min(n, max_basis or n), seed)
-    return _rescale(found, exponent)
-
-
-def _exponent(largest: float) -> int:
-    """k such that numbers up to ``largest`` times 2^-k have squares that neither overflow nor vanish; 0 for most."""
-    return 0 if largest == 0 or 1e-100 < largest < 1e100 else int(np.frexp(largest)[1])
-
-
-def _scale(a: np.ndarray, eps: float) -> tuple[np.ndarray, float, int]:
-    """The matrix times 2^-k and k (`_exponent`); it is not copied where k = 0."""
-    exponent = _exponent(max(float(np.abs(a[start : start + 1024]).max()) for start in range(0, len(a), 1024)))
-    return (np.ldexp(a, -exponent) if exponent else a), eps, exponent
-
-
-class _ScaledOperator:
-    """Products with an operator times 2^-k, k chosen at the first one (`_exponent`)."""
-
-    def __init__(self, matvec: Callable[[np.ndarray], Any]):
-        self._matvec = matvec
-        self.exponent: int | None = None
-
-    def __call__(self, v: np.ndarray) -> np.ndarray:
-        product = np.asarray(self._matvec(v), np.float64)
-        if not np.isfinite(product).all():
-            raise MfresnetError("a product of the operator is not finite: check the model and the inputs it came from.")
-        if self.exponent is None:
-            self.exponent = _exponent(float(np.abs(product).max()))
-        return np.ldexp(product, -self.exponent) if self.exponent else product
-
-
-def _rescale(found: Eigenvalue, exponent: int | None) -> Eigenvalue:
-    """The eigenvalue of the matrix from that of the matrix times 2^-exponent."""
-    if not exponent:
-        return found
-    with np.errstate(over="ignore"):
-        value, error = (float(np.ldexp(number, exponent)) for number in (found.value, found.error))
-    if np.isinf(value) or (np.isinf(error) and found.converged):
-        raise MfresnetError("an eigenvalue of the matrix is larger than the largest float64: scale the matrix.")
-    error += 2 * float(np.finfo(np.float64).smallest_subnormal)  # what ldexp may round off both
-    message = f"{found.message} (of the matrix times 2^{-exponent})" if found.message else ""
-    return Eigenvalue(value, error, found.method, found.converged, message)
+        found = extreme_eigenvalue(a.__matmul__, n, eps, end, tolerance, min(n, max_basis or n), seed)
+    return rescale(found, exponent)
 
 
 def check_matrix(matrix: Any) -> tuple[np.ndarray, float]:
@@ -282,7 +210,7 @@ def _refine(
     """Rayleigh quotient and residual of the Ritz vector of A^-1, the basis doubled until they are good enough."""
     value, residual = float("nan"), float("inf")
     solve = partial(linalg.cho_solve, (factor, True), check_finite=False)
-    for _, _, vector in _lanczos(solve, len(a), "largest", max_basis, seed):
+    for _, _, vector in lanczos(solve, len(a), "largest", max_basis, seed):
         product = a @ vector
         value = float(vector @ product)
         residual = float(np.linalg.norm(product - value * vector))
@@ -310,49 +238,3 @@ def _cholesky(a: np.ndarray, shift: float, panel: int = PANEL) -> np.ndarray | N
         for j in range(end, len(a), panel):
             factor[j:, j : j + panel] -= below[j - end :] @ below[j - end : j - end + panel].T
     return factor
-
-
-def _lanczos_end(
-    matvec: Callable[[np.ndarray], np.ndarray], n: int, eps: float, end: str, tolerance: float, basis: int, seed: int
-) -> Eigenvalue:
-    value, residual, floor = float("nan"), float("inf"), 0.0
-    for ritz, residual, vector in _lanczos(matvec, n, end, basis, seed):
-        value = float(ritz[0] if end == "smallest" else ritz[-1])
-        floor = n * eps * float(np.abs(ritz).max())
-        if residual <= max(tolerance * abs(value), floor):
-            # the recurrence's own residual can drop below what rounding allows: measure it
-            residual = float(np.linalg.norm(matvec(vector) - value * vector))
-            if residual <= 2 * max(tolerance * abs(value), floor):
-                message = "zero within its error" if end == "smallest" and abs(value) <= residual + floor else ""
-                return Eigenvalue(value, residual + floor, "Lanczos", message=message)
-    message = f"not converged: residual {residual:.2g} after {basis} vectors, allow more by max_basis"
-    return Eigenvalue(value, residual + floor, "Lanczos", False, message)
-
-
-def _lanczos(matvec: Callable[[np.ndarray], np.ndarray], n: int, end: str, max_basis: int, seed: int) -> Any:
-    """Ritz values, residual bound and Ritz vector of one end, each time the basis has doubled.
-
-    Full reorthogonalisation, twice ("twice is enough", Kahan; Parlett ch. 6), in float64.
-    """
-    v = np.random.default_rng(seed).normal(size=n)
-    basis = np.empty((min(16, max_basis), n))
-    diagonal, off = [], []
-    basis[0] = v / np.linalg.norm(v)
-    for k in range(max_basis):
-        w = np.asarray(matvec(basis[k]), np.float64)
-        diagonal.append(float(basis[k] @ w))
-        known = basis[: k + 1]
-        for _ in range(2):
-            w = w - known.T @ (known @ w)
-        beta = float(np.linalg.norm(w))
-        # an invariant subspace: its Ritz values are eigenvalues, and a random start misses none
-        closed = beta <= n * np.finfo(np.float64).eps * max(map(abs, diagonal))
-        if closed or k + 1 == len(basis):
-            ritz, s = linalg.eigh_tridiagonal(diagonal, off)
-            pick = 0 if end == "smallest" else -1
-            yield ritz, beta * abs(float(s[-1, pick])), known.T @ s[:, pick]
-            if closed or k + 1 == max_basis:
-                return
-            basis = np.concatenate([basis, np.empty((min(2 * (k + 1), max_basis) - (k + 1), n))])
-        off.append(beta)
-        basis[k + 1] = w / beta

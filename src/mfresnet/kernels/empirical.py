@@ -13,7 +13,7 @@ from jax import Array
 
 from ..errors import MfresnetError
 from .blocks import BATCH_BYTES, fill, pair_batches, split
-from .precision import cast, checked_dtype, double_precision
+from .precision import cast, check_dtype, double_precision
 
 Function = Callable[[Any, Array], Array]
 Group = str | Callable[[str], bool]
@@ -88,7 +88,7 @@ def empirical_gram(
     array([[1., 0.],
            [0., 1.]])
     """
-    dtype = checked_dtype(dtype)
+    dtype = check_dtype(dtype)
     left, right = _points(x, "x"), None if other is None else _points(other, "other")
     with double_precision():
         moving, constant = _moving(params, dtype)
@@ -166,7 +166,7 @@ def empirical_operator(
     >>> operator.matvec([1.0])
     array([25.])
     """
-    dtype = checked_dtype(dtype)
+    dtype = check_dtype(dtype)
     points = _points(x, "x")
     with double_precision():
         moving, constant = _moving(params, dtype)

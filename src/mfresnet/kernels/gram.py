@@ -1,4 +1,4 @@
-"""Gram matrices of the scaled ResNet in closed form, from states and adjoints ([C24]; theory, section 4).
+"""Gram matrices of the scaled ResNet in closed form, from states and adjoints ([C24] section 3, arXiv 2403.09889).
 
 No Jacobian is formed: a layer costs two products of size n x n x M. `gram` gives the matrices,
 `gram_operator` (in `matrix_free`) their products with vectors.
@@ -24,7 +24,7 @@ from .blocks import block_length, cores, fill, pair_batches, split
 from .continuous import continuous_gram
 from .matrix_free import GramOperator, gram_operator
 from .output_adjoint import input_width, ranks_of, states_and_adjoints
-from .precision import cast, checked_dtype, checked_rows, double_precision, equal_rows_note
+from .precision import cast, check_dtype, check_rows, double_precision, equal_rows_note
 
 __all__ = ["Gram", "GramOperator", "gram", "gram_operator"]
 
@@ -82,8 +82,7 @@ def gram(
         G = alpha^2 G1 + G2,
 
     with s = sigma0(w . z + b), z = z_l and q = q_{l+1} in G1, z = z_L in G2. In terms of the Jacobian J of
-    g = f / beta: G1 = (L M / alpha^2) J_nu J_nu^T and G2 = K J_tau J_tau^T ([C24] section 3; theory,
-    section 4). Variants:
+    g = f / beta: G1 = (L M / alpha^2) J_nu J_nu^T and G2 = K J_tau J_tau^T ([C24] section 3). Variants:
 
     - without bias the ``+ 1`` is absent; without head q_L is the identity, G2 = 0 and G is of the state itself;
     - where depth shares one law, one particle serves every layer, so the mean over depth is inside
@@ -119,17 +118,17 @@ def gram(
     ('rows 0 and 2 of x are equal, so lambda_min of the Gram is 0',)
     """
     if isinstance(model, ContinuousResNet):
-        rows = checked_rows(x, columns=input_width(model))
-        of_encoder, of_head = continuous_gram(model, rows, other=other, dtype=checked_dtype(dtype))
+        rows = check_rows(x, columns=input_width(model))
+        of_encoder, of_head = continuous_gram(model, rows, other=other, dtype=check_dtype(dtype))
         total = float(model.alpha) ** 2 * of_encoder + of_head
         notes = equal_rows_note(rows) if other is None else ()
         return Gram(of_encoder, of_head, total, len(total) // len(rows), notes, ranks_of(model))
     check_euler(model)
     if hold not in ("all", "total"):
         raise MfresnetError(f"hold = {hold!r} is not allowed: give one of all, total.")
-    dtype, width = checked_dtype(dtype), input_width(model)
-    left = checked_rows(x, columns=width)
-    right = None if other is None else checked_rows(other, "other", columns=width)
+    dtype, width = check_dtype(dtype), input_width(model)
+    left = check_rows(x, columns=width)
+    right = None if other is None else check_rows(other, "other", columns=width)
     outputs = model.encoder.w.shape[-1] if model.head is None else model.head.a.shape[-1]
     length = block_length(max(len(left), 0 if right is None else len(right)), outputs, block)
     shape = (len(left) * outputs, len(left if right is None else right) * outputs)

@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import MfresnetError
 from ..model import Activation, activation
 from .eigen import Eigenvalue, smallest_eigenvalue
-from .precision import checked_rows, double_precision, equal_rows_note
+from .precision import check_rows, double_precision, equal_rows_note
 
 TERMS = 200
 EPS = float(np.finfo(np.float64).eps)
@@ -85,7 +85,7 @@ def initial_kernel(
     >>> bool(0 < kernel.lower_bound <= kernel.row_bound <= kernel.lambda_min.value)
     True
     """
-    table, act = checked_rows(x), activation(sigma)
+    table, act = check_rows(x), activation(sigma)
     if terms < 2:
         raise MfresnetError(f"terms = {terms} is not allowed: give a value >= 2.")
     cov = table @ table.T + 1.0

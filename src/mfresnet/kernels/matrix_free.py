@@ -1,4 +1,4 @@
-"""Products of the Gram matrices with vectors, never forming a matrix (theory, section 4)."""
+"""Products of the Gram matrices with vectors, never forming a matrix ([C24] section 3, arXiv 2403.09889)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..flow.adjoint import check_euler, head_adjoint, layers_of
 from ..model import AbstractResNet, Particles, scaling
 from ..model.particles import first_variation_gradient, preactivation
 from .output_adjoint import input_width, ranks_of
-from .precision import cast, checked_dtype, checked_rows, double_precision, equal_rows_note
+from .precision import cast, check_dtype, check_rows, double_precision, equal_rows_note
 
 Part = Literal["encoder", "head", "total"]
 
@@ -63,12 +63,12 @@ class GramOperator:
 
 
 def gram_operator(model: AbstractResNet, x: Any, *, dtype: Any = np.float64) -> GramOperator:
-    """The Gram matrices of `gram` as products with vectors: one backward and one forward sweep each.
+    """The Gram matrices of `gram` as products with vectors: one backward and one forward pass each.
 
         G v = alpha^2 G1 v + G2 v,   G1 = (L M / alpha^2) J_nu J_nu^T,   G2 = K J_tau J_tau^T
 
-    with J the Jacobian of g = f / beta (theory, section 4). The backward sweep forms J^T v (as many
-    numbers as the model has), the forward sweep its image under J. Memory: O(n (M + D) C) beyond the
+    with J the Jacobian of g = f / beta. The backward pass forms J^T v (as many
+    numbers as the model has), the forward pass its image under J. Memory: O(n (M + D) C) beyond the
     states (L n D numbers) and the model, so n = 50,000 is no obstacle.
 
     ``ranks`` has upper bounds of the ranks, which `smallest_eigenvalue` takes: where n C exceeds the number of
@@ -90,7 +90,7 @@ def gram_operator(model: AbstractResNet, x: Any, *, dtype: Any = np.float64) -> 
     ((2, 2), (2,))
     """
     check_euler(model)
-    table, dtype = checked_rows(x, columns=input_width(model)), checked_dtype(dtype)
+    table, dtype = check_rows(x, columns=input_width(model)), check_dtype(dtype)
     outputs = model.encoder.w.shape[-1] if model.head is None else model.head.a.shape[-1]
     with double_precision():
         return GramOperator(cast(model, dtype), jnp.asarray(table, dtype), outputs, equal_rows_note(table))

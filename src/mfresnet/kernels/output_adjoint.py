@@ -12,7 +12,7 @@ from jax import Array
 from ..flow import adjoint
 from ..flow.adjoint import check_euler
 from ..model import AbstractResNet
-from .precision import cast, checked_dtype, checked_rows, double_precision
+from .precision import cast, check_dtype, check_rows, double_precision
 
 
 def input_width(model: AbstractResNet) -> int:
@@ -39,8 +39,8 @@ def ranks_of(model: AbstractResNet) -> dict[str, int]:
 @jax.jit
 def states_and_adjoints(model: AbstractResNet, x: Array) -> tuple[Array, Array]:
     """z of shape (L+1, n, D) and q of shape (L+1, n, C, D), see `mfresnet.flow.adjoint`."""
-    sweep = adjoint(model, x)
-    return sweep.z, sweep.q
+    passes = adjoint(model, x)
+    return passes.z, passes.q
 
 
 def output_adjoint(model: AbstractResNet, x: Any, *, dtype: Any = np.float64) -> np.ndarray:
@@ -49,7 +49,7 @@ def output_adjoint(model: AbstractResNet, x: Any, *, dtype: Any = np.float64) ->
         q_L = 1/K sum_k a_k sigma0'(w_k . z_L + b_k) w_k        (without head: the identity)
         q_l = q_{l+1} + alpha/(L M) sum_m (u_lm . q_{l+1}) sigma0'(w_lm . z_l + b_lm) w_lm
 
-    that is q_l = dg/dz_l with g = f / beta (theory, section 3; [C24] eq. 6), without beta.
+    that is q_l = dg/dz_l with g = f / beta ([C24] eq. 6), without beta.
 
     Args:
         model: an Euler network of any number of outputs C.
@@ -69,6 +69,6 @@ def output_adjoint(model: AbstractResNet, x: Any, *, dtype: Any = np.float64) ->
     (4, 2, 1, 2)
     """
     check_euler(model)
-    table, dtype = checked_rows(x, columns=input_width(model)), checked_dtype(dtype)
+    table, dtype = check_rows(x, columns=input_width(model)), check_dtype(dtype)
     with double_precision():
         return np.array(states_and_adjoints(cast(model, dtype), jnp.asarray(table, dtype))[1])

@@ -71,10 +71,10 @@ def cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(leaf, tree)
 
 
-def checked_dtype(dtype: Any) -> np.dtype:
+def check_dtype(dtype: Any) -> np.dtype:
     """float64 or float32, the precisions in which a diagnostic can be computed.
 
-    >>> checked_dtype("float16")
+    >>> check_dtype("float16")
     Traceback (most recent call last):
     mfresnet.errors.MfresnetError: dtype = float16 is not allowed: give float64 or float32.
     """
@@ -84,7 +84,7 @@ def checked_dtype(dtype: Any) -> np.dtype:
     return found
 
 
-def checked_rows(x: Any, name: str = "x", *, columns: int | None = None) -> np.ndarray:
+def check_rows(x: Any, name: str = "x", *, columns: int | None = None) -> np.ndarray:
     """A table of finite numbers as a float64 NumPy array of shape (rows, columns).
 
     Whole numbers and every float type, float16 and bfloat16 too, are promoted, which is exact.
@@ -92,7 +92,7 @@ def checked_rows(x: Any, name: str = "x", *, columns: int | None = None) -> np.n
     Raises:
         MfresnetError: no numbers, not a table, no rows, the wrong width, NaN or infinite entries.
 
-    >>> checked_rows([[1.0, float("nan")]])
+    >>> check_rows([[1.0, float("nan")]])
     Traceback (most recent call last):
     mfresnet.errors.MfresnetError: x has nan in row 0, column 1: remove or impute the row.
     """

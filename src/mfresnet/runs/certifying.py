@@ -7,7 +7,7 @@ over them is paid for exactly. Grids that were tried on a run are written down, 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ def certify(
     path: Path,
     *,
     delta: float | None = None,
-    heads: str | None = None,
-    residuals: str | None = None,
+    heads: Sequence[int] | str | None = None,
+    residuals: Sequence[int] | str | None = None,
     settings: int | None = None,
     say: Say = print_message,
 ) -> Certificates:
@@ -86,7 +86,7 @@ def certify_job(run: RunDirectory, job: Job, *, settings: int | None = None, say
     record = certificates.to_dict() | {
         "delta": problem.spec.delta,
         "n": len(problem.data.points.x),
-        "density_check": problem.best.snapshot.departure,
+        "density_check": problem.best.snapshot.normalisation_error,
         "seconds": time.perf_counter() - begun,
     }
     if "held_out" in certificates:

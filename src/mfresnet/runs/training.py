@@ -12,7 +12,7 @@ import numpy as np
 from ..certify.tuning import describe_best
 from ..config import Config, build
 from ..data import load
-from ..diagnostics.figures import portrait
+from ..diagnostics.figures import network_figures
 from ..errors import MfresnetError
 from ..flow import TrainState
 from ..messages import Say, print_message
@@ -184,7 +184,7 @@ def _train(
         # stopped before the first step there is nothing to see
         moved = done > 0 or int(result.state.step) > 0 or result.status == "diverged"
         if moved and np.isfinite(result.summary["train.loss"]):
-            run.write_arrays("portrait", portrait(result.start, result.model, job.split))
+            run.write_arrays("portrait", network_figures(result.start, result.model, job.split))
         if result.arrays:
             run.write_arrays("diagnostics", result.arrays)
         run.write_summary(summary)

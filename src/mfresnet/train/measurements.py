@@ -12,7 +12,7 @@ import numpy as np
 from ..diagnostics import record
 from ..diagnostics.convergence import BETWEEN_TIMES, convergence_certificate, radius
 from ..diagnostics.landscape import first_order_share, landscape
-from ..diagnostics.regime import linearised, verdict
+from ..diagnostics.regime import linearised_predictions, verdict
 from ..errors import MfresnetError
 from ..flow import Batch, TrainState, evaluate, mistakes, predict
 from ..json_types import plain
@@ -199,7 +199,7 @@ class Measurements:
         times = np.array([row["time"] for row in grams])
         f, f_test = (np.asarray(predict(start, data.x), np.float64) for data in (job.train, job.test))
         cross = gram(start, test.x, other=train.x, hold="total").total
-        fits, guesses = linearised(
+        fits, guesses = linearised_predictions(
             self.probe.matrices.total, cross, f, f_test, train.y, times * job.unit, beta=float(start.beta)
         )
         wrong = [float(np.mean(mistakes(g, test.y, train.task))) for g in guesses]

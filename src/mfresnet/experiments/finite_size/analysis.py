@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ...stats import equivalence, finite, jackknife, student
-from ..experiment import Plot, Result, Row, completed, diverged
+from ...stats import equivalence, finite_values, jackknife, student
+from ..experiment import Plot, Result, Row, completed_rows, divergence_notes
 from ..settings import FiniteSizeSettings
 from .embedding import embedding_powers, kernels, spreads
 from .errors import Errors, Family, collect
@@ -47,13 +47,13 @@ def samples(errors: Mapping[Family, Errors], settings: FiniteSizeSettings) -> Sa
 
 def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
     """Fits, their intervals, verdict and figures."""
-    good = completed(rows)
+    good = completed_rows(rows)
     errors = collect(good)
     why = "the expansion in 1/L and 1/(L M) has higher orders, which smaller networks show"
     if settings.preset != "own":
         why += "; and steps of size D make them oscillate, and which way they go is then decided by rounding"
     notes = [
-        *diverged(rows, ", with all networks of its draw and size (a lost reference costs its whole draw)"),
+        *divergence_notes(rows, ", with all networks of its draw and size (a lost reference costs its whole draw)"),
         f"Sizes with L >= {settings.least} and L M >= {settings.least**2} enter the fits: {why}.",
     ]
     if not errors:
@@ -72,24 +72,24 @@ def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
             "with two embeddings or more of each); its interval shrinks with the number of draws, hardly with that of "
             "embeddings."
         )
-        if not len(finite(values[EMBEDDING])):
+        if not len(finite_values(values[EMBEDDING])):
             del values[EMBEDDING], theory[EMBEDDING]
     for name, own in values.items():
-        mean, half = student(finite(own))
+        mean, half = student(finite_values(own))
         fitted[name] = {"value": mean, "interval_95": (mean - half, mean + half)}
         if name in theory:
             fitted[name]["theory"] = theory[name]
-        if len(finite(own)) < len(own):
-            notes.append(f"{name} is not determined in {len(own) - len(finite(own))} of {len(own)} fits.")
+        if len(finite_values(own)) < len(own):
+            notes.append(f"{name} is not determined in {len(own) - len(finite_values(own))} of {len(own)} fits.")
     passed, judged = judge(values, theory)
-    embedded = f", spread over embeddings ~ D^-{_said(fitted[EMBEDDING])}" if EMBEDDING in theory else ""
+    embedded = f", spread over embeddings ~ D^-{_format(fitted[EMBEDDING])}" if EMBEDDING in theory else ""
     notes.append(
         f"Passed: two one-sided t-tests at 5 % place every exponent within {MARGIN:g} of the theory's. Failed: a "
         "one-sided test places one outside, at 5 % for all together. Neither: the draws do not decide."
     )
     sentence = (
-        f"bias ~ L^-{_said(fitted['bias.L'])}, sampling error ~ L^-{_said(fitted['sampling.L'])} "
-        f"M^-{_said(fitted['sampling.M'])}{embedded}: {judged}; "
+        f"bias ~ L^-{_format(fitted['bias.L'])}, sampling error ~ L^-{_format(fitted['sampling.L'])} "
+        f"M^-{_format(fitted['sampling.M'])}{embedded}: {judged}; "
         f"error^2 = ({fitted['c1']['value']:.3g}/L)^2 + ({fitted['c2']['value']:.3g} sqrt(D)/sqrt(L M))^2"
     )
     points = [
@@ -105,7 +105,7 @@ def judge(values: Samples, theory: Mapping[str, float] = THEORY) -> tuple[bool |
     """Whether all exponents are equivalent to the theory's up to `MARGIN` (`mfresnet.stats.equivalence`)."""
     stated = ", ".join({1.0: "1", 0.5: "1/2"}[power] for power in theory.values())
     found = {
-        name: equivalence(finite(values[name]), power, MARGIN, level=LEVEL, tests=len(theory))
+        name: equivalence(finite_values(values[name]), power, MARGIN, level=LEVEL, tests=len(theory))
         for name, power in theory.items()
     }
     if all(found.values()):
@@ -121,7 +121,7 @@ def _root(square: float) -> float | None:
     return float(np.sqrt(square)) if square > 0 else None
 
 
-def _said(number: Mapping[str, Any]) -> str:
+def _format(number: Mapping[str, Any]) -> str:
     low, high = number["interval_95"]
     return f"{number['value']:.3f} [{low:.3f}, {high:.3f}]"
 

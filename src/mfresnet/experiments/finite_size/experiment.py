@@ -1,4 +1,4 @@
-"""How far a finite network is from its limit, against depth and width ([D21], [Ch25], [CCM26]; theory, section 9)."""
+"""How far a finite network is from its limit, against depth and width ([D21], [Ch25], [CCM26])."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ...errors import MfresnetError
 from ...kernels.blocks import cores
 from ...model import Particles
 from ..experiment import Cell, Experiment, Pulse, Result, Row
-from ..settings import FiniteSizeSettings, numbers
+from ..settings import FiniteSizeSettings
 from .network import Networks, Scales, train
-from .problem import Problem, completed, problem, reference_size, start
+from .problem import Problem, fill_defaults, problem, reference_size, start
 
 NETWORKS = 16  # most networks of one program
 
@@ -36,11 +36,10 @@ class FiniteSize(Experiment):
     settings: FiniteSizeSettings
 
     def __init__(self, settings: FiniteSizeSettings):
-        settings = completed(settings)
+        settings = fill_defaults(settings)
         super().__init__(settings)
-        self.depths, self.widths, self.dimensions = (
-            numbers(name, getattr(settings, name), int, least=1) for name in ("depth", "width", "dimension")
-        )
+        self.depths, self.widths = settings.depth or (), settings.width or ()
+        self.dimensions = settings.dimension or ()
         self.reference = reference_size(settings)
         (depth, width), deepest, widest = self.reference, max(self.depths), max(self.widths)
         if depth <= deepest:

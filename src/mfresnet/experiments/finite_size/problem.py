@@ -12,16 +12,16 @@ Size = tuple[int, int]  # depth L and width M
 DATA, READOUT, PARTICLES = range(3)  # streams of random numbers of a draw
 
 
-def completed(settings: FiniteSizeSettings) -> FiniteSizeSettings:
+def fill_defaults(settings: FiniteSizeSettings) -> FiniteSizeSettings:
     """The settings with the defaults of their preset filled in.
 
-    >>> completed(FiniteSizeSettings(preset="embedding")).reference
+    >>> fill_defaults(FiniteSizeSettings(preset="embedding")).reference
     316
     """
-    sizes, wide = "1,3,10,32,100", settings.preset == "embedding"
-    sizes = sizes if wide else f"{sizes},316"
+    sizes, wide = (1, 3, 10, 32, 100), settings.preset == "embedding"
+    sizes = sizes if wide else (*sizes, 316)
     defaults = {"depth": sizes, "width": sizes, "reference": 316 if wide else 1000, "draws": 6 if wide else 3}
-    defaults |= {"dimension": "16,32,64" if wide else "10"}
+    defaults |= {"dimension": (16, 32, 64) if wide else (10,)}
     return settings.model_copy(update={n: v for n, v in defaults.items() if getattr(settings, n) is None})
 
 

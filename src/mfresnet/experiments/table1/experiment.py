@@ -17,7 +17,7 @@ from ...images.configuration import ImageConfig
 from ...images.job import assemble_images, check_images, image_facts
 from ...images.minibatches import device_memory
 from ...stats import compare_pairs, mean_interval
-from ..experiment import Cell, Experiment, Forget, Keep, Pulse, Result, Row, diverged
+from ..experiment import Cell, Checkpoints, Experiment, NoCheckpoints, Pulse, Result, Row, divergence_notes
 from .figures import errors, movements
 from .settings import ROWS, Table1Settings
 from .training import train_batch
@@ -62,7 +62,7 @@ class Table1(Experiment):
             "seed": cells[0]["seed"],
             "data": {"name": own.data or row.data, "n": own.n, "n_test": own.n_test},
             "model": {"name": row.model, "width": own.width},
-            "blocks": {"rules": ",".join(dict.fromkeys(cell["rule"] for cell in cells)), "lr_t": own.lr_t},
+            "blocks": {"rules": tuple(dict.fromkeys(cell["rule"] for cell in cells)), "lr_t": own.lr_t},
             "train": {
                 "seeds": len({cell["seed"] for cell in cells}),
                 "epochs": own.epochs or row.epochs,
@@ -84,17 +84,17 @@ class Table1(Experiment):
         Raises:
             MfresnetError: bad images, or no memory left.
         """
-        return self.resume(cells, pulse, Forget())
+        return self.resume(cells, pulse, NoCheckpoints())
 
-    def resume(self, cells: Sequence[Cell], pulse: Pulse, keep: Keep) -> list[dict[str, Any]]:
-        """`run`, from the newest checkpoint of ``keep`` on, with the same numbers to the bit."""
+    def resume(self, cells: Sequence[Cell], pulse: Pulse, checkpoints: Checkpoints) -> list[dict[str, Any]]:
+        """`run`, from the newest checkpoint of ``checkpoints`` on, with the same numbers to the bit."""
         config, own = self.config(cells), self.settings
         job = assemble_images(config, self.images(config))
         advice = (
             f"lower --at-once (now {own.at_once or 'as many as fit'}), --seeds (now {own.seeds}), --batch-size "
             f"(now {own.batch_size}) or --width, or set --precision bfloat16."
         )
-        rules = train_batch(job, pulse, keep, advice)
+        rules = train_batch(job, pulse, checkpoints, advice)
         return [rules[cell["rule"]][job.seeds.index(cell["seed"])] for cell in cells]
 
     def images(self, config: ImageConfig) -> ImageSplit:
@@ -137,7 +137,7 @@ class Table1(Experiment):
             passed=judge(compared) if full else None,
             points=points,
             figures=[errors(points), *movements(rows)],
-            notes=[*notes, *diverged(rows, "")],
+            notes=[*notes, *divergence_notes(rows, "")],
         )
 
 

@@ -8,7 +8,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from ...config import Section
-from ...errors import MfresnetError, unknown_name
+from ...errors import unknown_name
+from ...fields import Names
 from ...images.configuration import (
     AtOnce,
     BatchSize,
@@ -49,10 +50,8 @@ class Table1Settings(Section):
     """``mfresnet sweep table1``."""
 
     command: ClassVar[str] = "sweep table1"
-    rows: str = Field(default=",".join(ROWS), description="rows of the table, separated by commas")
-    rules: str = Field(
-        default="plain,mean-field", description="block rules, separated by commas; plain is the reference"
-    )
+    rows: Names = Field(default=tuple(ROWS), description="rows of the table")
+    rules: Names = Field(default=("plain", "mean-field"), description="block rules; plain is the reference")
     seed: int = Field(default=0, ge=0, le=2**30, description="first seed")
     seeds: Seeds = 3
     epochs: int | None = Field(
@@ -73,15 +72,12 @@ class Table1Settings(Section):
         """The rows, each once.
 
         Raises:
-            MfresnetError: no row, or one that the table does not have.
+            MfresnetError: one that the table does not have.
 
-        >>> Table1Settings(rows="resnet20,resnet32").names
+        >>> Table1Settings(rows=("resnet20", "resnet32")).names
         ['resnet20', 'resnet32']
         """
-        names = list(dict.fromkeys(name.strip() for name in self.rows.split(",") if name.strip()))
-        if not names:
-            raise MfresnetError(f"rows = {self.rows!r} names no row: give some of {', '.join(ROWS)}.")
-        for name in names:
+        for name in self.rows:
             if name not in ROWS:
                 raise unknown_name("row", name, ROWS)
-        return names
+        return list(self.rows)

@@ -13,7 +13,7 @@ from ...images.fitting import ImageResult, fit_job
 from ...images.job import ImageJob
 from ...images.loop import Progress, Recorder, Row
 from ...images.summary import is_finite
-from ..experiment import Keep, Pulse, Stopped
+from ..experiment import Checkpoints, Pulse, Stopped
 
 
 @dataclass
@@ -22,11 +22,11 @@ class BatchRecorder(Recorder):
 
     Args:
         pulse: told the share that is done; may raise `Stopped`.
-        keep: where checkpoints go.
+        checkpoints: where they go.
     """
 
     pulse: Pulse
-    keep: Keep
+    checkpoints: Checkpoints
     stopped: Stopped | None = field(default=None, init=False)
 
     @property
@@ -36,7 +36,7 @@ class BatchRecorder(Recorder):
 
     def restore(self, first: States) -> tuple[States, list[Row]]:
         """The newest checkpoint."""
-        states, facts = self.keep.newest(first) or (first, {})
+        states, facts = self.checkpoints.newest(first) or (first, {})
         return states, list(facts.get("history", []))
 
     def update(self, progress: Progress, rows: Sequence[Row]) -> None:
@@ -49,19 +49,19 @@ class BatchRecorder(Recorder):
     def save(self, progress: Progress) -> None:
         """Write a checkpoint; the batch's rows are written when it is done."""
         if progress.active or self.stopping:
-            self.keep.save(progress.step, progress.states, {"history": progress.history})
+            self.checkpoints.save(progress.step, progress.states, {"history": progress.history})
 
 
-def train_batch(job: ImageJob, pulse: Pulse, keep: Keep, advice: str) -> dict[str, list[dict[str, Any]]]:
+def train_batch(job: ImageJob, pulse: Pulse, checkpoints: Checkpoints, advice: str) -> dict[str, list[dict[str, Any]]]:
     """Train every rule of a job from the newest checkpoint on; the measured values of each seed of each rule.
 
     Args:
         job: of a row of the table, tested in the last epoch.
         pulse: told the share that is done; may raise `Stopped`.
-        keep: where checkpoints go.
+        checkpoints: where they go.
         advice: what to change where memory does not suffice.
     """
-    recorder = BatchRecorder(pulse, keep)
+    recorder = BatchRecorder(pulse, checkpoints)
     result = fit_job(job, recorder, advice=advice)
     if recorder.stopped is not None:
         raise recorder.stopped

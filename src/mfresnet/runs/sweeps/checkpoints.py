@@ -16,7 +16,7 @@ from .. import checkpoint
 
 @dataclass(frozen=True)
 class BatchCheckpoints:
-    """How far a batch is (`mfresnet.experiments.Keep`).
+    """How far a batch is (`mfresnet.experiments.Checkpoints`).
 
     Args:
         settings: fingerprint of the sweep's settings; a checkpoint of others is passed over.

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from ...errors import MfresnetError, unknown_name
-from ...experiments import Experiment, Keep, Stopped
+from ...experiments import Checkpoints, Experiment, Stopped
 from ...kernels.blocks import cores
 from . import on_ray
 
@@ -28,7 +28,7 @@ def local(
     cells: Sequence[Mapping[str, Any]],
     batches: Sequence[Sequence[int]],
     pulse: Callable[[float], None],
-    keep: Callable[[Sequence[int]], Keep],
+    keep: Callable[[Sequence[int]], Checkpoints],
     **rest: Any,
 ) -> Work:
     """Batches in threads of this process: one trains on a core while another is compiled on the next.
