@@ -9,7 +9,7 @@ from typing import Any
 from ..bounds import Certificate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal like any other mapping
 class Certificates(Mapping[str, Certificate]):
     """Certificates by name, each true with its own probability.
 
