@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from mfresnet import Config, fit
-from mfresnet.certify.path_run import path_of
 from mfresnet.errors import MfresnetError
 from mfresnet.flow import AnnealingSchedule, LangevinRule, Options, Trainer, batch_of, misclassified, predict
 from mfresnet.flow.potential import PredictorPotential
 from mfresnet.flow.predictor import NetworkPredictor
 from mfresnet.model import InitialScales, LayeredResNet, trainable
+from mfresnet.train.path import path_certificates
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(10, 2)).astype(np.float32)
@@ -88,11 +88,12 @@ def test_a_training_is_certified_on_all_points():
         diagnostics=QUIET,
     )
     result = fit(config)
-    certificate = path_of(result.job, result.state, 0.05)
+    certificates = path_certificates(result.job, result.state)
+    certificate = certificates["path"]
     wrong = misclassified(np.asarray(predict(result.model, result.job.train.x)), np.asarray(result.job.train.y))
     assert certificate.terms["train error"] == pytest.approx(wrong.mean(), abs=1e-6)
     assert certificate.details["c"] == pytest.approx(result.state.rule.c) and certificate.details["n"] == 64
-    assert certificate.value < 1 and certificate.status == "assumed"
+    assert certificate.value < 1 and certificate.status == "assumed" and "held_out" in certificates
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ..errors import MfresnetError
 from ..flow.annealing import AnnealingSchedule
 from ..flow.langevin import Chains, Kernel, advance, check_kernel, prices, rounding, start
 from ..flow.potential import GaussianPrior, Predictor, PredictorPotential, check_surrogate, labels
-from ..train.pilot import Pilot, find_schedule
+from .path_pilot import Pilot, find_schedule
 
 STEPS, PILOT_STEPS, PILOTS = 3000, 1000, 2
 LOW, HIGH = 0.15, 0.95  # mean acceptance outside is reported

@@ -146,10 +146,11 @@ def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if summary.get(name) is not None:
         rows.append(("lambda_min(G)", f"{summary[name]:.4g} +- {summary['gram.final.error.total']:.2g}"))
         rows.append(("regime", summary["regime.verdict"]))
-    for name in ("path", "pac_bayes", "pac_bayes_learned", "gibbs", "kl_ball", "theorem6", "kernel", "held_out"):
-        if summary.get(f"certificate.{name}.value") is not None:
+    for key, value in summary.items():
+        prefix, _, name = key.removesuffix(".value").partition(".")
+        if prefix == "certificate" and key.endswith(".value"):
             word = " (vacuous)" if summary[f"certificate.{name}.vacuous"] else ""
-            rows.append((f"bound {name}", f"{summary[f'certificate.{name}.value']:.4g}{word}"))
+            rows.append((f"bound {name}", f"{value:.4g}{word}"))
     if "control.test.error" in summary:
         rows.append(("frozen encoder", f"test.error {summary['control.test.error']:.4g}"))
     return rows

@@ -7,6 +7,7 @@ checkpoints/      see `runs.checkpoint`
 summary.json      status and final numbers
 certificates.json bounds of the error on new data, where the run was certified
 report.html       the picture
+.lock             held by the process that writes
 """
 
 from __future__ import annotations

@@ -34,8 +34,9 @@ def measure(path: Path, *, points: int | None = None, say: Say = print_message) 
         MfresnetError: no run there, or no sound checkpoint.
     """
     run = RunDirectory.open(path)
+    rows_of = measure_images if run.is_images else _measure_points
     with locked(path):
-        rows = [plain(row) for row in (measure_images if run.is_images else _measure_points)(run, points, say)]
+        rows = [plain(row) for row in rows_of(run, points, say)]
         write_bytes(run.path / NAME, "".join(json.dumps(row) + "\n" for row in rows).encode())
     return rows
 

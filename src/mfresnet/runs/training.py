@@ -11,25 +11,26 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from ..certify.tuning import Watch, chosen, tune
+from ..certify.tuning import describe_best
 from ..config import Config, build
 from ..data import load
 from ..diagnostics.figures import network_figures
 from ..errors import MfresnetError
 from ..flow import TrainState
 from ..messages import Say, print_message
+from ..train.certifying import Watch, check_possible, tune_config
 from ..train.devices import Devices
 from ..train.fit import train_job
 from ..train.job import Job, assemble, data_arrays, data_facts, precision
 from ..train.schedule import snapshot_steps
 from . import checkpoint
-from .certifying import certify_job, check_possible, entries
+from .certifying import certify_job, entries
 from .directory import Follower, RunDirectory
 from .environment import environment, tell_changes
 from .identity import check_data, fingerprint
 from .lock import locked
 from .progress import Progress
-from .recorded import recorded
+from .recorded import read_states
 from .recorder import RunRecorder
 from .stopping import Stop, stoppable
 
@@ -67,7 +68,7 @@ def train(
         if config.certify.tune:
             check_possible(config, split.train.task)
             _led(lambda: RunDirectory.check(out, overwrite=overwrite), where)  # before hours of tuning
-            config, rows = tune(
+            config, rows = tune_config(
                 config,
                 split.train,
                 split.transform,
@@ -76,7 +77,7 @@ def train(
                 stopped=lambda: where.any(stop.asked),
             )
             facts["tuned"] = rows
-            say(f"tuned on the training points: {chosen(rows)}")
+            say(f"tuned on the training points: {describe_best(rows)}")
         job = where.place_start(assemble(config, split))
         with _create(out, overwrite, where) as run, stoppable(run.how_to_resume):
             run.write_config(
@@ -115,6 +116,7 @@ def resume(
         MfresnetError: no run there, no sound checkpoint left, or data and settings that are no longer the run's.
     """
     run = RunDirectory.open(path)
+    build(run.config["config"])  # what is no run is refused before anything is written there
     with locked(path) if jax.process_index() == 0 else nullcontext():
         return _resume(run, quiet, say, devices, particle_devices)
 
@@ -210,8 +212,8 @@ def early_stopping(run: RunDirectory, job: Job, done: int, say: Say) -> Watch:
     check_possible(job.config, job.split.train.task)
     watch = Watch(job)
     kept = snapshot_steps(job.steps, job.every, job.config.record.snapshots)
-    for moment in recorded(run, job, sorted(step for step in kept if 0 < step <= done), say):
-        watch.see(moment.state)
+    for state in read_states(run, job, sorted(step for step in kept if 0 < step <= done), say):
+        watch.see(state)
     return watch
 
 

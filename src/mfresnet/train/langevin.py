@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from ..bounds.checks import check_points
+from ..certify.path_pilot import find_schedule
 from ..config import Config
 from ..errors import MfresnetError
 from ..flow import Batch, LangevinRule
 from ..flow.potential import PredictorPotential, labels
 from ..flow.predictor import NetworkPredictor
 from ..model import AbstractResNet, InitialScales
-from .pilot import find_schedule
 
 LANGEVIN = "langevin"
 

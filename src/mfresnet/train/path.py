@@ -9,32 +9,54 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..bounds.certificate import Certificate
+from ..bounds import Certificate, held_out_certificate
 from ..bounds.path import path_certificate
-from ..flow import LangevinMemory, LangevinRule, TrainState, misclassified, predict
+from ..certify import Certificates
+from ..certify.data import Data
+from ..flow import Batch, LangevinMemory, LangevinRule, TrainState, misclassified, predict
 from ..flow.langevin import Chains, rounding
 from ..flow.potential import PredictorPotential, labels
-from ..train.job import Job, initial_scales
-from ..train.langevin import predictor_of
-from .snapshots import about_data, certified, guessing_error
+from .job import Job, initial_scales
+from .langevin import predictor_of
 
 
-def path_of(job: Job, state: TrainState, delta: float) -> Certificate:
+def path_certificates(job: Job, state: TrainState, *, settings: int | None = None) -> Certificates:
+    """What a network that the rule langevin trained is certified for: `path_of`, and by the test points."""
+    config, data = job.config.certify, data_of(job)
+    certificates = {"path": path_of(job, state, settings=settings)}
+    if data.test is not None:
+        errors = _count(state, data.test)
+        certificates["held_out"] = held_out_certificate(
+            errors, len(data.test.x), config.delta, guessing=data.guessing, certifies="the network as trained"
+        )
+    return Certificates(certificates)
+
+
+def path_of(job: Job, state: TrainState, *, settings: int | None = None) -> Certificate:
     """The certificate of the trained network itself, one chain, on all points that did not fix the map of the inputs.
 
     The chain may have been trained on others as well: only its start has to be free of the certified points.
     """
-    rule, memory = job.trainer.rule, state.rule
+    rule, memory, data = job.trainer.rule, state.rule, data_of(job)
     assert isinstance(rule, LangevinRule) and isinstance(memory, LangevinMemory)
-    points = certified(job)
-    wrong = np.asarray(misclassified(np.asarray(predict(state.model, points.x)), np.asarray(points.y)))
+    n = len(data.points.x)
     certificate = path_certificate(
-        [int(wrong.sum())], [memory.c], len(wrong), delta, certifies="chain", settings=job.config.certify.settings,
-        rounding=_rounding(job, state, rule, memory), times=[int(memory.step)], more=about_data(job),
-        guessing=guessing_error(job),
+        [_count(state, data.points)], [memory.c], n, job.config.certify.delta, certifies="chain",
+        settings=settings or job.config.certify.settings, rounding=_rounding(job, state, rule, memory),
+        times=[int(memory.step)], more=data.hypotheses, guessing=data.guessing,
     )  # fmt: skip
     details = {"gamma": float(rule.gammas[-1]), "acceptance": float(memory.accepted) / max(1, int(memory.step))}
     return replace(certificate, details=certificate.details | details)
+
+
+def data_of(job: Job) -> Data:
+    """The points of a job."""
+    train, test = job.split.train, job.split.test
+    return Data(train.x, train.y, test.x, test.y, job.split.fitted_on)
+
+
+def _count(state: TrainState, points: Batch) -> int:
+    return int(np.sum(misclassified(np.asarray(predict(state.model, points.x)), np.asarray(points.y))))
 
 
 def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinMemory) -> float:
