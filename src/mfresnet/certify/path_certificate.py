@@ -153,7 +153,7 @@ def path(
     if schedule is None:
         pilot = find_schedule(
             potential, points, prior.size, n, k_pilot, length=steps, pilot_length=pilot_steps, chains=PILOTS,
-            delta=delta, form=form, kernel=kernel, batch=size,
+            delta=delta, kernel=kernel, batch=size,
         )  # fmt: skip
         schedule = pilot.schedule
     stops = _stops(times, len(schedule))

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..bounds.exact_tail import Form
 from ..bounds.path import path_bound
 from ..flow.annealing import LARGEST_STEP, AnnealingSchedule
 from ..flow.langevin import Chains, Kernel, Potential, advance, prices, start
@@ -56,7 +55,6 @@ def find_schedule(
     pilot_length: int,
     chains: int = 2,
     delta: float = 0.05,
-    form: Form = "tail",
     kernel: Kernel = "adjusted",
     batch: int = 0,
     say: Callable[[str], None] = lambda _: None,
@@ -77,7 +75,7 @@ def find_schedule(
             potential, now, data, jnp.asarray(whole.gammas), jnp.asarray(steps), key, first, last, kernel, batch
         )
         accepted = _acceptance(now, whole, first, last, kernel)
-        value = _predicted(now, AnnealingSchedule(whole.gammas, steps), first, last, n, delta, form, kernel)
+        value = _predicted(now, AnnealingSchedule(whole.gammas, steps), first, last, n, delta, kernel)
         seen.append((float(whole.gammas[last - 1]), step, value))
         best = min(best, value)
         say(f"gamma {seen[-1][0]:.4g}, step {step:.3g}, acceptance {accepted:.2f}, bound {value:.4f}")
@@ -109,13 +107,11 @@ def _acceptance(now: Chains, whole: AnnealingSchedule, first: int, last: int, ke
 
 
 def _predicted(
-    now: Chains, schedule: AnnealingSchedule, first: int, last: int, n: int, delta: float, form: Form, kernel: Kernel
+    now: Chains, schedule: AnnealingSchedule, first: int, last: int, n: int, delta: float, kernel: Kernel
 ) -> float:
-    scale = 1.0
-    mistakes = np.asarray(now.errors[first + 1 : last + 1]).mean(axis=0) * scale
-    return path_bound(
-        np.round(np.nan_to_num(mistakes, nan=n)), prices(now, schedule, last, kernel), n, delta, form=form
-    )
+    """The bound of form "kl", which is quick, from the mean mistakes of a segment and the price at its end."""
+    mistakes = np.nan_to_num(np.asarray(now.errors[first + 1 : last + 1], np.float64).mean(axis=0), nan=n)
+    return path_bound(np.minimum(mistakes, n), prices(now, schedule, last, kernel), n, delta, form="kl")
 
 
 def _smooth(values: np.ndarray, width: int = 5) -> np.ndarray:
