@@ -94,7 +94,11 @@ class LangevinRule(Rule):
         there = eqx.combine(jax.tree.map(jnp.multiply, self.std, new), still)
         new_loss, new_gradient = look(there)
         parts = jax.tree.map(
-            lambda *arrays: log_ratio(*(array.ravel() for array in arrays), gamma, e), z, gradient, new, new_gradient
+            lambda z, g, to, there: log_ratio(z.ravel(), g.ravel(), to.ravel(), there.ravel(), gamma, e),
+            z,
+            gradient,
+            new,
+            new_gradient,
         )
         ratio = gamma * (loss - new_loss) - sum(jax.tree.leaves(parts))
         accept = jnp.log(jax.random.uniform(k_accept, (), ratio.dtype)) < ratio
