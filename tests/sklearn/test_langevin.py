@@ -17,7 +17,6 @@ def test_fit_certifies_the_network_it_predicts_with():
     assert certificate is not None and model.certificate_note_ == ""
     assert certificate.details["n"] == 90
     assert certificate.terms["train error"] == pytest.approx(1 - model.score(X, Y), abs=1e-9)
-    assert certificate.value < 0.6
 
 
 @pytest.mark.parametrize(
