@@ -90,7 +90,7 @@ CASES = {
     "train --data.n 1": "give a whole number >= 2",
     "train --data.n two": "data.n = 'two'",
     "train --model.bias maybe": "model.bias = 'maybe' is not allowed: give true or false.",
-    "train --model.scheme rk5": "give one of euler, midpoint, rk4.",
+    "train --model.scheme rk5": "unknown depth scheme 'rk5': did you mean 'rk4'? Known: euler, midpoint, rk4.",
     "train --model.depth": "argument --model.depth",
     "train --model.depth= ": "model.depth = ''",
     "train --model.depth 3 --model.depth 4": "--model.depth is given twice",
