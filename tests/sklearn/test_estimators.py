@@ -304,9 +304,8 @@ def test_outputs_that_are_not_finite_count_as_errors_in_the_score():
     y = np.where(x[:, 0] > 0.5, "yes", "no")
     estimator = MeanFieldResNetClassifier(depth=2, width=4, head_width=8, max_iter=2, random_state=0).fit(x, y)
     weights = rng.uniform(size=40)
-    assert estimator.score(x, y, weights) == pytest.approx(
-        accuracy_score(y, estimator.predict(x), sample_weight=weights)
-    )
+    accuracy = accuracy_score(y, estimator.predict(x), sample_weight=weights)
+    assert estimator.score(x, y, weights) == pytest.approx(accuracy)
     lost = np.arange(40) < 10
     outputs = np.where(lost[:, None], np.nan, estimator._outputs(x))
     estimator._outputs = lambda X: outputs
