@@ -67,23 +67,24 @@ def find_schedule(
     whole = AnnealingSchedule.power(REACH * n, pilot_length)
     steps = np.array(whole.steps)
     now = start(potential, data, size, chains, pilot_length, jax.random.fold_in(key, 0), kernel)
-    step, seen, best = LARGEST_STEP, [], 1.0
+    scale, seen, best = 1.0, [], 1.0
     for first in range(0, pilot_length, SEGMENT):
         last = min(first + SEGMENT, pilot_length)
-        steps[first:last] = step
+        gamma = float(whole.gammas[last - 1])
+        # the step that keeps the acceptance is about inverse to gamma
+        steps[first:last] = step = min(LARGEST_STEP, scale / gamma)
         now = advance(
             potential, now, data, jnp.asarray(whole.gammas), jnp.asarray(steps), key, first, last, kernel, batch
         )
         accepted = _acceptance(now, whole, first, last, kernel)
         value = _predicted(now, AnnealingSchedule(whole.gammas, steps), first, last, n, delta, kernel)
-        seen.append((float(whole.gammas[last - 1]), step, value))
+        seen.append((gamma, step, value))
         best = min(best, value)
-        say(f"gamma {seen[-1][0]:.4g}, step {step:.3g}, acceptance {accepted:.2f}, bound {value:.4f}")
-        if value > WORSE * best and whole.gammas[last - 1] > EARLIEST * n:
+        say(f"gamma {gamma:.4g}, step {step:.3g}, acceptance {accepted:.2f}, bound {value:.4f}")
+        if value > WORSE * best and gamma > EARLIEST * n:
             break
-        # the step that keeps the acceptance is about inverse to gamma
-        falling = whole.gammas[last - 1] / whole.gammas[min(last + SEGMENT, pilot_length) - 1]
-        step = float(np.clip(step * falling * np.exp(GAIN * (accepted - TARGET)), 1e-7, LARGEST_STEP))
+        if step < LARGEST_STEP or accepted < TARGET:  # at the largest step, a high acceptance leaves the scale as it is
+            scale = step * gamma * float(np.exp(GAIN * (accepted - TARGET)))
     gammas, used, bounds = (np.array(column) for column in zip(*seen, strict=False))
     final = gammas[int(np.argmin(_smooth(bounds)))]
     return Pilot(gammas, used, bounds, _schedule(final, length, gammas, used), chains * SEGMENT * len(seen))
