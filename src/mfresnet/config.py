@@ -220,6 +220,9 @@ class DiagnosticsConfig(Section):
         description="steps between KL and displacement (default: every metrics row; 0: never)",
     )
     landscape: bool = Field(default=True, description="landscape check and first-order paths at the end")
+    solver_error: bool = Field(
+        default=True, description="solve the flow again, more coarsely, to estimate the solver's error at the end"
+    )
     control: bool = Field(default=False, description="also train with a frozen encoder: does the encoder matter?")
 
 

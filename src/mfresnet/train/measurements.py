@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..diagnostics import record
 from ..diagnostics.convergence import BETWEEN_TIMES, convergence_certificate, radius
 from ..diagnostics.landscape import first_order_share, landscape
 from ..diagnostics.regime import linearised_predictions, verdict
+from ..diagnostics.solver_error import solver_error
 from ..errors import MfresnetError
 from ..flow import Batch, TrainState, evaluate, mistakes, predict
 from ..json_types import plain
@@ -141,6 +143,26 @@ class Measurements:
             summary["linearised.train.loss"] = float(arrays["linear.train_loss"][-1])
             summary["linearised.test.error"] = float(arrays["linear.test_error"][-1])
         return plain(summary | {"closing_s": time.perf_counter() - begun}), arrays
+
+    def solver_error(self, state: TrainState) -> dict[str, Any]:
+        """Summary entries: the estimated error of the solver in loss, predictions and KL."""
+        begun = time.perf_counter()
+        found = self._measure("solver error", lambda: self._solver_error(state))
+        return plain(found | {"solver_s": time.perf_counter() - begun}) if found else {}
+
+    def _solver_error(self, state: TrainState) -> dict[str, Any]:
+        job = self.job
+        if "KL" in self.refused:
+            state = replace(state, ensemble=None)
+        scales = initial_scales(job.config)
+        found = solver_error(job.trainer, job.state, state, job.train, job.test.x, scales)
+        if found is None:
+            return {}
+        row = {"solver.loss": found.loss, "solver.prediction": found.prediction}
+        for part, ratios in (("encoder", found.encoder), ("head", found.head)):
+            if ratios is not None:
+                row |= {f"kl.{part}.solver_error": ratios.kl, f"kl.{part}.solver_rms": ratios.rms}
+        return row
 
     def _gram_summary(self, grams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Initial and final eigenvalues, the certificate of section 5, r_max and the verdict on the regime."""
