@@ -32,7 +32,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import MfresnetError
-from ..flow import LOSSES, AdaptiveFlow, Batch, Ensemble, EulerFlow, HeunFlow, Rule, Trainer, TrainState, predict
+from ..flow import (
+    LOSSES,
+    AdaptiveFlow,
+    Batch,
+    Ensemble,
+    EulerFlow,
+    HeunFlow,
+    Rule,
+    Trainer,
+    TrainState,
+    first_bad_step,
+    predict,
+)
 from ..model import InitialScales
 from .divergence import log_density_ratios
 
@@ -154,7 +166,7 @@ def solver_error(
         (float(loss(predict(s.model, data.x), data.y, data.weights)), np.asarray(predict(s.model, x), np.float64))
         for s in (end, other)
     ]
-    if not (np.isfinite(np.asarray(losses)).all() and np.isfinite(ends[1][0]) and np.isfinite(ends[1][1]).all()):
+    if first_bad_step(np.append(np.asarray(losses), ends[1][0]), float(losses[0])) is not None:
         raise MfresnetError(
             "the flow diverges when it is solved with half as many steps (or at 10 times the tolerance), so the solver "
             "is near its limit: lower train.tolerance or raise train.steps."
