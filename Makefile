@@ -39,7 +39,7 @@ bench: .venv/.bench  ## speed beside PyTorch, memory against depth, Gram matrice
 	@$(BIN)/python benchmarks/validity.py
 
 lint: .venv/.dev  ## style and types
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright && $(BIN)/python tools/strict_types.py
 
 clean:  ## remove what make has made: the environment, caches, runs
 	@rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis runs src/*.egg-info

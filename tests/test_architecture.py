@@ -8,6 +8,7 @@ import pkgutil
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,23 +19,25 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "mfresnet"
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 
-# A module imports its own layer and those before it.
-LAYERS = (
-    ("errors", "fields", "config", "stats", "messages", "json_types", "registry"),
-    ("data",),
-    ("model",),
-    ("flow",),
-    ("kernels",),
-    ("diagnostics",),
-    ("bounds",),
-    ("train", "certify"),
-    ("images",),
-    ("experiments",),
-    ("runs",),
-    ("report",),
-    ("sklearn", "cli"),
+# A package imports itself, those before it, and the modules that every package may use.
+MODULES = ("errors", "fields", "config", "stats", "messages", "json_types", "registry")
+PACKAGES = (
+    "data",
+    "model",
+    "flow",
+    "kernels",
+    "diagnostics",
+    "bounds",
+    "certify",
+    "train",
+    "images",
+    "experiments",
+    "runs",
+    "report",
+    "sklearn",
+    "cli",
 )
-HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
+HEIGHT = dict.fromkeys(MODULES, 0) | {name: height for height, name in enumerate(PACKAGES, 1)}
 SUBPACKAGES = sorted(module.name for module in pkgutil.iter_modules([str(SOURCE)]) if module.name in HEIGHT)
 
 
@@ -44,20 +47,20 @@ def tree(path: Path) -> ast.Module:
 
 def imports(path: Path) -> list[str]:
     """Dotted names of all imported modules, relative ones resolved, at any depth of the file."""
-    package = ("mfresnet", *path.relative_to(SOURCE).parent.parts)
+    inside = ("mfresnet", *path.relative_to(SOURCE).parent.parts)
     found = []
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            base = ".".join(inside[: len(inside) - node.level + 1]) if node.level else ""
             module = ".".join(filter(None, (base, node.module)))
             # `from . import name` may name a module
             found += [f"{module}.{alias.name}" for alias in node.names] if node.module is None else [module]
     return found
 
 
-def layer(path: Path) -> str:
+def package(path: Path) -> str:
     """The first part of a file's place in the package."""
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
@@ -68,13 +71,23 @@ def identify(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=identify)
 def test_imports_go_down_the_list(path):
-    if layer(path) in ("__init__", "__main__"):
+    if package(path) in ("__init__", "__main__"):
         return
-    assert layer(path) in HEIGHT, f"{path.name} belongs to no layer: name it in LAYERS"
+    assert package(path) in HEIGHT, f"{path.name} is in no package: name it in PACKAGES or MODULES"
     for name in imports(path):
         if name.startswith("mfresnet."):
             imported = name.split(".")[1]
-            assert HEIGHT[imported] <= HEIGHT[layer(path)], f"{identify(path)} imports {name}, which lies above it"
+            assert HEIGHT[imported] <= HEIGHT[package(path)], f"{identify(path)} imports {name}, which lies above it"
+
+
+def test_no_cycle_between_packages():
+    """Of the modules that all may use too, whose order among themselves the list leaves open."""
+    graph: dict[str, set[str]] = {}
+    for path in FILES:
+        if (name := package(path)) not in ("__init__", "__main__"):
+            used = {word.split(".")[1] for word in imports(path) if word.startswith("mfresnet.")}
+            graph.setdefault(name, set()).update(used - {name})
+    assert set(TopologicalSorter(graph).static_order()) == set(HEIGHT)
 
 
 @pytest.mark.parametrize("path", FILES, ids=identify)
@@ -84,7 +97,7 @@ def test_what_no_module_does(path):
     assert not [name for name in names if name.split(".")[0] in ("pickle", "cloudpickle", "dill", "joblib")]
     assert not [name for name in names if name.startswith(("jax._src", "jaxlib"))]
     assert not [name for name in dotted if name.startswith(("jax._src", "jax.config", "jaxlib"))]
-    if layer(path) in ("data", "report"):
+    if package(path) in ("data", "report"):
         assert not [name for name in names if name.split(".")[0] in ("jax", "equinox", "optax", "diffrax")]
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import runpy
 import shlex
 import tomllib
 from pathlib import Path
@@ -14,6 +15,7 @@ from mfresnet.config import build, leaves, nested
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [*DOCUMENTS, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -36,6 +38,11 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch):
     for block in code:
         exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "runs" / "python" / "summary.json").is_file()
+
+
+def test_a_users_script_runs():
+    """The script whose types `make lint` checks strictly."""
+    runpy.run_path(str(ROOT / "tests" / "typing" / "user_script.py"))
 
 
 def test_toml_of_the_readme_is_a_configuration():
@@ -73,12 +80,13 @@ def made_by_bench(name: str) -> bool:
     return path.parent == Path("benchmarks/results") and (ROOT / "benchmarks" / f"{path.stem}.py").exists()
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_files_named_in_documents_exist(path):
     text = path.read_text(encoding="utf-8")
     named = re.findall(r"`((?:tests|benchmarks|docs|src|\.ci)/[\w./-]*|[A-Z]+\.(?:md|cff)|\w+\.(?:toml|txt))`", text)
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    missing = [name for name in named + links if not (ROOT / name).exists() and not made_by_bench(name)]
+    missing = [name for name in named if not (ROOT / name).exists() and not made_by_bench(name)]
+    missing += [link for link in links if not (path.parent / link).exists()]
     assert missing == []
 
 

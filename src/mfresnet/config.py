@@ -95,6 +95,7 @@ class InitialScaleConfig(Section):
     a: float = Field(default=1.0, ge=0, le=1e3, description="head output weights a")
     head_w: float = Field(default=1.0, ge=0, le=1e3, description="head input weights w")
     head_b: float = Field(default=1.0, ge=0, le=1e3, description="head bias b")
+    law: str = Field(default="gaussian", description="gaussian (KL and its certificates need it), uniform, or your own")
 
 
 class ModelConfig(Section):
@@ -122,7 +123,9 @@ class ModelConfig(Section):
         default=None, ge=1, le=1_000_000, description="dimension D of the state, with an embedding"
     )
     shared: bool = Field(default=False, description="one encoder law for every depth")
-    scheme: Literal["euler", "midpoint", "rk4"] = Field(default="euler", description="depth step (euler is the ResNet)")
+    scheme: str = Field(
+        default="euler", description="depth step: euler (the ResNet), midpoint, rk4, or a package's own"
+    )
     antithetic: bool = Field(
         default=False, description="start with particles in pairs of opposite output: f = 0 and z = x, as in the limit"
     )
@@ -141,9 +144,7 @@ class TrainConfig(Section):
         json_schema_extra={"choices": [*RULES, "optax:NAME"]},
         description="gradient-flow (Wasserstein), or an optimiser, mean-field scaled: sgd, momentum, adam, optax:NAME",
     )
-    loss: Literal["squared", "logistic"] = Field(
-        default="squared", description="squared (the theory's) or logistic / cross-entropy"
-    )
+    loss: str = Field(default="squared", description="squared (the theory's), logistic / cross-entropy, or your own")
     steps: int | None = Field(
         default=None,
         ge=1,

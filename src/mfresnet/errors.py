@@ -27,7 +27,7 @@ class DivergedError(MfresnetError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> MfresnetError:
-    """The error for a name nobody knows, with the closest known ones.
+    """The error for an unknown name, with the closest known ones.
 
     >>> str(unknown_name("activation", "tanhh", ["tanh", "relu"]))
     "unknown activation 'tanhh': did you mean 'tanh'? Known: relu, tanh."

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Values = Sequence[float] | np.ndarray
 
@@ -137,13 +138,13 @@ def jackknife(statistic: Callable[[np.ndarray], float | np.ndarray], units: int)
     return np.array([units * whole - (units - 1) * statistic(np.delete(every, unit)) for unit in every])
 
 
-def explained_share(values: Values, explained: Values) -> float:
+def explained_share(values: ArrayLike, explained: ArrayLike) -> float:
     """1 - |values - explained|^2 / |values|^2, over all entries; NaN where all values are 0.
 
     >>> explained_share([1.0, 2.0], [1.0, 1.0])
     0.8
     """
-    values = np.asarray(values, np.float64)
+    values, explained = np.asarray(values, np.float64), np.asarray(explained, np.float64)
     scale = float(np.sum(values**2))
     return float(1 - np.sum((values - explained) ** 2) / scale) if scale > 0 else float("nan")
 

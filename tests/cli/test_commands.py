@@ -44,7 +44,7 @@ def test_trains_as_a_module_with_results_on_stdout_only(tmp_path):
     assert "Traceback" not in done.stderr
     inside = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"config.json", "metrics.jsonl", "summary.json", "report.html", "arrays", "checkpoints"} <= inside
-    assert not [path for path in (tmp_path / "run").rglob("*") if path.name.startswith(".")]
+    assert [path.name for path in (tmp_path / "run").rglob("*") if path.name.startswith(".")] == [".lock"]
 
 
 def test_closed_pipe_is_no_mistake():

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -177,20 +178,29 @@ def test_resumed_on_one_device(mesh, runs, tmp_path):
     close(run, runs[0] / "whole-1")
 
 
-def together(argv, devices: int = 2) -> list[str]:
-    """What two processes of two devices each say, that run a command together over gloo."""
+def free_address() -> str:
+    """Where a coordinator may listen."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    processes = []
-    for own in range(2):
-        more = ["--coordinator", address, "--processes", 2, "--process-id", own]
-        processes.append(
-            subprocess.Popen(
-                command([[*argv, *more]], devices),
-                env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            )
-        )  # fmt: skip
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def start(argvs, own: int, address: str, devices: int) -> subprocess.Popen:
+    """Process ``own`` of two that run commands together over gloo."""
+    more = ["--coordinator", address, "--processes", 2, "--process-id", own]
+    return subprocess.Popen(
+        command([[*argv, *more] for argv in argvs], devices),
+        env=environment(devices),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def together(argv, devices: int = 2) -> list[str]:
+    """What two processes of two devices each print, that run a command together."""
+    address = free_address()
+    processes = [start([argv], own, address, devices) for own in range(2)]
     said = [process.communicate(timeout=300)[0] for process in processes]
     assert all("codes [0]" in text for text in said), said
     return said
@@ -244,3 +254,37 @@ def test_bad_addresses_and_missing_numbers(monkeypatch):
         connect("127.0.0.1:1", 2)
     with pytest.raises(ValueError, match="devices = 0 is not allowed"):
         Devices.of(0)
+
+
+def test_the_death_of_a_process_is_one_sentence_in_the_others(tmp_path):
+    """Killed in the middle of training: the other ends within 30 seconds and names the last checkpoint."""
+    for victim in (0, 1):
+        run = tmp_path / f"run-{victim}"
+        long = flags(train__solver="heun", train__steps=1_000_000, train__time=1000, certify__enabled=False)
+        argv = ["train", *long, "--out", run, "--quiet"]
+        processes = [start([argv], own, address, 1) for address in [free_address()] for own in range(2)]
+        try:
+            while not (run / "checkpoints" / "step-000000002").exists():
+                assert all(process.poll() is None for process in processes), [p.communicate() for p in processes]
+                time.sleep(0.05)
+            processes[victim].kill()
+            said, _ = processes[1 - victim].communicate(timeout=30)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+                process.stdout.close()
+        assert processes[1 - victim].returncode == 2
+        sentence = (
+            rf"mfresnet: process {victim} of 2 has died: the run stops. The last checkpoint is that of step \d+: "
+        )
+        assert re.search(sentence + rf"go on with `mfresnet resume {run}`\.\n$", said), said
+        assert "Traceback" not in said and "***" not in said
+
+
+def test_a_run_too_small_for_many_processes_is_told_so():
+    """Work of a field evaluation against the messages it waits for; one process waits for none."""
+    small, two = Config(data={"n": 64}), Devices(layout=None, processes=2)
+    assert "64 points" in two.why_slow(small, 64, 2) and "one process is faster" in two.why_slow(small, 64, 2)
+    assert two.why_slow(Config(model={"depth": 100, "width": 1000}), 20_000, 30) is None
+    assert Devices().why_slow(small, 64, 2) is None

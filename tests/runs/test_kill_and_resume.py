@@ -123,9 +123,11 @@ def test_stopped_while_starting(after, commands, tmp_path):
     assert "Traceback" not in said
     assert "mfresnet: stopped" in said or "interrupted at step" in said
     if (run / "config.json").exists():
-        assert RunDirectory.create(run, overwrite=True).path == run
+        with RunDirectory.create(run, overwrite=True) as made:
+            assert made.path == run
     else:
-        assert RunDirectory.create(run).path == run
+        with RunDirectory.create(run) as made:
+            assert made.path == run
 
 
 def test_second_interrupt_stops_at_once(commands, tmp_path):
@@ -153,7 +155,7 @@ def test_disk_full_at_any_write_then_resumed(commands, whole, tmp_path):
     said = commands.log.read_text()
     assert process.exitcode == 2, said
     assert f"mfresnet: cannot write '{run}" in said
-    assert "File too large; free space or choose another place with --out." in said
+    assert f"File too large; what is written is kept: free space, then go on with `mfresnet resume {run}`." in said
     assert not (run / "summary.json").exists()
     commands.run("resume", run)
     same(run, whole(kind))

@@ -117,8 +117,8 @@ def test_divergence_is_a_status_with_its_reason():
 @pytest.mark.parametrize(
     ("section", "value", "sentence"),
     [
-        ("certify", {"tune": "model.alpha=1,2"}, "mfresnet.certify.tuning.tune"),
-        ("certify", {"patience": 2}, "stopping=mfresnet.certify.tuning.Watch"),
+        ("certify", {"tune": "model.alpha=1,2"}, "mfresnet.train.certifying.tune_config"),
+        ("certify", {"patience": 2}, "stopping=mfresnet.train.certifying.Watch"),
         ("diagnostics", {"control": True}, "train.freeze = 'encoder'"),
     ],
 )

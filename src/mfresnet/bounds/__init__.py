@@ -8,7 +8,7 @@ from .kernel import kernel_bound, kernel_certificate, kernel_complexity, kernel_
 from .kl_ball import confidence_term, kl_ball_certificate, psi, rademacher_bound, ramp_loss
 from .kl_estimate import KLEstimate, kl_estimate
 from .kl_inverse import kl_bernoulli, kl_inverse_lower, kl_inverse_upper
-from .nested import errors_by_heads, log_ratios_by_heads
+from .nested import errors_by_heads, log_ratios_by_heads, mistakes_by_heads
 from .pac_bayes import (
     DrawnPoint,
     GibbsPoint,
@@ -81,6 +81,7 @@ __all__ = [
     "log_xi",
     "mean_bound",
     "mean_upper",
+    "mistakes_by_heads",
     "pac_bayes_bound",
     "path_bound",
     "path_certificate",

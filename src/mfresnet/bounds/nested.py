@@ -45,8 +45,20 @@ def errors_by_heads(
     >>> bool(np.allclose(found[:, 1], draw_errors(chosen, probes, model, x, y)))
     True
     """
+    return mistakes_by_heads(chosen, probes, model, x, y, heads).mean(axis=-1)
+
+
+def mistakes_by_heads(
+    chosen: Draw,
+    probes: Probes,
+    model: AbstractResNet,
+    x: Float[Array, "n inputs"],
+    y: Float[Array, "n outputs"],
+    heads: Sequence[int],
+) -> np.ndarray:
+    """Which points each draw gets wrong (`flow.misclassified`), shape (draws, heads, n); see `errors_by_heads`."""
     sizes = jnp.asarray([0] if probes.head is None else list(heads), jnp.int32)
-    return np.asarray(_mistakes(chosen, probes, model, x, y, sizes), np.float64) / len(y)
+    return np.asarray(_mistakes(chosen, probes, model, x, y, sizes))
 
 
 @eqx.filter_jit
@@ -58,11 +70,11 @@ def _mistakes(chosen: Draw, probes: Probes, model: AbstractResNet, x: Array, y: 
         z = eqx.tree_at(lambda m: m.head, network, None, is_leaf=lambda leaf: leaf is None)(x)
         head = network.head
         if head is None:
-            return jnp.sum(misclassified(z, y))[None]
+            return misclassified(z, y)[None]
         pre = z @ head.w.T if head.b is None else z @ head.w.T + head.b[None, :]
         mask = (jnp.arange(head.width)[None, :] < sizes[:, None]) / sizes[:, None]
         f = jnp.einsum("nk,kc,gk->gnc", model.sigma(pre), model.beta * head.out, mask.astype(z.dtype))
-        return jax.vmap(lambda values: jnp.sum(misclassified(values, y)))(f)
+        return jax.vmap(lambda values: misclassified(values, y))(f)
 
     return jax.lax.map(one, chosen, batch_size=side_by_side)
 

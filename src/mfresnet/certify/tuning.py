@@ -1,9 +1,4 @@
-"""Settings chosen by the certificate, on training points alone, before a run; each one tried is paid for.
-
-The grid is stated before the data (``certify.tune``). Every setting is trained and certified on the training set, which
-is all that `tune` is given: test points cannot enter. The best one is run, with the number of settings in its union
-bound, so its certificates hold although they chose it.
-"""
+"""Settings chosen by the certificate on training points alone, and early stopping on it; every choice is paid for."""
 
 from __future__ import annotations
 
@@ -12,31 +7,24 @@ from itertools import product
 from math import inf
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-
-from ..bounds.checks import check_points
-from ..config import Config, build, merged, nested
-from ..data import Dataset, Split
-from ..data.transform import Transform
 from ..errors import MfresnetError
 from ..fields import split_list
 from ..messages import Say, print_message
-from ..train.job import Job, assemble
-from .learned_prior import prior_value
-from .snapshots import Draws, Grid, certified, moment_of
+from .held_out import certify_held_out_part
+from .problem import Problem
+from .snapshots import Snapshot
 
 NAMES = ("model.alpha", "model.beta", "train.time")  # and the standard deviations of the start
 MOST = 1000  # settings
 
 
-def settings_of(text: str) -> list[dict[str, float]]:
+def parse_settings(text: str) -> list[dict[str, float]]:
     """The product of the values of each setting, in order.
 
     Only settings that are numbers in the compiled program can be tuned: alpha, beta, the training time and the standard
     deviations of the start. All share one program then.
 
-    >>> settings_of("model.alpha=1,2 model.beta=4")
+    >>> parse_settings("model.alpha=1,2 model.beta=4")
     [{'model.alpha': 1.0, 'model.beta': 4.0}, {'model.alpha': 2.0, 'model.beta': 4.0}]
     """
     axes: dict[str, list[float]] = {}
@@ -53,127 +41,123 @@ def settings_of(text: str) -> list[dict[str, float]]:
             axes[name] = list(dict.fromkeys(float(value) for value in split_list(values)))
         except ValueError as error:
             raise MfresnetError(f"certify.tune has {part!r}: give numbers separated by commas.") from error
-    found = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
-    if len(found) > MOST:
-        raise MfresnetError(f"certify.tune has {len(found)} settings: give at most {MOST}.")
-    return found
+    settings = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+    if len(settings) > MOST:
+        raise MfresnetError(f"certify.tune has {len(settings)} settings: give at most {MOST}.")
+    return settings
 
 
 def tune(
-    config: Config,
-    train: Dataset,
-    transform: Transform,
-    fitted_on: np.ndarray | None = None,
+    settings: Sequence[Mapping[str, float]],
+    train: Callable[[Mapping[str, float]], Problem],
     *,
     say: Say = print_message,
     stopped: Callable[[], bool] = lambda: False,
-) -> tuple[Config, list[dict[str, Any]]]:
-    """The configuration with the best of its ``certify.tune`` settings, and what each one reached.
+) -> list[dict[str, Any]]:
+    """What each setting reached: a row with its values and its ``certificate``, infinite where there is none.
 
-    Compared is the PAC-Bayes certificate: with ``certify.prior_share`` that of the prior trained on a part, else the
-    best over the recorded times with the Gaussian start as prior. ``certify.settings`` of the result is multiplied by
-    the number of settings. A setting whose training fails counts all the same.
+    Compared is `quick_value`. A setting whose training fails counts all the same.
 
     Args:
-        train: the training points; there is no argument for others.
-        transform, fitted_on: the map of the inputs, for the record, and the rows that fixed it.
+        settings: all that are tried; the ``spec`` of each problem must count them.
+        train: trains one setting. It is given training points only: there is no way in for others.
         say: told what each setting reached.
         stopped: asked before each setting.
 
     Raises:
-        MfresnetError: settings that cannot be tuned, or none of which can be certified.
+        MfresnetError: no setting can be certified.
         KeyboardInterrupt: ``stopped`` said so.
     """
-    grid = settings_of(config.certify.tune)
-    check_points(len(train.x))
-    paid = config.certify.settings * len(grid)
     rows: list[dict[str, Any]] = []
-    found: list[Config] = []
-    for number, one in enumerate(grid):
+    for number, one in enumerate(settings):
         if stopped():
             raise KeyboardInterrupt(
-                f"stopped after {number} of {len(grid)} settings of certify.tune: nothing was written."
+                f"stopped after {number} of {len(settings)} settings of certify.tune: nothing was written."
             )
-        changes = nested(one | {"certify.settings": paid, "certify.tune": ""})
-        found.append(build(merged(config.model_dump(), changes)))
         row: dict[str, Any] = dict(one)
         try:
-            row["certificate"] = value_of(assemble(found[-1], Split(train, train, transform, (), fitted_on)))
+            row["certificate"] = quick_value(train(one))
         except MfresnetError as error:
             row |= {"certificate": inf, "refused": str(error)}
         rows.append(row)
         reached = row.get("refused") or f"certificate {row['certificate']:.4g}"
-        say(f"setting {number + 1} of {len(grid)}, {_in_words(one)}: {reached}")
-    best = min(range(len(grid)), key=lambda place: rows[place]["certificate"])
-    if rows[best]["certificate"] == inf:
-        raise MfresnetError(f"no setting of certify.tune can be certified: {rows[best]['refused']}")
-    return found[best], rows
+        say(f"setting {number + 1} of {len(settings)}, {describe(one)}: {reached}")
+    best = rows[best_row(rows)]
+    if best["certificate"] == inf:
+        raise MfresnetError(f"no setting of certify.tune can be certified: {best['refused']}")
+    return rows
 
 
-def chosen(rows: Sequence[dict[str, Any]]) -> str:
-    """The best of the rows of `tune`, in words."""
-    best = min(rows, key=lambda row: row["certificate"])
-    names = {name: value for name, value in best.items() if name != "certificate"}
-    return f"{_in_words(names)} (certificate {best['certificate']:.4g}, the best of {len(rows)})"
+def best_row(rows: Sequence[Mapping[str, Any]]) -> int:
+    """The place of the best of the rows of `tune`."""
+    return min(range(len(rows)), key=lambda place: rows[place]["certificate"])
 
 
-def _in_words(values: Mapping[str, float]) -> str:
+def describe(values: Mapping[str, float]) -> str:
+    """Settings in words."""
     return ", ".join(f"{name} = {value:g}" for name, value in values.items())
 
 
-def value_of(job: Job) -> float:
-    """The PAC-Bayes certificate of a job on its training points, with the grid of its settings paid for."""
-    config = job.config
-    if config.certify.prior_share > 0:
-        return prior_value(job, config.certify.delta)
-    grid = Grid.of(config, job.state.model.encoder.w.shape[0])
-    pick, state, done, values = Draws.of(job, grid), job.state, 0, []
-    every = config.record.metrics_every or 1
-    while done < max(grid.steps):
-        count = min(every, max(grid.steps) - done)
-        state, _ = job.trainer.advance(state, job.train, job.key, jnp.asarray(count), every)
-        done += count
-        if done in grid.steps:
-            values.append(pick.best(moment_of(job, state), certified(job), config.certify.delta)[0])
-    return min(values)
+def describe_best(rows: Sequence[dict[str, Any]]) -> str:
+    """The best of the rows of `tune`, in words."""
+    best = rows[best_row(rows)]
+    names = {name: value for name, value in best.items() if name != "certificate"}
+    return f"{describe(names)} (certificate {best['certificate']:.4g}, the best of {len(rows)})"
 
 
-class Watch:
+def quick_value(problem: Problem) -> float:
+    """The certificate by which settings are compared.
+
+    With a trained prior the held-out bound of that prior, else the PAC-Bayes certificate of the first draws, the best
+    over the snapshots.
+    """
+    if problem.prior is not None:
+        return certify_held_out_part(problem).value
+    return min(snapshot_value(problem, snapshot) for snapshot in problem.snapshots)
+
+
+def snapshot_value(problem: Problem, snapshot: Snapshot) -> float:
+    """The PAC-Bayes certificate of the first draws at one time, with the whole grid paid for."""
+    return problem.draws.search(snapshot, problem.data.points, problem.spec.delta, problem.spec.size)[0]
+
+
+class Patience:
     """Early stopping on the certificate: over when it has not improved for ``patience`` recorded times.
 
     It reads training points only, and its bounds are those of the certificate, in which every recorded time is paid
     for, reached or not.
+
+    Args:
+        problem: data and specification; its snapshot gives the number of probes.
+        patience: recorded times.
     """
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.patience = job.config.certify.patience
-        self.pick = Draws.of(job, Grid.of(job.config, job.state.model.encoder.w.shape[0]))
+    def __init__(self, problem: Problem, patience: int) -> None:
+        self.problem, self.patience = problem, patience
         self.values: list[float] = []
 
-    def see(self, state: Any) -> None:
+    def add(self, snapshot: Snapshot) -> None:
         """Take the certificate at a recorded time into account."""
-        found = self.pick.best(moment_of(self.job, state), certified(self.job), self.job.config.certify.delta)
-        self.values.append(found[0])
+        self.values.append(snapshot_value(self.problem, snapshot))
 
     @property
     def over(self) -> bool:
         """Whether training should stop.
 
-        A certificate of 1 says nothing at all, so waiting begins at the first value below.
+        A certificate of 1 is no information, so waiting begins at the first value below.
         """
-        return waited(self.values) >= self.patience
+        return times_since_best(self.values) >= self.patience
 
     @property
     def reason(self) -> str:
-        """Why training stops."""
+        """Why training stopped."""
         return f"the certificate has not improved for {self.patience} recorded times"
 
 
-def waited(values: Sequence[float]) -> int:
+def times_since_best(values: Sequence[float]) -> int:
     """How many values came after the smallest; 0 while all are 1.
 
-    >>> waited([1.0, 1.0]), waited([0.9, 0.5, 0.6, 0.5])
+    >>> times_since_best([1.0, 1.0]), times_since_best([0.9, 0.5, 0.6, 0.5])
     (0, 2)
     """
     if not values or min(values) >= 1.0:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import MfresnetError, is_out_of_memory, unknown_name
 from . import finished, image, sweep, training
-from .parsing import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Parser, run_argument
+from .parsing import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,6 +102,10 @@ COMMANDS: dict[str, tuple[str, Any, Any]] = {
         finished.measure,
     ),
     "certify": ("bound the error of a finished run on new data", finished.certify_arguments, finished.certify),
-    "report": ("rebuild report.html of a run or sweep, without training", run_argument, finished.report),
+    "report": (
+        "rebuild report.html of a run or sweep, without training",
+        finished.report_arguments,
+        finished.report,
+    ),
     "datasets": ("list the data sets known by name", _nothing, finished.datasets),
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MfresnetError
+from ..messages import print_message
 from .parsing import EXIT_OK, Once, run_argument
 
 
@@ -15,8 +16,27 @@ def report(options: argparse.Namespace, argv: list[str]) -> int:
     """Rebuild the page of a run."""
     from ..report import write_report
 
-    print(write_report(options.run))
+    print(write_report(options.run, options.out))
     return EXIT_OK
+
+
+def report_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``report``."""
+    run_argument(parser)
+    parser.add_argument(
+        "--out", action=Once, type=Path, metavar="FILE", help="where the page goes (default: RUN/report.html)"
+    )
+
+
+def report_rows(run: Path) -> list[tuple[str, str]]:
+    """Write the page of a run whose result is there already; a page that cannot be written is a warning."""
+    from ..report import write_report
+
+    try:
+        return [("report", str(write_report(run)))]
+    except MfresnetError as error:
+        print_message(f"mfresnet: warning: the result is complete, but its report is not there: {error}")
+        return []
 
 
 def measure_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,12 +49,11 @@ def measure_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace, argv: list[str]) -> int:
     """Measure a run again and print a row for each kept checkpoint, or what each block of image networks does."""
-    from ..report import write_report
     from ..runs import measure as measured
 
     rows = measured(options.run, points=options.points)
     print(blocks_table(rows) if "rule" in rows[0] else points_table(rows))
-    print(write_report(options.run))
+    print(*(path for _, path in report_rows(options.run)))
     return EXIT_OK
 
 
@@ -114,7 +133,6 @@ def certify(options: argparse.Namespace, argv: list[str]) -> int:
         return certify_counts(options, given)
     if given:
         raise MfresnetError(f"--{given[0]} is for a predictor outside of a run: leave it out, or leave RUN out.")
-    from ..report import write_report
     from ..runs import certify as certified
     from ..runs import read_certificates
 
@@ -124,7 +142,7 @@ def certify(options: argparse.Namespace, argv: list[str]) -> int:
         print(f"{certificate}\n  {certificate.reading}\n")
     for name, reason in read_certificates(options.run)[1].items():
         print(f"{name}: refused, {reason}\n")
-    print(write_report(options.run))
+    print(*(path for _, path in report_rows(options.run)))
     return EXIT_OK
 
 

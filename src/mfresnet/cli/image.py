@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import build
 from ..images.configuration import ImageConfig
+from .finished import report_rows
 from .parsing import (
     EXIT_DIVERGED,
     EXIT_INTERRUPTED,
@@ -63,10 +64,7 @@ def image_finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
         said = in_percent(found, "points") + at_epoch(found["epoch"], stopped)
         rows.append((name, f"{said}: {found['verdict']}"))
     rows += [("seconds", f"{summary['wall_s']:.1f}"), ("run", str(out))]
-    if report:
-        from ..report import write_report
-
-        rows.append(("report", str(write_report(out))))
+    rows += report_rows(out) if report else []
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
     return {"completed": EXIT_OK, "diverged": EXIT_DIVERGED, "interrupted": EXIT_INTERRUPTED}[summary["status"]]

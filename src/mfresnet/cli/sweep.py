@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import build
+from .finished import report_rows
 from .parsing import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -24,7 +25,8 @@ def sweep_arguments(parser: argparse.ArgumentParser) -> None:
     from ..experiments import EXPERIMENTS
 
     commands = parser.add_subparsers(dest="experiment", metavar="NAME", required=True, parser_class=Parser)
-    for name, entry in EXPERIMENTS.items():
+    for name in EXPERIMENTS:
+        entry = EXPERIMENTS[name]
         sub = commands.add_parser(name, help=entry.summary, description=entry.summary)
         output_arguments(sub, "sweep", "SWEEP")
         executor_arguments(sub)
@@ -70,7 +72,6 @@ def resume_sweep(options: argparse.Namespace) -> int:
 
 def swept(out: Path, summary: dict[str, Any]) -> int:
     """Print what came out, write the report, and turn the status into an exit code."""
-    from ..report import write_report
     from ..runs.sweeps import SweepDirectory
 
     rows = [
@@ -83,8 +84,7 @@ def swept(out: Path, summary: dict[str, Any]) -> int:
         rows += [("result", passed)] if passed else []
         rows += [("verdict", result["verdict"]), *[("note", note) for note in result["notes"]]]
     rows += [("seconds", f"{summary['seconds']:.1f}"), ("sweep", str(out))]
-    if result:
-        rows.append(("report", str(write_report(out))))
+    rows += report_rows(out) if result else []
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
     return EXIT_OK if summary["status"] == "completed" else EXIT_INTERRUPTED

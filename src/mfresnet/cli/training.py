@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..config import build
 from ..errors import MfresnetError
+from .finished import report_rows
 from .parsing import (
     EXIT_DIVERGED,
     EXIT_INTERRUPTED,
@@ -57,28 +59,58 @@ def device_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process-id", action=Once, type=int, metavar="I", help="which one this is, from 0")
 
 
-def connected(options: argparse.Namespace) -> dict[str, Any]:
-    """Join the other processes, where there are some; returns the numbers of devices asked for."""
-    from ..train.devices import connect
+@contextmanager
+def joined(options: argparse.Namespace, run: Path | None) -> Iterator[dict[str, Any]]:
+    """With the other processes, where there are some; the context is the numbers of devices asked for.
 
-    connect(options.coordinator, options.processes, options.process_id)
-    return {name: getattr(options, name) for name in ("devices", "particle_devices")}
+    Raises:
+        MfresnetError: there are others, and no ``run`` directory was named.
+    """
+    from ..train.devices import connect, is_leader, process_count
+
+    address = connect(options.coordinator, options.processes, options.process_id)
+    devices = {name: getattr(options, name) for name in ("devices", "particle_devices")}
+    if address is None:
+        yield devices
+        return
+    from jax import process_index
+
+    from .peers import Peers, share_number
+
+    def how_to_go_on() -> str:
+        step = last_checkpoint(run) if run is not None else None
+        if step is None:
+            return "No checkpoint was written yet." if is_leader() else ""
+        return f"The last checkpoint is that of step {step}: go on with `mfresnet resume {shlex.quote(str(run))}`."
+
+    peers = Peers(address.rpartition(":")[0], process_index(), process_count(), share_number, how_to_go_on)
+    try:
+        if run is None:
+            raise MfresnetError(f"{process_count()} processes need one run directory to agree on: name it with --out.")
+        yield devices
+    except BaseException as error:
+        peers.fail(error)
+    peers.close()
+
+
+def last_checkpoint(run: Path) -> int | None:
+    """The step of the newest checkpoint of a run, or None."""
+    from ..runs import RunDirectory, checkpoint
+
+    return max(checkpoint.steps(RunDirectory(run).checkpoints), default=None)
 
 
 def train(options: argparse.Namespace, argv: list[str]) -> int:
     """Train into a new run directory."""
     from ..runs import fresh_path
     from ..runs import train as run
-    from ..train.devices import process_count
 
     config = build(settings(options, given={"data.name": options.data}))
-    devices = connected(options)
-    if options.out is None and process_count() > 1:
-        raise MfresnetError(f"{process_count()} processes need one run directory to agree on: name it with --out.")
-    out = options.out or fresh_path(Path("runs"), Path(config.data.name).stem)
     command = "mfresnet " + shlex.join(argv)
-    summary = run(config, out, command=command, overwrite=options.overwrite, quiet=options.quiet, **devices)
-    return finished(out, summary, report=config.record.report)
+    with joined(options, options.out) as devices:
+        out = options.out or fresh_path(Path("runs"), Path(config.data.name).stem)
+        summary = run(config, out, command=command, overwrite=options.overwrite, quiet=options.quiet, **devices)
+        return finished(out, summary, report=config.record.report)
 
 
 def finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
@@ -97,10 +129,7 @@ def finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
         ("seconds", f"{summary['wall_s']:.1f}"),
         ("run", str(out)),
     ]
-    if report:
-        from ..report import write_report
-
-        rows.append(("report", str(write_report(out))))
+    rows += report_rows(out) if report else []
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
     return code
@@ -118,10 +147,11 @@ def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if summary.get(name) is not None:
         rows.append(("lambda_min(G)", f"{summary[name]:.4g} +- {summary['gram.final.error.total']:.2g}"))
         rows.append(("regime", summary["regime.verdict"]))
-    for name in ("pac_bayes", "pac_bayes_learned", "gibbs", "kl_ball", "theorem6", "kernel", "held_out"):
-        if summary.get(f"certificate.{name}.value") is not None:
+    for key, value in summary.items():
+        prefix, _, name = key.removesuffix(".value").partition(".")
+        if prefix == "certificate" and key.endswith(".value"):
             word = " (vacuous)" if summary[f"certificate.{name}.vacuous"] else ""
-            rows.append((f"bound {name}", f"{summary[f'certificate.{name}.value']:.4g}{word}"))
+            rows.append((f"bound {name}", f"{value:.4g}{word}"))
     if "control.test.error" in summary:
         rows.append(("frozen encoder", f"test.error {summary['control.test.error']:.4g}"))
     return rows
@@ -151,9 +181,10 @@ def resume(options: argparse.Namespace, argv: list[str]) -> int:
         summary = resume_images(options.run, quiet=options.quiet, devices=options.devices)
         config = build(RunDirectory.open(options.run).config["config"], ImageConfig)
         return image_finished(options.run, summary, report=config.record.report)
-    summary = go_on(options.run, quiet=options.quiet, **connected(options))
     config = build(RunDirectory.open(options.run).config["config"])
-    return finished(options.run, summary, report=config.record.report)
+    with joined(options, options.run) as devices:
+        summary = go_on(options.run, quiet=options.quiet, **devices)
+        return finished(options.run, summary, report=config.record.report)
 
 
 def refuse(options: argparse.Namespace, names: Sequence[str], owner: str, what: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..config import DataConfig
 from ..errors import MfresnetError, unknown_name
+from ..registry import Entry, Registry
 from . import synthetic
 from .assumption import check_assumption_1
 from .bundled import BUNDLED, bundled
@@ -29,7 +31,10 @@ GENERATED = {
     "random-labels": "points on the sphere with labels at random, 2 classes (generated; data.dimension)",
 }
 ON_SPHERE = ("sphere-teacher", "random-labels")
-NAMES = (*GENERATED, *BUNDLED)
+# A package adds a function without arguments that returns a `Table`.
+TABLES: Registry[Callable[[], Table]] = Registry(
+    "data set", "mfresnet.datasets", {name: Entry(partial(bundled, name), text) for name, text in BUNDLED.items()}
+)
 # Each use of randomness has a stream of its own, so that no setting of one changes another.
 SPLIT, TRAIN, TEST, FLIP_TRAIN, FLIP_TEST, MAP = range(6)
 
@@ -40,7 +45,7 @@ def describe_datasets() -> list[tuple[str, str]]:
     >>> describe_datasets()[1]
     ('circles', 'two concentric circles in the plane, 2 classes (generated; data.noise)')
     """
-    return [*GENERATED.items(), *BUNDLED.items()]
+    return [*GENERATED.items(), *((name, TABLES.summary(name)) for name in TABLES)]
 
 
 def load(config: DataConfig, seed: int = 0) -> Split:
@@ -62,14 +67,14 @@ def load(config: DataConfig, seed: int = 0) -> Split:
     >>> split.train, split.test.x.shape
     (Dataset('breast-cancer', n=100, d=30, C=1, binary), (142, 30))
     """
-    named = config.name in NAMES
+    named = config.name in GENERATED or config.name in TABLES
     if not named and not _looks_like_path(config.name):
-        raise unknown_name("data set", config.name, NAMES)
+        raise unknown_name("data set", config.name, (*GENERATED, *TABLES))
     _refuse_inapplicable(config, named)
     if config.name in GENERATED:
         return _generated(config, seed)
     if named:
-        return _tabular(config, bundled(config.name), seed)
+        return _tabular(config, TABLES[config.name](), seed)
     options = {"categories": config.categories, "missing": config.missing}
     return _tabular(config, read_file(config.name, config.target, config.labels, config.task, **options), seed)
 

@@ -133,7 +133,7 @@ def _evaluate(model: AbstractResNet, x: np.ndarray) -> np.ndarray:
 def _side(model: AbstractResNet) -> int:
     """Grid points per side that the budget allows: a deep, wide network gets a coarser picture."""
     state = model.encoder.w.shape[-1]
-    stages = {"euler": 1, "midpoint": 2, "rk4": 4}[model.scheme]
+    stages = SCHEMES[model.scheme].stages
     each = 2.0 * stages * model.depth * model.encoder.width * state
     if model.head is not None:
         each += model.head.width * (state + model.head.out.shape[-1])

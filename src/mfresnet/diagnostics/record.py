@@ -183,7 +183,7 @@ def transport_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe
         distances = [wasserstein2(p[:TRANSPORT_POINTS], q[:TRANSPORT_POINTS]) for p, q in zip(*layers, strict=True)]
         # the mean over layers of W2^2 is the squared distance of the laws over depth
         row[f"w2.{part}"] = float(np.sqrt(np.mean(np.square(distances))))
-        if ensemble is None:
+        if ensemble is None and probe.initial.law == "gaussian":
             pooled = a.reshape(-1, a.shape[-1]) / _scales(now, getattr(probe.initial, part))
             row[f"kl.{part}.nearest_neighbour"] = knn_kl(pooled[: 4 * TRANSPORT_POINTS], _gaussian_log_density).value
     return row

@@ -1,7 +1,8 @@
 """Every experiment by name. Loading this module is quick; an experiment is imported when it is asked for.
 
 A further experiment is a subclass of `mfresnet.experiments.Experiment` with a typed settings tree in a module that
-imports nothing heavy, and a line here:
+imports nothing heavy, and a line here (in a package of your own: an `Entry` under the entry-point group
+``mfresnet.experiments``):
 
 - ``cells()`` lists the cells, flat mappings of JSON's own types, in a fixed order;
 - ``batches(cells)`` says which of them run as one piece of work (by default each alone);
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config import Section, build
-from ..errors import unknown_name
+from ..registry import Registry
 from .experiment import Experiment
 
 
@@ -31,8 +32,8 @@ class Entry:
 
     Args:
         summary: one line for help.
-        settings: "module:Class" of its settings, below this package; the module must be quick to import.
-        experiment: "module:Class" of the experiment.
+        settings: "package.module:Class" of its settings (".module" is below this package), quick to import.
+        experiment: "package.module:Class" of the experiment.
     """
 
     summary: str
@@ -48,38 +49,39 @@ class Entry:
         return _load(self.experiment)(settings)
 
 
-EXPERIMENTS: dict[str, Entry] = {
-    "rate": Entry("test error against the number of training points", "settings:RateSettings", "rate:Rate"),
-    "phase": Entry("lazy or feature learning, over (alpha, beta)", "settings:PhaseSettings", "phase:Phase"),
+_BUILT_IN = {
+    "rate": Entry("test error against the number of training points", ".settings:RateSettings", ".rate:Rate"),
+    "phase": Entry("lazy or feature learning, over (alpha, beta)", ".settings:PhaseSettings", ".phase:Phase"),
     "transfer": Entry(
-        "does the best learning rate stay where depth and width grow?", "settings:TransferSettings", "transfer:Transfer"
+        "does the best learning rate stay where depth and width grow?",
+        ".settings:TransferSettings",
+        ".transfer:Transfer",
     ),
-    "kl": Entry("how far the laws move against beta/n (Theorem 5)", "settings:KlSettings", "kl:Kl"),
+    "kl": Entry("how far the laws move against beta/n (Theorem 5)", ".settings:KlSettings", ".kl:Kl"),
     "table1": Entry(
         "image networks, plain and mean-field, row by row of the table of [L20]",
-        "table1.settings:Table1Settings",
-        "table1.experiment:Table1",
+        ".table1.settings:Table1Settings",
+        ".table1.experiment:Table1",
     ),
     "finite-size": Entry(
         "distance to the limit against depth and width",
-        "settings:FiniteSizeSettings",
-        "finite_size.experiment:FiniteSize",
+        ".settings:FiniteSizeSettings",
+        ".finite_size.experiment:FiniteSize",
     ),
-    "grid": Entry("any settings against each other, on any data set", "settings:GridSettings", "grid:Grid"),
+    "grid": Entry("any settings against each other, on any data set", ".settings:GridSettings", ".grid:Grid"),
 }
+EXPERIMENTS: Registry[Entry] = Registry("experiment", "mfresnet.experiments", _BUILT_IN, base=Entry)
 
 
 def entry(name: str) -> Entry:
     """The entry of that name.
 
     Raises:
-        MfresnetError: nobody knows it.
+        MfresnetError: an unknown name.
 
     >>> entry("rate").summary
     'test error against the number of training points'
     """
-    if name not in EXPERIMENTS:
-        raise unknown_name("experiment", name, EXPERIMENTS)
     return EXPERIMENTS[name]
 
 
@@ -99,4 +101,4 @@ def create(name: str, settings: Mapping[str, Any] | Section | None = None) -> Ex
 
 def _load(place: str) -> Any:
     module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(f".{module}", __package__), attribute)
+    return getattr(importlib.import_module(module, __package__), attribute)

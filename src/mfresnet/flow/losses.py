@@ -15,6 +15,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from ..registry import Entry, Registry
+
 Predictions = Float[Array, "n outputs"]
 Weights = Float[Array, " n"]
 Loss = Callable[[Predictions, Predictions, Weights], Float[Array, ""]]
@@ -37,7 +39,11 @@ def logistic(f: Predictions, y: Predictions, weights: Weights) -> Float[Array, "
     return weighted_mean(-jnp.sum(y * jax.nn.log_softmax(f, axis=-1), axis=-1), weights)
 
 
-LOSSES: dict[str, Loss] = {"squared": squared, "logistic": logistic}
+LOSSES: Registry[Loss] = Registry(
+    "loss (train.loss)",
+    "mfresnet.losses",
+    {"squared": Entry(squared, "the theory's"), "logistic": Entry(logistic, "logistic, or cross-entropy of several")},
+)
 
 
 def misclassified(f: Any, y: Any) -> Any:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
+from ..errors import MfresnetError
 from ..model import AbstractResNet, InitialScales, Particles
 from .field import Probes
 
@@ -61,6 +62,11 @@ class Ensemble(eqx.Module):
     ) -> Ensemble:
         """``encoder`` probes in every layer and ``head`` probes of the head, drawn from the starting laws."""
         scales = initial or InitialScales()
+        if scales.law != "gaussian":
+            raise MfresnetError(
+                f"probes need a Gaussian start, but its law is {scales.law!r}: set train.probes 0 and "
+                "train.head_probes 0."
+            )
         k_encoder, k_head = jax.random.split(key)
         layers, state = model.encoder.w.shape[0], model.encoder.w.shape[-1]
         common: dict[str, Any] = {"state": state, "bias": model.encoder.b is not None, "dtype": model.dtype}

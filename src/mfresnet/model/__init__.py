@@ -3,11 +3,15 @@
 from . import scaling
 from .activations import ACTIVATIONS, Activation, activation
 from .continuous import ContinuousResNet, reflect
+from .depth import SCHEMES, Scheme
+from .draws import LAWS
 from .particles import Ghosts, Particles
 from .resnet import AbstractResNet, InitialScales, LayeredResNet, Part, trainable
 
 __all__ = [
     "ACTIVATIONS",
+    "LAWS",
+    "SCHEMES",
     "AbstractResNet",
     "Activation",
     "ContinuousResNet",
@@ -16,6 +20,7 @@ __all__ = [
     "LayeredResNet",
     "Part",
     "Particles",
+    "Scheme",
     "activation",
     "reflect",
     "scaling",

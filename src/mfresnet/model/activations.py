@@ -1,12 +1,11 @@
 """Activations sigma0 with first and second derivative, and their bounds.
 
 The theory asks more of an activation than its value: velocities use sigma0', the change of a law's
-density uses sigma0'' (theory, sections 3 and 7), and the bounds use sup |sigma0| and sup |sigma0'|.
+density uses sigma0'' ([C24], docs/theory.md sections 3 and 7), and the bounds use sup |sigma0| and sup |sigma0'|.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, pi, sqrt
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ..errors import MfresnetError, unknown_name
+from ..registry import Registry
 
 Scalar = Callable[[Array], Array]
 
@@ -109,56 +108,42 @@ def _logistic_first(x: Array) -> Array:
 
 # The suprema of tanh'', sigmoid'' and gelu' are attained at roots known in closed form (tanh'' at
 # tanh^2 = 1/3, sigmoid'' at s = 1/2 +- 1/sqrt(12), gelu' at sqrt 2); tests check all by a fine grid.
-_BUILT_IN = {
-    act.name: act
-    for act in (
-        Activation("tanh", jnp.tanh, _sech2, _tanh_second, (1.0, 1.0, 4 / (3 * sqrt(3)))),
-        # erf(x / sqrt 2), the field's convention: E over a Gaussian is an arcsine (Williams 1997)
-        Activation(
-            "erf",
-            lambda x: jax.lax.erf(x / sqrt(2.0)),
-            lambda x: 2 * _gauss(x),
-            lambda x: -2 * x * _gauss(x),
-            (1.0, sqrt(2 / pi), sqrt(2 / pi) * 0.6065306597126334),
-        ),
-        Activation("sigmoid", jax.nn.sigmoid, _logistic_first, _logistic_second, (1.0, 0.25, 1 / (6 * sqrt(3)))),
-        Activation("softplus", jax.nn.softplus, jax.nn.sigmoid, _logistic_first, (inf, 1.0, 0.25)),
-        Activation(
-            "gelu",
-            lambda x: x * _normal_cdf(x),
-            lambda x: _normal_cdf(x) + x * _gauss(x),
-            lambda x: (2 - x * x) * _gauss(x),
-            (inf, 1.1289041834184, sqrt(2 / pi)),
-        ),
-        Activation("relu", jax.nn.relu, lambda x: (x > 0).astype(x.dtype), None, (inf, 1.0, inf)),
-        Activation("sin", jnp.sin, jnp.cos, lambda x: -jnp.sin(x), (1.0, 1.0, 1.0)),
-        Activation("identity", lambda x: x, jnp.ones_like, jnp.zeros_like, (inf, 1.0, 0.0), polynomial=True),
-    )
-}
+_BUILT_IN = (
+    Activation("tanh", jnp.tanh, _sech2, _tanh_second, (1.0, 1.0, 4 / (3 * sqrt(3)))),
+    # erf(x / sqrt 2), the field's convention: E over a Gaussian is an arcsine (Williams 1997)
+    Activation(
+        "erf",
+        lambda x: jax.lax.erf(x / sqrt(2.0)),
+        lambda x: 2 * _gauss(x),
+        lambda x: -2 * x * _gauss(x),
+        (1.0, sqrt(2 / pi), sqrt(2 / pi) * 0.6065306597126334),
+    ),
+    Activation("sigmoid", jax.nn.sigmoid, _logistic_first, _logistic_second, (1.0, 0.25, 1 / (6 * sqrt(3)))),
+    Activation("softplus", jax.nn.softplus, jax.nn.sigmoid, _logistic_first, (inf, 1.0, 0.25)),
+    Activation(
+        "gelu",
+        lambda x: x * _normal_cdf(x),
+        lambda x: _normal_cdf(x) + x * _gauss(x),
+        lambda x: (2 - x * x) * _gauss(x),
+        (inf, 1.1289041834184, sqrt(2 / pi)),
+    ),
+    Activation("relu", jax.nn.relu, lambda x: (x > 0).astype(x.dtype), None, (inf, 1.0, inf)),
+    Activation("sin", jnp.sin, jnp.cos, lambda x: -jnp.sin(x), (1.0, 1.0, 1.0)),
+    Activation("identity", lambda x: x, jnp.ones_like, jnp.zeros_like, (inf, 1.0, 0.0), polynomial=True),
+)
 
-ACTIVATIONS = tuple(_BUILT_IN)
+ACTIVATIONS: Registry[Activation] = Registry(
+    "activation", "mfresnet.activations", {one.name: one for one in _BUILT_IN}, base=Activation
+)
 
 
 def activation(name: str | Activation) -> Activation:
     """The activation of that name; ``package.module:ATTRIBUTE`` loads your own.
 
     Raises:
-        MfresnetError: nobody knows the name, or what it points to is no ``Activation``.
+        MfresnetError: an unknown name, or what it points to is no ``Activation``.
 
     >>> activation("tanh").name
     'tanh'
     """
-    if isinstance(name, Activation):
-        return name
-    if name in _BUILT_IN:
-        return _BUILT_IN[name]
-    if ":" not in name:
-        raise unknown_name("activation", name, _BUILT_IN)
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise MfresnetError(f"activation {name!r} cannot be loaded: {error}.") from error
-    if not isinstance(found, Activation):
-        raise MfresnetError(f"activation {name!r} is a {type(found).__name__}, not an mfresnet.Activation.")
-    return found
+    return name if isinstance(name, Activation) else ACTIVATIONS[name]

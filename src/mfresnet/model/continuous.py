@@ -1,4 +1,4 @@
-"""Depth as a coordinate of each particle: the continuous model of [L20] (theory, section 10).
+"""Depth as a coordinate of each particle: the continuous model of [L20] (docs/theory.md, section 10).
 
     z_{j+1} = z_j + alpha (t_{j+1} - t_j) u_j sigma0(w_j . z_j + b_j),      0 <= t_0 <= ... <= t_{N-1} <= t_N = 1
 
@@ -38,7 +38,7 @@ def reflect(t: Array, length: int = 1) -> Array:
 
 
 class ContinuousResNet(AbstractResNet):
-    """The network of [L20] with the head of [C24], trained in (theta, t) (module docstring; theory, section 10).
+    """The network of [L20] with the head of [C24], trained in (theta, t) (docs/theory.md, section 10).
 
     Particles have no order of their own: they are sorted by their place whenever the network is evaluated, so that
     they swap places while training, and a permutation of them changes nothing. The fields are those of `LayeredResNet`

@@ -9,6 +9,7 @@ tolerance (the reference for L -> infinity). Within a layer the law is constant 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import isqrt
 
 import diffrax
@@ -18,6 +19,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
+from ..registry import Entry, Registry
 from . import scaling
 from .activations import Activation
 from .particles import Ghosts, Particles, ghost_sum, particle_sum, particle_sum_across
@@ -30,7 +32,7 @@ UNROLL = 10  # layers written out per loop turn: half the time of 4 at L = 10, a
 
 
 def vector_field(layer: Particles, z: State, sigma: Activation, alpha: Array, ghosts: Ghosts | None = None) -> State:
-    """alpha / M sum_m u_m sigma0(w_m . z + b_m), plus massless ghosts (theory, section 1)."""
+    """alpha / M sum_m u_m sigma0(w_m . z + b_m), plus massless ghosts (docs/theory.md, section 1)."""
     velocity = scaling.residual(alpha, particle_sum(layer, z, sigma), layer.width)
     return velocity if ghosts is None else velocity + alpha * ghost_sum(sigma, ghosts, z)
 
@@ -62,11 +64,35 @@ def rk4(field: Field, z: Array, h: float) -> Array:
     return z + (h / 6) * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
-SCHEMES: dict[str, Callable[[Field, Array, float], Array]] = {
-    "euler": euler,
-    "midpoint": midpoint,
-    "rk4": rk4,
-}
+@dataclass(frozen=True)
+class Scheme:
+    """One step of the state through depth, from s to s + h.
+
+    Args:
+        step: the new state from the vector field (constant in s within a step), the state and h.
+        stages: evaluations of the field in one step.
+
+    >>> float(Scheme(euler, stages=1)(lambda z: -z, jnp.ones(()), 0.5))
+    0.5
+    """
+
+    step: Callable[[Field, Array, float], Array]
+    stages: int
+
+    def __call__(self, field: Field, z: Array, h: float) -> Array:
+        return self.step(field, z, h)
+
+
+SCHEMES: Registry[Scheme] = Registry(
+    "depth scheme",
+    "mfresnet.schemes",
+    {
+        "euler": Entry(Scheme(euler, 1), "the ResNet itself, order 1"),
+        "midpoint": Entry(Scheme(midpoint, 2), "order 2"),
+        "rk4": Entry(Scheme(rk4, 4), "classical Runge-Kutta, order 4"),
+    },
+    base=Scheme,
+)
 
 
 def segment_length(depth: int) -> int:

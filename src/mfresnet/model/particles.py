@@ -4,7 +4,7 @@ An encoder particle is theta = (u, w, b), a head particle omega = (a, w, b); bot
 
     out * sigma0(w . z + b),       out = u in R^D (encoder),   out = a in R^C (head).
 
-One class serves both (theory, section 1).
+One class serves both (docs/theory.md, section 1).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from ..errors import MfresnetError
 from .activations import Activation
-from .draws import normal
+from .draws import LAWS
 
 
 class Particles(eqx.Module):
@@ -64,9 +64,12 @@ class Particles(eqx.Module):
         scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
         bias: bool = True,
         antithetic: bool = False,
+        law: str = "gaussian",
         dtype: jnp.dtype | type = jnp.float32,
     ) -> Particles:
-        """Independent Gaussian particles, standard deviations ``scale`` of (out, w, b): Assumption 2 of [C24].
+        """Independent particles, standard deviations ``scale`` of (out, w, b), Gaussian: Assumption 2 of [C24].
+
+        ``law`` is another name of `LAWS`, the distribution of each entry.
 
         With ``antithetic`` the second half repeats the first with ``out`` negated: each particle still
         has the starting law, but their sum vanishes, as it does in the limit of infinite width.
@@ -78,15 +81,16 @@ class Particles(eqx.Module):
             if width % 2:
                 raise MfresnetError(f"antithetic particles come in pairs, and {width} is odd: give an even width.")
             half = cls.gaussian(
-                key, (*layers, width // 2), state=state, outputs=outputs, scale=scale, bias=bias, dtype=dtype
+                key, (*layers, width // 2), state=state, outputs=outputs, scale=scale, bias=bias, law=law, dtype=dtype
             )
             mirrored = cls(-half.out, half.w, half.b)
             axis = len(layers)
             return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=axis), half, mirrored)
+        sample = LAWS[law]
         return cls(
-            s_out * normal(k_out, (*shape, outputs), dtype),
-            s_w * normal(k_w, (*shape, state), dtype),
-            s_b * normal(k_b, shape, dtype) if bias else None,
+            s_out * sample(k_out, (*shape, outputs), dtype),
+            s_w * sample(k_w, (*shape, state), dtype),
+            s_b * sample(k_b, shape, dtype) if bias else None,
         )
 
     def layer(self, index: int) -> Particles:
@@ -128,7 +132,7 @@ class Ghosts(eqx.Module):
     A ghost has no mass: it adds nothing to the state, and the state's cotangent p gives it the
     gradient of the first variation Phi(theta) = sum_i (p_i . out) sigma0(w . z_i + b) at its place.
     ``curvature`` is a zero whose cotangent is the second derivative of Phi: the Laplacian
-    (shape (..., P)) or the two non-zero blocks of the Hessian (theory, sections 3 and 7).
+    (shape (..., P)) or the two non-zero blocks of the Hessian (docs/theory.md, sections 3 and 7).
     """
 
     particles: Particles
@@ -190,7 +194,7 @@ def first_variation_gradient(
 def first_variation_laplacian(
     sigma: Activation, particles: Particles, z: Float[Array, "n state"], p: Float[Array, "n out"]
 ) -> Float[Array, " width"]:
-    """Laplacian in theta of Phi: sum_i (p_i . out) (|z_i|^2 + 1) sigma0''(w . z_i + b) (theory, section 3)."""
+    """Laplacian in theta of Phi: sum_i (p_i . out) (|z_i|^2 + 1) sigma0''(w . z_i + b) (docs/theory.md, section 3)."""
     assert sigma.second is not None, "callers refuse an activation without second derivative"
     bend = (p @ particles.out.T) * sigma.second(preactivation(particles, z))
     return squared_radius(particles, z) @ bend

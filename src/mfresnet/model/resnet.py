@@ -22,7 +22,9 @@ from .particles import Ghosts, Particles, ghost_sum, particle_sum_across
 
 @dataclass(frozen=True)
 class InitialScales:
-    """Standard deviations of the Gaussian start, one per group; 1 is Assumption 2 of [C24].
+    """Standard deviations of the start, one per group; 1 and Gaussian is Assumption 2 of [C24].
+
+    ``law`` is a name of `LAWS`, the distribution of every entry.
 
     >>> InitialScales(a=0.0).head  # a head that starts at zero
     (0.0, 1.0, 1.0)
@@ -34,6 +36,7 @@ class InitialScales:
     a: float = 1.0
     head_w: float = 1.0
     head_b: float = 1.0
+    law: str = "gaussian"
 
     @property
     def encoder(self) -> tuple[float, float, float]:
@@ -173,7 +176,7 @@ class AbstractResNet(eqx.Module):
 
 
 class LayeredResNet(AbstractResNet):
-    """The finite network of [C24] (theory, section 1).
+    """The finite network of [C24] (docs/theory.md, section 1).
 
         z_0 = x  (or E x),   z_{l+1} = z_l + alpha/(L M) sum_m u_lm sigma0(w_lm . z_l + b_lm),
         f(x) = beta/K sum_k a_k sigma0(w_k . z_L + b_k)           (without head: f = z_L)
@@ -241,8 +244,7 @@ class LayeredResNet(AbstractResNet):
         for name, size in {"inputs": inputs, "outputs": outputs, "depth": depth, "width": width}.items():
             if size < 1:
                 raise MfresnetError(f"{name} = {size} is not allowed: give a value >= 1.")
-        if scheme not in depth_module.SCHEMES:
-            raise MfresnetError(f"scheme = {scheme!r} is not allowed: give one of euler, midpoint, rk4.")
+        depth_module.SCHEMES[scheme]  # refuses an unknown name
         state = inputs if embedding is None else embedding
         if not head and outputs != state:
             raise MfresnetError(
@@ -260,6 +262,7 @@ class LayeredResNet(AbstractResNet):
                 scale=scales.encoder,
                 bias=bias,
                 antithetic=antithetic,
+                law=scales.law,
                 dtype=dtype,
             ),
             head=Particles.gaussian(
@@ -270,6 +273,7 @@ class LayeredResNet(AbstractResNet):
                 scale=scales.head,
                 bias=bias,
                 antithetic=antithetic,
+                law=scales.law,
                 dtype=dtype,
             )
             if head

@@ -5,9 +5,9 @@ The network averages over particles and integrates over depth:
     z_{l+1} = z_l + alpha / (L M) sum_m u_lm sigma0(w_lm . z_l + b_lm)
     f = beta / K sum_k a_k sigma0(w_k . z_L + b_k)
 
-(theory, section 1). A gradient with respect to one particle is therefore O(1/(L M)) or O(1/K). The
+(docs/theory.md, section 1). A gradient with respect to one particle is therefore O(1/(L M)) or O(1/K). The
 Wasserstein gradient flow moves a particle with the gradient of the first variation, which is the
-same gradient *per unit of mass* (theory, section 3):
+same gradient *per unit of mass* (docs/theory.md, section 3):
 
     v_theta = -L M dLoss/dtheta_lm,      v_omega = -K dLoss/domega_k.
 
@@ -45,7 +45,7 @@ def head_mass(width: int) -> float:
 
 
 def time_unit(name: str, n: int, beta: float) -> float:
-    """Length of one unit of training time: the loss decays at rate 2 beta^2 lambda / n (theory, section 3).
+    """Length of one unit of training time: the loss decays at rate 2 beta^2 lambda / n (docs/theory.md, section 3).
 
     >>> time_unit("n/beta2", n=50, beta=10.0)
     0.5

@@ -14,12 +14,13 @@ from .reading import Run, number
 
 NAMES = {
     "pac_bayes": "PAC-Bayes, prior without data",
+    "held_out_part": "held-out part of the training points",
     "pac_bayes_learned": "PAC-Bayes, prior from a part of the data",
     "gibbs": "PAC-Bayes, mean over Q",
     "kl_ball": "KL ball (Rademacher)",
     "theorem6": "Theorem 6, constant measured",
     "kernel": "kernel at the start",
-    "held_out": "held-out points (uses test data)",
+    "held_out": "held-out test points",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from base64 import b64encode
 from collections.abc import Callable
 from importlib.resources import files
@@ -45,14 +46,18 @@ SECTIONS: list[Callable[[Run], Section | None]] = [
 NAME = "report.html"
 
 
-def write_report(run: str | Path) -> Path:
-    """Write ``report.html`` into a run directory, from its files alone, and return its path.
+def write_report(run: str | Path, out: str | Path | None = None) -> Path:
+    """Write ``report.html`` of a run directory, from its files alone, and return its path.
 
     The page needs no network and no other file. It appears complete or not at all: a reader never
     sees half of it.
 
+    Args:
+        run: the run directory.
+        out: the file to write (default: ``report.html`` in the run directory), or a directory for it.
+
     Raises:
-        MfresnetError: the directory holds no run.
+        MfresnetError: the directory holds no run, or the file cannot be written.
 
     >>> import json, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -61,15 +66,19 @@ def write_report(run: str | Path) -> Path:
     >>> "metrics.jsonl is missing" in page
     True
     """
-    path = Path(run) / NAME
+    path = Path(run if out is None else out)
+    path = path / NAME if path.is_dir() else path
     text = render(Run.read(run))
-    temporary = path.with_name(f".{NAME}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8", newline="\n")
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise MfresnetError(f"cannot write {str(path)!r}: {error.strerror}; free space or copy the run.") from error
+        raise MfresnetError(
+            f"cannot write {str(path)!r}: {error.strerror}; free space, or write it elsewhere with "
+            f"`mfresnet report {shlex.quote(str(run))} --out FILE`."
+        ) from error
     return path
 
 

@@ -197,7 +197,7 @@ def _object(path: Path, problems: list[str]) -> Mapping[str, Any]:
 
 
 def _rows(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], ...]:
-    """Complete rows; the last line of a run that was killed may be torn and says nothing, others are counted."""
+    """Complete rows; the last line of a run that was killed may be torn and is not counted, others are."""
     lines = [line for line in (_text(path, problems) or "").split("\n") if line.strip()]
     rows, bad = [], 0
     for index, line in enumerate(lines):

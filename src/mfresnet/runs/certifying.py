@@ -1,32 +1,30 @@
-"""Certifying a run: generalization bounds from its kept checkpoints (theory, section 8).
+"""Certifying a run: reads its kept checkpoints, calls the pipeline (`mfresnet.certify`), writes what it returns.
 
 The kept checkpoints are the grid of training times: fixed by the settings before training, so that the union bound
-over them is paid for exactly. Test points enter the held-out certificate and the numbers reported beside the others,
-never a choice.
+over them is paid for exactly. Grids that were tried on a run are written down, and the next certificate pays for them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bounds.certificate import Certificate
-from ..bounds.checks import check_delta, check_points
-from ..certify.comparators import held_out_of, kernel_of, kl_ball_of, theorem6_of
-from ..certify.learned_prior import learned_prior_of
-from ..certify.pac_bayes import gibbs_of, pac_bayes_of
-from ..certify.snapshots import Draws, Grid, Moment, about_data, certified_rows, guessing_error
-from ..config import Config, build
+from ..bounds import Certificate
+from ..bounds.checks import check_delta
+from ..certify import Certificates, Grid
+from ..certify import run as run_pipeline
+from ..config import build
 from ..data import load
 from ..errors import MfresnetError
 from ..messages import Say, print_message
+from ..train.certifying import check_possible, problem_of, recorded_steps
 from ..train.job import Job, assemble, precision
 from .directory import RunDirectory
 from .files import read_json, write_json
 from .identity import check_data
-from .recorded import recorded
+from .recorded import read_states
 
 NAME = "certificates.json"
 
@@ -39,12 +37,15 @@ def certify(
     residuals: Sequence[int] | str | None = None,
     settings: int | None = None,
     say: Say = print_message,
-) -> dict[str, Certificate]:
+) -> Certificates:
     """Certificates of a finished run, by name, written to ``certificates.json`` and into the summary.
 
+    Every grid of sizes that is tried is recorded in the run, and the union bound pays for all of them.
+
     Args:
-        delta, heads, residuals, settings: instead of the run's own ``certify`` settings. A value chosen after a look
-            at the certificates is one more setting tried: count it in ``settings``, which never falls below the run's.
+        delta, heads, residuals: instead of the run's own ``certify`` settings.
+        settings: configurations tried on the same points, where the run does not know of all; what was once given
+            stays.
 
     Raises:
         MfresnetError: no run there, fewer settings than the run tried, no classes, no flow of the laws, no probes,
@@ -54,72 +55,47 @@ def certify(
     run.refuse_images("certify")
     stored = run.config
     tree = build(stored["config"]).model_dump()
-    given = {"delta": delta, "heads": heads, "residuals": residuals, "settings": settings}
     if delta is not None:
         check_delta(delta)
-    paid = tree["certify"]["settings"]
-    if settings is not None and settings < paid:
-        raise MfresnetError(
-            f"settings = {settings} is fewer than the {paid} that this run tried on its points, all of which the union "
-            f"bound pays for: give {paid} or more."
-        )
-    tree["certify"] |= {name: value for name, value in given.items() if value is not None}
+    changes = {"delta": delta, "heads": heads, "residuals": residuals, "settings": settings}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    tree["certify"] |= {name: value for name, value in changes.items() if name != "settings"}
     config = build(tree)
     check_possible(config, stored.get("data", {}).get("task"))
     with precision(config):
         job = assemble(config, load(config.data, config.seed))
         check_data(stored, job, say)
-        return certify_job(run, job, say=say)
+        return certify_job(run, job, settings=settings, say=say)
 
 
-def certify_job(run: RunDirectory, job: Job, *, say: Say = print_message) -> dict[str, Certificate]:
+def certify_job(run: RunDirectory, job: Job, *, settings: int | None = None, say: Say = print_message) -> Certificates:
     """`certify` of a run whose data and settings are at hand; call it in the run's precision."""
     begun = time.perf_counter()
-    config = job.config
-    check_possible(config, job.split.train.task)
-    n, delta = check_points(len(certified_rows(job))), check_delta(config.certify.delta)
-    moments = list(recorded(run, job, Grid.of(config, job.state.model.encoder.w.shape[0]).steps, say))
-    if not moments:
+    check_possible(job.config, job.split.train.task)
+    states = list(read_states(run, job, recorded_steps(job.config), say))
+    if not states:
         raise MfresnetError(
             f"no sound checkpoint of a recorded time is left in {str(run.checkpoints)!r}: train again with --overwrite."
         )
-    last = moments[-1]
-    found: dict[str, Certificate] = {}
-    refused: dict[str, str] = {}
-    record: dict[str, Any] = {"delta": delta, "n": n, "points": _grid_record(job)}
-
-    def attempt(name: str, make: Callable[[], Certificate]) -> None:
-        try:
-            found[name] = make()
-        except MfresnetError as error:
-            refused[name] = str(error)
-
-    def pac_bayes() -> Certificate:
-        certificate, beside = pac_bayes_of(job, moments, delta)
-        record.update(beside)
-        return certificate
-
-    attempt("pac_bayes", pac_bayes)
-    if config.certify.prior_share > 0:
-        attempt("pac_bayes_learned", lambda: learned_of(job, last, delta))
-    if "pac_bayes" in found:
-        attempt("gibbs", lambda: gibbs_of(job, moments, found["pac_bayes"], delta))
-    attempt("kl_ball", lambda: kl_ball_of(job, last, delta))
-    attempt("theorem6", lambda: theorem6_of(job, last, delta))
-    attempt("kernel", lambda: kernel_of(job, delta))
-    attempt("held_out", lambda: held_out_of(job, last, delta))
-    test_error = found["held_out"].terms["held-out error"]
-    record |= {
-        "test.error": test_error,
-        "certificates": {name: certificate.to_dict() for name, certificate in found.items()},
-        "refused": refused,
+    earlier, tried = read_tried(run.path, say)
+    own = job.config.certify.settings
+    if settings is None or settings >= own:  # what was once given stays; fewer than the run's own are refused below
+        settings = max(settings or own, own, tried)
+    problem = problem_of(job, states, settings=settings, earlier=earlier)
+    certificates = run_pipeline(problem)
+    record = certificates.to_dict() | {
+        "delta": problem.spec.delta,
+        "n": len(problem.data.points.x),
+        "density_check": problem.best.snapshot.normalisation_error,
         "seconds": time.perf_counter() - begun,
     }
+    if "held_out" in certificates:
+        record["test.error"] = certificates["held_out"].terms["held-out error"]
     write_json(run.path / NAME, record)
     if summary := run.summary:
         others = {name: value for name, value in summary.items() if not name.startswith("certificate.")}
-        run.write_summary(others | entries(found))
-    return found
+        run.write_summary(others | entries(certificates))
+    return certificates
 
 
 def entries(found: Mapping[str, Certificate]) -> dict[str, Any]:
@@ -128,6 +104,25 @@ def entries(found: Mapping[str, Certificate]) -> dict[str, Any]:
     for name, certificate in found.items():
         flat |= {f"certificate.{name}.value": certificate.value, f"certificate.{name}.vacuous": certificate.vacuous}
     return flat
+
+
+def read_tried(path: Path, say: Say) -> tuple[list[Grid], int]:
+    """(grids tried on a run, settings paid for) as its ``certificates.json`` records them; none where there is none."""
+    if not (path / NAME).is_file():
+        return [], 1
+    try:
+        points = read_json(path / NAME)["points"]
+        grids = [Grid(*(tuple(map(int, one[name])) for name in GRID)) for one in points["tried"]]
+        return grids, int(points["settings"])
+    except (MfresnetError, KeyError, TypeError, ValueError):
+        say(
+            f"{str(path / NAME)!r} does not tell what was tried on this run: if certificates were looked at, count "
+            "them in --settings."
+        )
+        return [], 1
+
+
+GRID = ("steps", "heads", "residuals")
 
 
 def read_certificates(path: Path) -> tuple[dict[str, Certificate], dict[str, str]]:
@@ -141,49 +136,3 @@ def read_certificates(path: Path) -> tuple[dict[str, Certificate], dict[str, str
     if not isinstance(found, dict) or not isinstance(refused, dict):
         raise MfresnetError(f"{str(path / NAME)!r} is damaged: it lists no certificates.")
     return {name: Certificate.from_dict(one) for name, one in found.items()}, refused
-
-
-def check_possible(config: Config, task: str | None) -> None:
-    """Refuse what no certificate is for, and say how to get one.
-
-    Raises:
-        MfresnetError: regression, an optimiser that is no flow, no probes, a trained embedding.
-    """
-    if task == "regression":
-        raise MfresnetError(
-            "certificates bound the share of wrong classes, and this target is numeric: use data with classes."
-        )
-    if config.train.rule != "gradient-flow":
-        raise MfresnetError(
-            f"the rule {config.train.rule!r} is no flow of the laws, so the density of what it trained is not known "
-            "and nothing can be certified: train with --train.rule gradient-flow."
-        )
-    if config.train.probes == 0 or (config.model.head and config.train.head_probes == 0):
-        raise MfresnetError(
-            "this run carries no probes, so how far its laws moved is not known and nothing can be certified: train "
-            "with --train.probes 32 --train.head-probes 512."
-        )
-    if config.model.embedding == "trained":
-        raise MfresnetError(
-            "the embedding is trained, a matrix that no prior covers, so nothing can be certified: train with "
-            "--model.embedding fixed."
-        )
-
-
-def learned_of(job: Job, last: Moment, delta: float) -> Certificate:
-    """The certificate with a prior trained on a part of the points."""
-    pick = Draws.of(job, Grid.of(job.config, job.state.model.encoder.w.shape[0]))
-    found = learned_prior_of(job, last, pick, delta, guessing_error(job))
-    return found.with_hypotheses(*about_data(job), guessing=guessing_error(job))
-
-
-def _grid_record(job: Job) -> dict[str, Any]:
-    grid = Grid.of(job.config, job.state.model.encoder.w.shape[0])
-    return {
-        "steps": list(grid.steps),
-        "heads": list(grid.heads),
-        "residuals": list(grid.residuals),
-        "settings": grid.settings,
-        "size": grid.size,
-        "draws": job.config.certify.draws,
-    }

@@ -7,6 +7,7 @@ checkpoints/      see `runs.checkpoint`
 summary.json      status and final numbers
 certificates.json bounds of the error on new data, where the run was certified
 report.html       the picture
+.lock             held by the process that writes
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from ..errors import MfresnetError
 from ..json_types import plain
 from ..messages import Say
 from .files import read_json, write_bytes, write_json, writing
+from .lock import NAME as LOCK
+from .lock import locked
 
 PARTS = ("config", "versions")  # what every config.json of a run holds
 
@@ -54,20 +58,22 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     @classmethod
-    def create(cls, path: Path, *, overwrite: bool = False) -> RunDirectory:
-        """A new, empty run directory.
+    @contextmanager
+    def create(cls, path: Path, *, overwrite: bool = False) -> Iterator[RunDirectory]:
+        """A new, empty run directory, locked until the context ends.
 
         Raises:
-            MfresnetError: something is there already and ``overwrite`` is off, or it is no run.
+            MfresnetError: something is there already and ``overwrite`` is off, it is no run, or it is in use.
         """
         cls.check(path, overwrite=overwrite)
-        with writing(path):
-            if path.exists() and not _is_bare(path):
-                _empty(path)
-            path.mkdir(parents=True, exist_ok=True)
-            (path / "checkpoints").mkdir(exist_ok=True)
-            (path / "arrays").mkdir(exist_ok=True)
-        return cls(path)
+        with locked(path):
+            cls.check(path, overwrite=overwrite)  # another process may have been faster
+            with writing(path):
+                if not _is_bare(path):
+                    _empty(path)
+                (path / "checkpoints").mkdir(exist_ok=True)
+                (path / "arrays").mkdir(exist_ok=True)
+            yield cls(path)
 
     @classmethod
     def check(cls, path: Path, *, overwrite: bool = False) -> None:
@@ -235,12 +241,14 @@ def _is_bare(path: Path) -> bool:
     """Whether a directory is empty, or holds no more than a run that was killed before it began."""
     inside = {item.name: item for item in path.iterdir()}
     empty = all(not any(inside[name].iterdir()) for name in ("arrays", "checkpoints") if name in inside)
-    return inside.keys() <= {"arrays", "checkpoints", ".config.json.tmp"} and empty
+    return inside.keys() <= {"arrays", "checkpoints", ".config.json.tmp", LOCK} and empty
 
 
 def _empty(path: Path) -> None:
     """Remove what is in a run directory, config.json last: killed half-way it is still known as a run."""
     for item in sorted(path.iterdir(), key=lambda item: item.name == "config.json"):
+        if item.name == LOCK:
+            continue
         if item.is_dir() and not item.is_symlink():
             shutil.rmtree(item)
         else:

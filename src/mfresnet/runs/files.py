@@ -13,16 +13,25 @@ from ..errors import MfresnetError
 from ..json_types import plain
 
 
+class WriteError(MfresnetError):
+    """A file could not be written: the disk is full, or may not be written.
+
+    Args:
+        what: what was not written, and why.
+    """
+
+    def __init__(self, what: str):
+        super().__init__(f"{what}; free space or choose another place with --out.")
+        self.what = what
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn a failed write (full disk, no permission) into one sentence."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise MfresnetError(
-            f"cannot write {str(path)!r}: {reason}; free space or choose another place with --out."
-        ) from error
+        raise WriteError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
 
 
 def flush_directory(path: Path) -> None:

@@ -29,6 +29,7 @@ from . import checkpoint
 from .directory import RunDirectory
 from .environment import environment, tell_changes
 from .identity import fingerprint
+from .lock import locked
 from .stopping import Stop, stoppable
 
 KIND = "image"  # what config.json calls such a run
@@ -66,8 +67,7 @@ def train_images(
         check_images(config)
         split = _load(config, say)
         job = assemble_images(config, split, devices)
-        run = RunDirectory.create(out, overwrite=overwrite)
-        with stoppable(run.how_to_resume):
+        with RunDirectory.create(out, overwrite=overwrite) as run, stoppable(run.how_to_resume):
             run.write_config(
                 {
                     "kind": KIND,
@@ -102,7 +102,7 @@ def resume_images(
         say(f"{str(path)!r} is {summary['status']} already: nothing to do.")
         return summary
     tell_changes(stored, "run", say)
-    with stoppable(run.how_to_resume), Stop(say).installed() as stop:
+    with locked(path), stoppable(run.how_to_resume), Stop(say).installed() as stop:
         return _train(run, stored_job(run, say, devices), quiet, say, stop)
 
 

@@ -17,6 +17,7 @@ from . import checkpoint
 from .directory import RunDirectory
 from .files import write_bytes
 from .image_measuring import measure_images
+from .lock import locked
 
 NAME = "measure.jsonl"
 
@@ -33,8 +34,10 @@ def measure(path: Path, *, points: int | None = None, say: Say = print_message) 
         MfresnetError: no run there, or no sound checkpoint.
     """
     run = RunDirectory.open(path)
-    rows = [plain(row) for row in (measure_images if run.is_images else _measure_points)(run, points, say)]
-    write_bytes(run.path / NAME, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    rows_of = measure_images if run.is_images else _measure_points
+    with locked(path):
+        rows = [plain(row) for row in rows_of(run, points, say)]
+        write_bytes(run.path / NAME, "".join(json.dumps(row) + "\n" for row in rows).encode())
     return rows
 
 

@@ -1,31 +1,22 @@
-"""The recorded times of a run on disk, for its certificates."""
+"""The states at the recorded times of a run on disk, for its certificates."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..certify.snapshots import Moment, moment_of
 from ..errors import MfresnetError
+from ..flow import TrainState
 from ..messages import Say
 from ..train.job import Job
-from . import checkpoint
 from .directory import RunDirectory
+from .recorder import Snapshots
 
 
-def recorded(run: RunDirectory, job: Job, steps: Sequence[int], say: Say) -> Iterator[Moment]:
-    """The moments whose checkpoints are sound, in order of time; damaged ones are named and passed over."""
-    there = set(checkpoint.steps(run.checkpoints))
-    if job.state.ensemble is None:
-        raise MfresnetError(
-            "this run carries no probes (they need layers, and an activation with a second derivative), so nothing can "
-            "be certified: train with model.kind layered and a smooth activation such as tanh."
-        )
-    for step in steps:
-        if step not in there:
-            continue
+def read_states(run: RunDirectory, job: Job, steps: Sequence[int], say: Say) -> Iterator[TrainState]:
+    """The states whose checkpoints are sound, in order of time; damaged ones are named and left out."""
+    snapshots = Snapshots(run, job.state)
+    for step in sorted(set(steps) & set(snapshots)):
         try:
-            arrays, _ = checkpoint.read(run.checkpoints, step)
+            yield snapshots[step]
         except MfresnetError as error:
-            say(f"{error} It is passed over.")
-            continue
-        yield moment_of(job, checkpoint.restore(job.state, arrays))
+            say(f"{error} It is left out.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,12 @@ class RunRecorder:
     saved_at: float = field(default_factory=time.perf_counter, init=False)
 
     def __post_init__(self) -> None:
-        self.settings = fingerprint(self.run.config["config"])
         self.kept = snapshot_steps(self.job.steps, self.job.every, self.job.config.record.snapshots)
+
+    @cached_property
+    def settings(self) -> str:
+        """The fingerprint of the run's settings as they were written; the leader alone may ask."""
+        return fingerprint(self.run.config["config"])
 
     @property
     def rows(self) -> Sequence[Row]:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from ..errors import MfresnetError
 from ..messages import Say
+from .files import WriteError
 
 
 class Stop:
@@ -48,8 +50,12 @@ class Stop:
 
 @contextmanager
 def stoppable(how_to_resume: str, last: str = "") -> Iterator[None]:
-    """A second Ctrl-C, which stops at once, says how to go on, and what the process may still wait for."""
+    """A second Ctrl-C, which stops at once, and a full disk end with how to go on, and what is still waited for."""
     try:
         yield
+    except WriteError as error:
+        raise MfresnetError(
+            f"{error.what}; what is written is kept: free space, then go on with {how_to_resume}."
+        ) from error
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"stopped: go on with {how_to_resume}.{last}") from stop

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 
-from ..certify.tuning import Watch, chosen, tune
+from ..certify.tuning import describe_best
 from ..config import Config, build
 from ..data import load
 from ..diagnostics.figures import network_figures
 from ..errors import MfresnetError
 from ..flow import TrainState
 from ..messages import Say, print_message
+from ..train.certifying import Watch, check_possible, tune_config
 from ..train.devices import Devices
 from ..train.fit import train_job
 from ..train.job import Job, assemble, data_arrays, data_facts, precision
 from ..train.schedule import snapshot_steps
 from . import checkpoint
-from .certifying import certify_job, check_possible, entries
+from .certifying import certify_job, entries
 from .directory import Follower, RunDirectory
 from .environment import environment, tell_changes
 from .identity import check_data, fingerprint
+from .lock import locked
 from .progress import Progress
-from .recorded import recorded
+from .recorded import read_states
 from .recorder import RunRecorder
 from .stopping import Stop, stoppable
 
@@ -64,7 +68,7 @@ def train(
         if config.certify.tune:
             check_possible(config, split.train.task)
             _led(lambda: RunDirectory.check(out, overwrite=overwrite), where)  # before hours of tuning
-            config, rows = tune(
+            config, rows = tune_config(
                 config,
                 split.train,
                 split.transform,
@@ -73,10 +77,9 @@ def train(
                 stopped=lambda: where.any(stop.asked),
             )
             facts["tuned"] = rows
-            say(f"tuned on the training points: {chosen(rows)}")
+            say(f"tuned on the training points: {describe_best(rows)}")
         job = where.place_start(assemble(config, split))
-        run = _create(out, overwrite, where)
-        with stoppable(run.how_to_resume):
+        with _create(out, overwrite, where) as run, stoppable(run.how_to_resume):
             run.write_config(
                 {
                     "config": job.config.model_dump(),
@@ -93,7 +96,7 @@ def train(
             for note in split.notes:
                 say(note)
             summary = _train(run, job, job.state, where, stop, quiet=quiet, say=say)
-    return with_control(run, job.config, summary, quiet, say, devices, particle_devices)
+            return with_control(run, job.config, summary, quiet, say, devices, particle_devices)
 
 
 def resume(
@@ -113,7 +116,15 @@ def resume(
         MfresnetError: no run there, no sound checkpoint left, or data and settings that are no longer the run's.
     """
     run = RunDirectory.open(path)
-    stored = run.config
+    build(run.config["config"])  # what is no run is refused before anything is written there
+    with locked(path) if jax.process_index() == 0 else nullcontext():
+        return _resume(run, quiet, say, devices, particle_devices)
+
+
+def _resume(
+    run: RunDirectory, quiet: bool, say: Say, devices: int | None, particle_devices: int | None
+) -> dict[str, Any]:
+    path, stored = run.path, run.config
     summary = run.sound_summary(say)
     config = build(stored["config"])
     if summary.get("status") == "completed":
@@ -163,6 +174,8 @@ def _train(
     """Train a job from ``state`` on, write what came out, and return the summary."""
     done = int(state.step)
     stopping = early_stopping(run, where.fetch_start(job), done, say) if job.config.certify.patience else None
+    if slow := where.why_slow(job.config, *job.split.train.x.shape):
+        say(slow)
     recorder = RunRecorder(run, job, where, say)
     spent = next((row["diagnostics_s"] for row in reversed(recorder.rows) if "diagnostics_s" in row), 0.0)
     with Progress(job.steps, done, quiet) as progress:
@@ -199,14 +212,16 @@ def early_stopping(run: RunDirectory, job: Job, done: int, say: Say) -> Watch:
     check_possible(job.config, job.split.train.task)
     watch = Watch(job)
     kept = snapshot_steps(job.steps, job.every, job.config.record.snapshots)
-    for moment in recorded(run, job, sorted(step for step in kept if 0 < step <= done), say):
-        watch.see(moment.state)
+    for state in read_states(run, job, sorted(step for step in kept if 0 < step <= done), say):
+        watch.see(state)
     return watch
 
 
-def _create(out: Path, overwrite: bool, where: Devices) -> RunDirectory:
-    """The run directory."""
-    return _led(lambda: RunDirectory.create(out, overwrite=overwrite), where) or Follower(out)
+@contextmanager
+def _create(out: Path, overwrite: bool, where: Devices) -> Iterator[RunDirectory]:
+    """The run directory, locked by the leader."""
+    with ExitStack() as stack:
+        yield _led(lambda: stack.enter_context(RunDirectory.create(out, overwrite=overwrite)), where) or Follower(out)
 
 
 def _led(make: Callable[[], T], where: Devices) -> T | None:

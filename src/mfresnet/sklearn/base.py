@@ -175,9 +175,8 @@ class MeanFieldResNet(BaseEstimator):
         self._drawn: Any = None
         self.certificate_note_ = reason
         if not reason and found.ensemble is not None:
-            bounded = slice(None) if apart is None else np.setdiff1d(np.arange(len(x)), apart)
             self.certificate_, self._drawn = certificate_of(
-                found.model, found.ensemble, self.transform_.apply(x[bounded]), y[bounded], seed, self.delta, len(x)
+                found.model, found.ensemble, self.transform_.apply(x), y, seed, self.delta, apart
             )
 
     def _continue(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, factors: np.ndarray | float = 1.0) -> None:

@@ -8,26 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..bounds import (
-    Certificate,
-    Density,
-    Draw,
-    DrawnPoint,
-    Hypothesis,
-    draw_errors,
-    drawn_certificate,
-    draws,
-    log_ratio_of,
-    pool,
-    predictions,
-    vote,
-)
-from ..bounds.density import normalisation_error_of
-from ..bounds.subnetwork import probes_needed
-from ..certify.snapshots import majority_error
-from ..diagnostics.divergence import log_density_ratios
+from ..bounds import Certificate, Draw, pool, predictions, vote
+from ..certify import Data, Grid, Problem, Snapshot, Spec, run
+from ..errors import MfresnetError
 from ..flow import Ensemble, Probes
-from ..model import AbstractResNet, InitialScales
+from ..model import AbstractResNet
 from .engine import FLOW, Settings
 
 APART = 0.25  # share of the rows that fix the standardisation of a network that is certified
@@ -68,47 +53,33 @@ def certificate_of(
     y: np.ndarray,
     seed: int,
     delta: float,
-    rows: int,
+    fitted_on: np.ndarray | None,
 ) -> tuple[Certificate, tuple[Draw, Probes]]:
-    """The smallest `drawn_certificate` over a grid of k' and N', and the networks that were drawn for it.
+    """The PAC-Bayes certificate of the pipeline (`mfresnet.certify`), and the networks that were drawn for it.
 
     The prior is the Gaussian start. The theorem asks that the networks of the prior do not depend on the points of the
-    bound, not even through the moments that standardise them: rows that fixed those are not among ``x``.
+    bound, not even through the moments that standardise them: the bound is on the rows that did not fix those.
 
     Args:
-        x, y: training rows of the bound, as the network sees them.
-        rows: number of all training rows.
+        x, y: training rows, as the network sees them.
+        fitted_on: rows that fixed the standardisation.
+
+    Raises:
+        MfresnetError: there is no such certificate.
     """
-    scales = InitialScales()
-    ratios = []
-    for part in ("encoder", "head"):
-        probes, origin, gained = (getattr(v, part) for v in (ensemble.probes, ensemble.start, ensemble.log_ratio))
-        ratios.append(log_density_ratios(probes, origin, gained, getattr(scales, part)))
-    sizes: dict[str, Any] = pool(ensemble.probes)
-    layers = sizes["layers"]
-    heads = [k for k in HEADS if k <= sizes["head_probes"]] or [sizes["head_probes"]]
-    residuals = [n for n in (layers, 4 * layers) if probes_needed(n, layers) <= sizes["probes"]]
-    key, points, drawn = jax.random.key(seed + 3), [], {}
-    data = jnp.asarray(x, model.dtype), jnp.asarray(y, model.dtype)
-    for k in heads:
-        for n in residuals:
-            key, own = jax.random.split(key)
-            chosen = draws(
-                own, DRAWS, **sizes, residuals=n, heads=k, most_residuals=max(residuals), most_heads=max(heads)
-            )
-            errors = draw_errors(chosen, ensemble.probes, model, *data)
-            points.append(DrawnPoint(k, n, errors, log_ratio_of(chosen, *ratios)))
-            drawn[k, n] = chosen
-    guessing = majority_error(y)
-    note = f"fitted on {rows - len(x)} rows that are left out" if len(x) < rows else ""
-    statement = "the map of the features to the sphere does not depend on the points of the bound"
-    density = Density("euler", normalisation_error_of(*ratios), int(ensemble.folded))
-    found = drawn_certificate(points, len(x), delta, density=density, guessing=guessing)
-    best = drawn[found.details["heads"], found.details["residuals"]]
-    networks = jax.tree.map(np.asarray, (best, ensemble.probes))
-    return found.with_hypotheses(Hypothesis(statement, "proved", note=note), guessing=guessing), networks
+    sizes = pool(ensemble.probes)
+    layers, heads = sizes["layers"], [k for k in HEADS if k <= sizes["head_probes"]] or [sizes["head_probes"]]
+    spec = Spec(Grid.feasible([1], heads, [layers, 4 * layers], sizes), delta=delta, draws=DRAWS)
+    data = Data(x, y, fitted_on=fitted_on, dtype=str(model.dtype))
+    problem = Problem(model, (Snapshot.of(1, 0.0, model, ensemble),), data, spec, seed)
+    certificates = run(problem, ("pac_bayes",))
+    if "pac_bayes" not in certificates:
+        raise MfresnetError(certificates.refused["pac_bayes"])
+    best = problem.best.point
+    networks = problem.draws.networks(best.residuals, best.heads), ensemble.probes
+    return certificates["pac_bayes"], jax.tree.map(np.asarray, networks)
 
 
 def votes(networks: tuple[Draw, Probes], model: AbstractResNet, x: np.ndarray) -> np.ndarray:
-    """The place of the class that most of the drawn networks give to each row."""
-    return np.asarray(vote(predictions(*networks, model, jnp.asarray(x, model.dtype))))
+    """The place of the class that most of the drawn networks give to each row; the first class where none is finite."""
+    return np.maximum(np.asarray(vote(predictions(*networks, model, jnp.asarray(x, model.dtype)))), 0)

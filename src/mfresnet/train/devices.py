@@ -29,6 +29,7 @@ from ..flow.layout import PARTICLES, POINTS
 from .job import Job
 
 T = TypeVar("T")
+LEAST_WORK = 1e8  # multiplications a device: some 10 ms, the order of magnitude of a hundred reductions over a network
 VARIABLES = {name: f"MFRESNET_{name.upper()}" for name in ("coordinator", "processes", "process_id")}
 
 
@@ -108,6 +109,23 @@ class Devices:
                     f"model.{name} = {width} cannot be divided among {parts} particle-devices: give a multiple of "
                     f"{parts}, or other particle-devices."
                 )
+
+    def why_slow(self, config: Config, n: int, inputs: int) -> str | None:
+        """A sentence where messages between processes cost more than dividing the work gains, else None.
+
+        A field evaluation multiplies about 6 n L (M + probes) d numbers and adds up about a hundred small arrays (at
+        ten layers) over all processes. Below `LEAST_WORK` a device it mostly waits for them.
+        """
+        model, probes = config.model, config.train.probes if config.train.rule == "gradient-flow" else 0
+        points = min(n, config.train.batch_size or n)
+        state = inputs if model.embedding == "none" else (model.embedding_dimension or inputs)
+        work = 6 * points * model.depth * (model.width + probes) * state / self.count
+        if self.processes == 1 or work >= LEAST_WORK:
+            return None
+        return (
+            f"{points} points on {self.processes} processes: each step mostly waits for messages between them, and one "
+            "process is faster for a run of this size."
+        )
 
     def place(self, tree: T) -> T:
         """The tree with its arrays where the layout puts them; the tree itself on one device."""
@@ -200,7 +218,7 @@ class Devices:
             multihost_utils.sync_global_devices("mfresnet")
 
 
-def connect(coordinator: str | None = None, processes: int | None = None, process_id: int | None = None) -> None:
+def connect(coordinator: str | None = None, processes: int | None = None, process_id: int | None = None) -> str | None:
     """Join the processes of a run; call it before JAX computes anything. Without a coordinator nothing happens.
 
     Args:
@@ -208,13 +226,16 @@ def connect(coordinator: str | None = None, processes: int | None = None, proces
         processes: how many there are (or MFRESNET_PROCESSES).
         process_id: which one this is, from 0 (or MFRESNET_PROCESS_ID).
 
+    Returns:
+        The address of process 0; None where there is one process.
+
     Raises:
         MfresnetError: values that make no sense, or a coordinator that does not answer.
     """
     given = {"coordinator": coordinator, "processes": processes, "process_id": process_id}
     values = {name: os.environ.get(VARIABLES[name]) if value is None else value for name, value in given.items()}
     if all(value is None for value in values.values()):
-        return
+        return None
     missing = [name for name, value in values.items() if value is None]
     if missing:
         flag = missing[0].replace("_", "-")
@@ -230,12 +251,13 @@ def connect(coordinator: str | None = None, processes: int | None = None, proces
             "processes - 1, and HOST:PORT."
         )
     try:
-        jax.distributed.initialize(address, count, own, initialization_timeout=60)
+        jax.distributed.initialize(address, count, own, initialization_timeout=60, shutdown_timeout_seconds=30)
     except RuntimeError as error:
         raise MfresnetError(
             f"the coordinator {address!r} did not bring {count} processes together: {str(error).splitlines()[0]}; "
             "start all of them within a minute."
         ) from error
+    return address if count > 1 else None
 
 
 def process_count() -> int:

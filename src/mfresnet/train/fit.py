@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ..certify import Problem
 from ..config import Config
 from ..data import Split, load
 from ..errors import MfresnetError
 from ..flow import Ensemble, TrainState
 from ..messages import Say
 from ..model import AbstractResNet
+from .certifying import problem_of, recorded_steps
 from .devices import Devices
 from .divergence import likely_cause
 from .job import Job, assemble, precision
@@ -81,6 +83,15 @@ class Result:
         values = [row.get(name) for row in self.history]
         return np.array([np.nan if value is None else value for value in values], np.float64)
 
+    def problem(self, **changes: Any) -> Problem:
+        """What `mfresnet.certify` certifies: the laws at the recorded times.
+
+        Args:
+            changes: see `mfresnet.train.certifying.problem_of`.
+        """
+        steps = recorded_steps(self.config)
+        return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
+
     def __repr__(self) -> str:
         numbers = {name: self.summary.get(name) for name in ("train.loss", "train.error", "test.error")}
         shown = ", ".join(f"{name}={value:.4g}" for name, value in numbers.items() if value is not None)
@@ -129,7 +140,7 @@ def fit(
         config: settings (default: all defaults).
         data: training and test set, instead of the data that ``config.data`` names.
         callback: sees every `Record`, the first state's too; a true value ends training.
-        stopping: makes, from the job, a rule that ends training early, such as `mfresnet.certify.tuning.Watch`.
+        stopping: makes, from the job, a rule that ends training early, such as `mfresnet.train.certifying.Watch`.
         say: is told every message at once; all are in the result.
         devices, particle_devices: how many devices share the points and the particles (`Devices.of`).
 
@@ -170,7 +181,8 @@ def check_in_memory(config: Config, stops: bool) -> None:
     """
     if config.certify.tune:
         raise MfresnetError(
-            "certify.tune trains many networks and fit one: choose the configuration with mfresnet.certify.tuning.tune."
+            "certify.tune trains many networks and fit one: choose the configuration with "
+            "mfresnet.train.certifying.tune_config."
         )
     if config.diagnostics.control:
         raise MfresnetError(
@@ -179,7 +191,7 @@ def check_in_memory(config: Config, stops: bool) -> None:
     if config.certify.patience and not stops:
         raise MfresnetError(
             f"certify.patience = {config.certify.patience} needs the rule that stops: give fit the argument "
-            "stopping=mfresnet.certify.tuning.Watch."
+            "stopping=mfresnet.train.certifying.Watch."
         )
 
 

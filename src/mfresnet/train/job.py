@@ -17,7 +17,7 @@ from jax import Array
 from ..config import Config
 from ..data import Split
 from ..errors import MfresnetError
-from ..flow import Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
+from ..flow import LOSSES, Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
 from ..model import AbstractResNet, ContinuousResNet, InitialScales, LayeredResNet, activation, scaling, trainable
 
 STEPS = {"adaptive": 200, "heun": 2000, "euler": 2000}
@@ -266,13 +266,14 @@ def resolve_config(config: Config, split: Split) -> Config:
     Raises:
         MfresnetError: a loss that does not fit the target.
     """
+    LOSSES[config.train.loss]  # an unknown name is an error before anything is allocated
     if config.train.loss == "logistic" and split.train.task == "regression":
         raise MfresnetError("train.loss = 'logistic' needs classes, but the target is numeric: use squared.")
     config = fill_defaults(config, len(split.train.x), len(split.test.x))
-    unknown = config.model.kind == "continuous" or activation(config.model.activation).second is None
-    if config.train.rule == "gradient-flow" and unknown:
-        # the flow itself needs neither layers nor a second derivative: carry no probes, and `Recorder` says why KL is
-        # missing
+    m = config.model
+    no_ratio = m.kind == "continuous" or m.initial.law != "gaussian" or activation(m.activation).second is None
+    if config.train.rule == "gradient-flow" and no_ratio:
+        # the flow itself needs neither layers, nor a Gaussian start, nor a second derivative: carry no probes
         config = config.model_copy(update={"train": config.train.model_copy(update={"probes": 0, "head_probes": 0})})
     return config
 

@@ -74,7 +74,7 @@ class Recorder(Protocol):
 
 
 class Stopping(Protocol):
-    """A rule that stops training early, such as `mfresnet.certify.tuning.Watch`."""
+    """A rule that stops training early, such as `mfresnet.train.certifying.Watch`."""
 
     @property
     def over(self) -> bool:

@@ -15,7 +15,7 @@ as narrow ones also have a bias of order 1/(L M), the second order of their samp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -148,4 +148,5 @@ def _bias_power(biases: list[_Bias]) -> float:
     if best in (0, len(grid) - 1):
         return np.nan
     bounds = (grid[best - 1], grid[best + 1])
-    return float(minimize_scalar(lambda power: _bias_constants(biases, power)[0], bounds=bounds, method="bounded").x)
+    result: Any = minimize_scalar(lambda power: _bias_constants(biases, power)[0], bounds=bounds, method="bounded")
+    return float(result.x)

@@ -7,7 +7,7 @@ cells.csv, cells.parquet    all cells as a table
 result.json    verdict, fit, points, figures, notes
 summary.json   status (completed, interrupted), counts, seconds
 report.html    the picture
-lock.json      who runs it, while somebody does
+.lock          held by the process that runs it
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import polars as pl
 
 from ...errors import MfresnetError
 from ..files import read_json, write_bytes, write_json, writing
-from .lock import is_lock
+from ..lock import NAME as LOCK
 
 PARTS = ("experiment", "settings", "cells", "batches")
 
@@ -88,7 +88,7 @@ class SweepDirectory:
         """Remove what an earlier sweep left, config.json last: killed half-way it is still known as a sweep."""
         with writing(self.path):
             for item in sorted(self.path.iterdir(), key=lambda item: item.name == "config.json"):
-                if is_lock(item.name):
+                if item.name == LOCK:
                     continue
                 shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
             (self.path / "cells").mkdir()
@@ -148,7 +148,7 @@ class SweepDirectory:
 
 def _is_bare(path: Path) -> bool:
     """Whether a directory is empty, or holds no more than a sweep that was killed before it began."""
-    inside = {item.name: item for item in path.iterdir() if not is_lock(item.name)}
+    inside = {item.name: item for item in path.iterdir() if item.name != LOCK}
     return inside.keys() <= {"cells", ".config.json.tmp"} and ("cells" not in inside or _is_empty(inside["cells"]))
 
 

@@ -17,11 +17,11 @@ from ...json_types import plain
 from ...messages import Say, print_message
 from ..environment import environment, tell_changes
 from ..identity import check_sums, fingerprint
+from ..lock import locked
 from ..stopping import Stop, stoppable
 from .checkpoints import Checkpoints
 from .directory import SweepDirectory
 from .executors import EXECUTORS, Work, check
-from .lock import locked
 
 BAR = "{desc}{percentage:3.0f}%|{bar}| {n:.1f}/{total} cells [{elapsed}<{remaining}{postfix}]"
 # A batch that is stopped is run again from its start, but for a long one that keeps checkpoints (`Experiment.resume`).

@@ -1,0 +1,64 @@
+"""The names that mfresnet exports, and where they are: read by type checkers, and at run time to load them lazily."""
+
+from .config import Config
+from .data import Dataset, Split, load
+from .diagnostics import kl_to_start, wasserstein2
+from .errors import DivergedError, MfresnetError
+from .flow import Trainer, adjoint, optimiser, states, velocities
+from .kernels import (
+    empirical_gram,
+    empirical_operator,
+    gram,
+    gram_operator,
+    initial_kernel,
+    largest_eigenvalue,
+    smallest_eigenvalue,
+    spectrum,
+)
+from .model import (
+    AbstractResNet,
+    Activation,
+    ContinuousResNet,
+    InitialScales,
+    LayeredResNet,
+    Particles,
+    activation,
+)
+from .train import Record, Result, fit
+
+__all__ = [
+    "AbstractResNet",
+    "Activation",
+    "Config",
+    "ContinuousResNet",
+    "Dataset",
+    "DivergedError",
+    "InitialScales",
+    "LayeredResNet",
+    "MfresnetError",
+    "Particles",
+    "Record",
+    "Result",
+    "Split",
+    "Trainer",
+    "__version__",
+    "activation",
+    "adjoint",
+    "empirical_gram",
+    "empirical_operator",
+    "fit",
+    "gram",
+    "gram_operator",
+    "initial_kernel",
+    "kl_to_start",
+    "largest_eigenvalue",
+    "load",
+    "optimiser",
+    "smallest_eigenvalue",
+    "spectrum",
+    "states",
+    "velocities",
+    "wasserstein2",
+]
+
+__version__: str
