@@ -173,10 +173,10 @@ class TrainConfig(Section):
         default="1/beta2", description="unit of training time: 1/beta^2, n/beta^2 or 1"
     )
     tolerance: float = Field(
-        default=1e-4,
+        default=1e-5,
         gt=0,
         lt=1,
-        description="relative and absolute tolerance of the adaptive solver (at 1e-3 KL can be several times too much)",
+        description="relative and absolute tolerance of the adaptive solver (at 1e-4 KL can be wrong by a tenth)",
     )
     probes: int = Field(default=32, ge=0, le=1_000_000, description="probe particles of each layer (gradient flow)")
     head_probes: int = Field(

@@ -240,7 +240,7 @@ DECAYS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def flow(solver: str, h: float, tolerance: float = 1e-4) -> Rule:
+def flow(solver: str, h: float, tolerance: float = 1e-5) -> Rule:
     """The gradient flow advanced by ``h`` a step, by "adaptive", "heun" or "euler".
 
     Step and tolerance are arrays: flows that differ only in them share one compiled program.
