@@ -23,7 +23,9 @@ is the distance to the flow, no error of the certificate.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -39,9 +41,12 @@ from ..flow import (
     Ensemble,
     EulerFlow,
     HeunFlow,
+    LogRatio,
+    Probes,
     Rule,
     Trainer,
     TrainState,
+    Unfolded,
     first_bad_step,
     predict,
 )
@@ -96,27 +101,27 @@ def coarser(rule: Rule, steps: int) -> tuple[Rule, int] | None:
     elif not isinstance(rule, EulerFlow | HeunFlow) or steps < 2:
         return None
     count = max(1, steps // 2)
-    return eqx.tree_at(lambda r: r.h, rule, rule.h * (steps / count)), count
+    h: Callable[[Any], Any] = attrgetter("h")
+    return eqx.tree_at(h, rule, h(rule) * (steps / count)), count
 
 
 def first_probes(ensemble: Ensemble) -> Ensemble:
     """The first quarter of the probes of each layer (at least 8) and of the head (at least 64), or all of fewer."""
-    return Ensemble(
-        *(_first(tree) for tree in (ensemble.probes, ensemble.start, ensemble.log_ratio, ensemble.unfolded))
-    )
 
-
-def _first(tree: T) -> T:
-    """Of what has the fields ``encoder`` (layers, probes, ...) and ``head`` (probes, ...)."""
-
-    def few(part: str, axis: int) -> Any:
+    def few(part: str, axis: int, tree: T) -> T:
         def cut(leaf: Any) -> Any:
             count = min(leaf.shape[axis], max(LEAST[part], leaf.shape[axis] // SHARE))
             return jax.lax.slice_in_dim(leaf, 0, count, axis=axis)
 
-        return jax.tree.map(cut, getattr(tree, part))
+        return jax.tree.map(cut, tree)
 
-    return type(tree)(few("encoder", 1), few("head", 0))  # type: ignore[call-arg]
+    probes, start, ratio, unfolded = ensemble.probes, ensemble.start, ensemble.log_ratio, ensemble.unfolded
+    return Ensemble(
+        Probes(few("encoder", 1, probes.encoder), few("head", 0, probes.head)),
+        Probes(few("encoder", 1, start.encoder), few("head", 0, start.head)),
+        LogRatio(few("encoder", 1, ratio.encoder), few("head", 0, ratio.head)),
+        Unfolded(few("encoder", 1, unfolded.encoder), few("head", 0, unfolded.head)),
+    )
 
 
 def solver_error(
@@ -172,19 +177,25 @@ def solver_error(
             "is near its limit: lower train.tolerance or raise train.steps."
         )
     (loss_run, f_run), (loss_other, f_other) = ends
+    scales = initial or InitialScales()
     return SolverError(
         abs(loss_run - loss_other),
         float(np.sqrt(np.mean((f_run - f_other) ** 2))),
-        *(_ratio_error(end.ensemble, other.ensemble, part, initial or InitialScales()) for part in LEAST),
+        _ratio_error(end.ensemble, other.ensemble, "encoder", scales.encoder),
+        _ratio_error(end.ensemble, other.ensemble, "head", scales.head),
     )
 
 
-def _ratio_error(run: Ensemble | None, other: Ensemble | None, part: str, initial: InitialScales) -> RatioError | None:
+def _ratio_error(
+    run: Ensemble | None, other: Ensemble | None, part: str, scale: tuple[float, float, float]
+) -> RatioError | None:
     """Of one part, or None where it has no probes."""
     if run is None or other is None or getattr(other.probes, part) is None or getattr(other.probes, part).width == 0:
         return None
-    mine, its = (
-        log_density_ratios(*(getattr(v, part) for v in (e.probes, e.start, e.log_ratio)), getattr(initial, part))
-        for e in (first_probes(run), other)
-    )
-    return RatioError(float(abs(np.mean(mine - its))), float(np.sqrt(np.mean((mine - its) ** 2))))
+
+    def ratios(ensemble: Ensemble) -> np.ndarray:
+        probes, start, ratio = (getattr(v, part) for v in (ensemble.probes, ensemble.start, ensemble.log_ratio))
+        return log_density_ratios(probes, start, ratio, scale)
+
+    difference = ratios(first_probes(run)) - ratios(other)
+    return RatioError(float(abs(np.mean(difference))), float(np.sqrt(np.mean(difference**2))))
