@@ -35,7 +35,8 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         depth, width, head_width: layers L, particles M of a layer, particles K of the head.
         alpha, beta: scale of the residual branch and of the output.
         activation: sigma0, a name or ``package.module:ATTRIBUTE``.
-        rule: adam, sgd, momentum, optax:NAME, or gradient-flow (Euler steps), which carries probe particles and
+        rule: adam, sgd, momentum, optax:NAME; langevin, one annealed chain of ``max_iter`` steps (give 2,000 or more),
+            whose network is certified itself; or gradient-flow (Euler steps), which carries probe particles and
             thereby gives a certificate.
         loss: logistic (cross-entropy), squared, or auto, which is logistic.
         learning_rate: default 0.02 (adam) or 0.01 (optax:NAME); for gradient-flow and sgd (0.5) and momentum (0.05)
@@ -186,6 +187,14 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         check_is_fitted(self, "particles_")
         f = self.decision_function(X)
         return self.classes_[(f > 0).astype(int) if f.ndim == 1 else np.argmax(f, axis=1)]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of the rows that get their class; a row with an output that is not finite counts as an error.
+
+        `predict` has to name a class there, the first one, which the accuracy of its result would count as right.
+        """
+        right = (self.predict(X) == column_or_1d(y)) & np.isfinite(self._outputs(X)).all(axis=1)
+        return float(np.average(right, weights=sample_weight))
 
     def predict_by_vote(self, X: Any) -> np.ndarray:
         """The class that most of the sub-networks behind ``certificate_`` give to each row.
