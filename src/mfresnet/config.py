@@ -132,7 +132,7 @@ class ModelConfig(Section):
     initial: InitialScaleConfig = Field(default_factory=InitialScaleConfig, description="initial standard deviations")
 
 
-RULES = ("gradient-flow", "sgd", "momentum", "adam")
+RULES = ("gradient-flow", "langevin", "sgd", "momentum", "adam")
 
 
 class TrainConfig(Section):
@@ -142,14 +142,16 @@ class TrainConfig(Section):
         default="gradient-flow",
         pattern=rf"^({'|'.join(RULES)}|optax:[a-z_0-9]+)$",
         json_schema_extra={"choices": [*RULES, "optax:NAME"]},
-        description="gradient-flow (Wasserstein), or an optimiser, mean-field scaled: sgd, momentum, adam, optax:NAME",
+        description="gradient-flow (Wasserstein); langevin, annealed and adjusted chains whose network is certified on "
+        "all points; or an optimiser, mean-field scaled: sgd, momentum, adam, optax:NAME",
     )
     loss: str = Field(default="squared", description="squared (the theory's), logistic / cross-entropy, or your own")
     steps: int | None = Field(
         default=None,
         ge=1,
         le=100_000_000,
-        description="optimiser steps (default 1000), or recorded steps of the flow (default 200; fixed-step: 2000)",
+        description="optimiser steps (default 1000), of langevin (3000), or recorded steps of the flow (default 200; "
+        "fixed-step: 2000)",
     )
     batch_size: int | None = Field(default=None, ge=1, le=10**15, description="points of a mini-batch (default: all)")
     freeze: Literal["none", "encoder", "head"] = Field(default="none", description="part that is not trained")

@@ -10,11 +10,11 @@ import pytest
 from scipy.stats import binom
 
 from mfresnet.certify.path_certificate import path
-from mfresnet.certify.path_network import NetworkPredictor
-from mfresnet.certify.path_potential import GaussianPrior, PredictorPotential, labels
 from mfresnet.errors import MfresnetError
 from mfresnet.flow.annealing import AnnealingSchedule
 from mfresnet.flow.langevin import advance, start
+from mfresnet.flow.potential import GaussianPrior, PredictorPotential, labels
+from mfresnet.flow.predictor import NetworkPredictor
 from mfresnet.model import ContinuousResNet, LayeredResNet
 
 N = 60

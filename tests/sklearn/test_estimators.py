@@ -274,7 +274,7 @@ def test_the_certificate_of_a_flow(iris):
     assert found.name == "pac_bayes" and found.details["n"] == 112 and model.certificate_note_ == ""
     assert found.value > np.mean(model.predict(x) != y) and found.status == "estimated"
     # the standardisation is that of the 38 rows that the bound leaves out
-    assert "38 rows" in found.hypotheses[-1].note
+    assert "38 training points" in found.hypotheses[-1].note
     apart = rows_apart(150, int(check_random_state(model.random_state).randint(2**31 - 3)))
     assert np.allclose(model.transform_.mean, x[apart].mean(axis=0))
     scaled = StandardScaler().fit_transform(x)

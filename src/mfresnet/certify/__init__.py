@@ -10,13 +10,13 @@ import sys
 from types import ModuleType
 from typing import Any, Protocol
 
+from ..flow.potential import GaussianPrior, PredictorPotential
+from ..flow.predictor import NetworkPredictor
 from .certificates import Certificates
 from .data import Data, majority_error
 from .draws import Choice, Draws
 from .path_certificate import PathResult, path
-from .path_network import NetworkPredictor
 from .path_pilot import Pilot, find_schedule
-from .path_potential import GaussianPrior, PredictorPotential
 from .pipeline import CERTIFICATES, run
 from .problem import PriorTraining, Problem
 from .snapshots import Snapshot

@@ -18,8 +18,8 @@ from ..bounds.path import WHICH, Which, path_certificate
 from ..errors import MfresnetError
 from ..flow.annealing import AnnealingSchedule
 from ..flow.langevin import Chains, Kernel, advance, check_kernel, prices, rounding, start
+from ..flow.potential import GaussianPrior, Predictor, PredictorPotential, check_surrogate, labels
 from .path_pilot import Pilot, find_schedule
-from .path_potential import GaussianPrior, Predictor, PredictorPotential, check_surrogate, labels
 
 STEPS, PILOT_STEPS, PILOTS = 3000, 1000, 2
 LOW, HIGH = 0.15, 0.95  # mean acceptance outside is reported
@@ -98,7 +98,7 @@ def path(
 
     or its binomial tail (form "tail", smaller for small errors; `mfresnet.bounds.exact_tail` has both with their
     proofs). No mixing is assumed, nothing is estimated, no point is held out, one chain is enough. Free of the points
-    must be the prior and f; the schedule, the surrogate and its scale need not be (docs/theory.md).
+    must be the prior and f; the schedule, the surrogate and its scale need not be (docs/path_certificate.md).
 
     Args:
         f: f(params, x), outputs (n,) or (n, 1) for two classes and (n, C) for several; x holds all points.
@@ -153,7 +153,7 @@ def path(
     if schedule is None:
         pilot = find_schedule(
             potential, points, prior.size, n, k_pilot, length=steps, pilot_length=pilot_steps, chains=PILOTS,
-            delta=delta, form=form, kernel=kernel, batch=size,
+            delta=delta, kernel=kernel, batch=size,
         )  # fmt: skip
         schedule = pilot.schedule
     stops = _stops(times, len(schedule))

@@ -2,7 +2,7 @@
 
 The density ratio of a path is exact for any kernels that are fixed before the certified chains start, and only the end
 of the path under P has to be free of the data. So the schedule may be chosen by looking at chains on the very points
-that are certified, as long as the certified ones are fresh: the choice costs nothing (docs/theory.md).
+that are certified, as long as the certified ones are fresh: the choice costs nothing (docs/path_certificate.md).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..bounds.exact_tail import Form
 from ..bounds.path import path_bound
 from ..flow.annealing import LARGEST_STEP, AnnealingSchedule
 from ..flow.langevin import Chains, Kernel, Potential, advance, prices, start
@@ -56,7 +55,6 @@ def find_schedule(
     pilot_length: int,
     chains: int = 2,
     delta: float = 0.05,
-    form: Form = "tail",
     kernel: Kernel = "adjusted",
     batch: int = 0,
     say: Callable[[str], None] = lambda _: None,
@@ -77,13 +75,15 @@ def find_schedule(
             potential, now, data, jnp.asarray(whole.gammas), jnp.asarray(steps), key, first, last, kernel, batch
         )
         accepted = _acceptance(now, whole, first, last, kernel)
-        value = _predicted(now, AnnealingSchedule(whole.gammas, steps), first, last, n, delta, form, kernel)
+        value = _predicted(now, AnnealingSchedule(whole.gammas, steps), first, last, n, delta, kernel)
         seen.append((float(whole.gammas[last - 1]), step, value))
         best = min(best, value)
         say(f"gamma {seen[-1][0]:.4g}, step {step:.3g}, acceptance {accepted:.2f}, bound {value:.4f}")
         if value > WORSE * best and whole.gammas[last - 1] > EARLIEST * n:
             break
-        step = float(np.clip(step * np.exp(GAIN * (accepted - TARGET)), 1e-7, LARGEST_STEP))
+        # the step that keeps the acceptance is about inverse to gamma
+        falling = whole.gammas[last - 1] / whole.gammas[min(last + SEGMENT, pilot_length) - 1]
+        step = float(np.clip(step * falling * np.exp(GAIN * (accepted - TARGET)), 1e-7, LARGEST_STEP))
     gammas, used, bounds = (np.array(column) for column in zip(*seen, strict=False))
     final = gammas[int(np.argmin(_smooth(bounds)))]
     return Pilot(gammas, used, bounds, _schedule(final, length, gammas, used), chains * SEGMENT * len(seen))
@@ -107,13 +107,11 @@ def _acceptance(now: Chains, whole: AnnealingSchedule, first: int, last: int, ke
 
 
 def _predicted(
-    now: Chains, schedule: AnnealingSchedule, first: int, last: int, n: int, delta: float, form: Form, kernel: Kernel
+    now: Chains, schedule: AnnealingSchedule, first: int, last: int, n: int, delta: float, kernel: Kernel
 ) -> float:
-    scale = 1.0
-    mistakes = np.asarray(now.errors[first + 1 : last + 1]).mean(axis=0) * scale
-    return path_bound(
-        np.round(np.nan_to_num(mistakes, nan=n)), prices(now, schedule, last, kernel), n, delta, form=form
-    )
+    """The bound of form "kl", which is quick, from the mean mistakes of a segment and the price at its end."""
+    mistakes = np.nan_to_num(np.asarray(now.errors[first + 1 : last + 1], np.float64).mean(axis=0), nan=n)
+    return path_bound(np.minimum(mistakes, n), prices(now, schedule, last, kernel), n, delta, form="kl")
 
 
 def _smooth(values: np.ndarray, width: int = 5) -> np.ndarray:

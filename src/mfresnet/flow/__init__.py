@@ -5,6 +5,7 @@ from .annealing import AnnealingSchedule
 from .divergence import first_bad_step
 from .field import Batch, Field, Hessians, Laplacians, Options, Probes, decay_rate, field
 from .langevin import KERNELS, Chains
+from .langevin_rule import LangevinMemory, LangevinRule
 from .layout import Layout
 from .losses import LOSSES, error, logistic, misclassified, mistakes, squared
 from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, flow, optimiser
@@ -24,6 +25,8 @@ __all__ = [
     "Field",
     "Hessians",
     "HeunFlow",
+    "LangevinMemory",
+    "LangevinRule",
     "Laplacians",
     "Layout",
     "LogRatio",

@@ -19,8 +19,9 @@ runs the steps backwards, adds up per step
     otherwise   r                              (the backward kernel is the Langevin step of the same e, gamma and
     batch).
 
-Nothing but p_0 being free of the data is asked of P's marginal of z_T, and it is p_0 by construction (docs/theory.md).
-Sources: Cotter, Roberts, Stuart and White (2013, arXiv 1202.0709), pCNL; Welling and Teh (2011), minibatch Langevin.
+Nothing but p_0 being free of the data is asked of P's marginal of z_T, and it is p_0 by construction
+(docs/path_certificate.md). Sources: Cotter, Roberts, Stuart and White (2013, arXiv 1202.0709), pCNL; Welling and Teh
+(2011), minibatch Langevin.
 """
 
 from __future__ import annotations

@@ -39,10 +39,21 @@ def logistic(f: Predictions, y: Predictions, weights: Weights) -> Float[Array, "
     return weighted_mean(-jnp.sum(y * jax.nn.log_softmax(f, axis=-1), axis=-1), weights)
 
 
+def sigmoid(f: Predictions, y: Predictions, weights: Weights) -> Float[Array, ""]:
+    """A bounded surrogate of the mistakes: mean sigmoid(-y f); for several classes mean 1 - softmax(f)_y."""
+    if f.shape[-1] == 1:
+        return weighted_mean(jax.nn.sigmoid(-y[:, 0] * f[:, 0]), weights)
+    return weighted_mean(1.0 - jnp.sum(y * jax.nn.softmax(f, axis=-1), axis=-1), weights)
+
+
 LOSSES: Registry[Loss] = Registry(
     "loss (train.loss)",
     "mfresnet.losses",
-    {"squared": Entry(squared, "the theory's"), "logistic": Entry(logistic, "logistic, or cross-entropy of several")},
+    {
+        "squared": Entry(squared, "the theory's"),
+        "logistic": Entry(logistic, "logistic, or cross-entropy of several"),
+        "sigmoid": Entry(sigmoid, "mean sigmoid(-y f), a bounded surrogate of the mistakes"),
+    },
 )
 
 

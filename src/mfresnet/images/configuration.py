@@ -27,7 +27,7 @@ BLOCK_RULES: Registry[type[Rule]] = Registry(
     base="mfresnet.images.rules:Rule",
 )
 
-OPTIMISERS = tuple(name for name in RULES if name != "gradient-flow")
+OPTIMISERS = tuple(name for name in RULES if name not in ("gradient-flow", "langevin"))
 OPTIMISER_PATTERN = rf"^({'|'.join(OPTIMISERS)}|optax:[a-z_0-9]+)$"
 
 # What an image run and a row of the table have in common; each has its own defaults.

@@ -13,6 +13,7 @@ from .parts import Figure, Fold, Notes, Section, Table, axis, plain
 from .reading import Run, number
 
 NAMES = {
+    "path": "path of the Langevin chain (all points)",
     "pac_bayes": "PAC-Bayes, prior without data",
     "held_out_part": "held-out part of the training points",
     "pac_bayes_learned": "PAC-Bayes, prior from a part of the data",
@@ -36,7 +37,9 @@ def certificates(run: Run) -> Section | None:
         parts.append(_table(record, ordered))
         parts += _tightness(record)
     parts += [
-        _waterfall(NAMES[name], one) for name, one in ordered if name.startswith("pac_bayes") and one.get("terms")
+        _waterfall(NAMES[name], one)
+        for name, one in ordered
+        if name.startswith(("path", "pac_bayes")) and one.get("terms")
     ]
     if course := _course(record):
         parts.append(course)

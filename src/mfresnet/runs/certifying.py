@@ -21,6 +21,8 @@ from ..errors import MfresnetError
 from ..messages import Say, print_message
 from ..train.certifying import check_possible, problem_of, recorded_steps
 from ..train.job import Job, assemble, precision
+from ..train.langevin import LANGEVIN
+from ..train.path import path_certificates
 from .directory import RunDirectory
 from .files import read_json, write_json
 from .identity import check_data
@@ -61,7 +63,8 @@ def certify(
     changes = {name: value for name, value in changes.items() if value is not None}
     tree["certify"] |= {name: value for name, value in changes.items() if name != "settings"}
     config = build(tree)
-    check_possible(config, stored.get("data", {}).get("task"))
+    if config.train.rule != LANGEVIN:
+        check_possible(config, stored.get("data", {}).get("task"))
     with precision(config):
         job = assemble(config, load(config.data, config.seed))
         check_data(stored, job, say)
@@ -71,6 +74,8 @@ def certify(
 def certify_job(run: RunDirectory, job: Job, *, settings: int | None = None, say: Say = print_message) -> Certificates:
     """`certify` of a run whose data and settings are at hand; call it in the run's precision."""
     begun = time.perf_counter()
+    if job.config.train.rule == LANGEVIN:
+        return _certify_path(run, job, settings, say)
     check_possible(job.config, job.split.train.task)
     states = list(read_states(run, job, recorded_steps(job.config), say))
     if not states:
@@ -87,6 +92,29 @@ def certify_job(run: RunDirectory, job: Job, *, settings: int | None = None, say
         "delta": problem.spec.delta,
         "n": len(problem.data.points.x),
         "density_check": problem.best.snapshot.normalisation_error,
+        "seconds": time.perf_counter() - begun,
+    }
+    if "held_out" in certificates:
+        record["test.error"] = certificates["held_out"].terms["held-out error"]
+    write_json(run.path / NAME, record)
+    if summary := run.summary:
+        others = {name: value for name, value in summary.items() if not name.startswith("certificate.")}
+        run.write_summary(others | entries(certificates))
+    return certificates
+
+
+def _certify_path(run: RunDirectory, job: Job, settings: int | None, say: Say) -> Certificates:
+    """The certificates of a run of the rule langevin."""
+    begun = time.perf_counter()
+    states = list(read_states(run, job, [job.steps], say))
+    if not states:
+        raise MfresnetError(f"the last checkpoint is not in {str(run.checkpoints)!r}: resume the run first.")
+    certificates = path_certificates(job, states[-1], settings=settings)
+    paid = {"tried": [], "settings": settings or job.config.certify.settings}
+    record = certificates.to_dict() | {
+        "points": paid,
+        "delta": job.config.certify.delta,
+        "n": certificates["path"].details["n"],
         "seconds": time.perf_counter() - begun,
     }
     if "held_out" in certificates:

@@ -19,6 +19,7 @@ from ..kernels.precision import double_precision
 from ..model import AbstractResNet
 from . import engine
 from .certify import certificate_of, rows_apart, why_not
+from .langevin import LANGEVIN, check_langevin, train_langevin
 from .rows import Rows, merged, padded_length
 
 
@@ -145,7 +146,11 @@ class MeanFieldResNet(BaseEstimator):
         settings, seed = self._settings(), self._seed()
         rows = merged(x, y, weights * factors)
         again = again and hasattr(self, "particles_")
-        if self._task() == "regression":
+        chain = self.rule == LANGEVIN
+        if chain:
+            check_langevin(self, weights * factors, again)
+            reason = ""
+        elif self._task() == "regression":
             reason = "the target is a number and the certificate bounds an error rate"
         else:
             reason = why_not(self, weights, settings, again)
@@ -158,6 +163,15 @@ class MeanFieldResNet(BaseEstimator):
             fitting = merged(x[part], y[part], weights[part])
             self.transform_ = engine.sphere_lift(fitting.x, fitting.weights, self.standardize)
             model = engine.start(settings, seed, x.shape[1] + 1, y.shape[1])
+        bounded = slice(None) if apart is None else np.setdiff1d(np.arange(len(x)), apart)
+        if chain:
+            found, self.certificate_ = train_langevin(
+                settings, model, self.transform_.apply(x[bounded]), y[bounded], seed, self.delta,
+                0 if apart is None else len(apart),
+            )  # fmt: skip
+            self._keep(found, x, again)
+            self._drawn, self.certificate_note_ = None, ""
+            return
         rows = rows._replace(x=self.transform_.apply(rows.x))
         rows, held_out = self._split(rows, seed) if self.early_stopping else (rows, None)
         found = engine.train(

@@ -35,7 +35,8 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         depth, width, head_width: layers L, particles M of a layer, particles K of the head.
         alpha, beta: scale of the residual branch and of the output.
         activation: sigma0, a name or ``package.module:ATTRIBUTE``.
-        rule: adam, sgd, momentum, optax:NAME, or gradient-flow (Euler steps), which carries probe particles and
+        rule: adam, sgd, momentum, optax:NAME; langevin, one annealed chain of ``max_iter`` steps (give 2,000 or more),
+            whose network is certified itself; or gradient-flow (Euler steps), which carries probe particles and
             thereby gives a certificate.
         loss: logistic (cross-entropy), squared, or auto, which is logistic.
         learning_rate: default 0.02 (adam) or 0.01 (optax:NAME); for gradient-flow and sgd (0.5) and momentum (0.05)

@@ -19,6 +19,7 @@ from ..data import Split
 from ..errors import MfresnetError
 from ..flow import LOSSES, Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
 from ..model import AbstractResNet, ContinuousResNet, InitialScales, LayeredResNet, activation, scaling, trainable
+from .langevin import LANGEVIN, check_langevin, langevin_rule
 
 STEPS = {"adaptive": 200, "heun": 2000, "euler": 2000}
 RATES = {"sgd": 0.5, "momentum": 0.05}
@@ -68,7 +69,7 @@ def fill_defaults(config: Config, n: int, n_test: int) -> Config:
     """The configuration with every default that depends on another value filled in."""
     train, record = config.train, config.record
     flowing = train.rule == "gradient-flow"
-    steps = train.steps or (STEPS[train.solver] if flowing else 1000)
+    steps = train.steps or (STEPS[train.solver] if flowing else 3000 if train.rule == LANGEVIN else 1000)
     rate = train.learning_rate or (None if flowing else RATES.get(train.rule, 0.01))
     return config.model_copy(
         update={
@@ -186,6 +187,8 @@ def initial_scales(config: Config) -> InitialScales:
 def build_rule(config: Config, unit: float) -> Rule:
     """The rule of a resolved configuration; ``unit`` is the length of one unit of training time."""
     t = config.train
+    if t.rule == LANGEVIN:
+        raise MfresnetError("train.rule langevin needs the data for its schedule: train it alone, with mfresnet.fit.")
     if t.rule != "gradient-flow":
         rate = known(t.learning_rate)
         return optimiser(t.rule, rate, unit=unit, momentum=t.momentum, decay=t.decay, steps=t.steps)
@@ -197,8 +200,12 @@ def build_rule(config: Config, unit: float) -> Rule:
     return flow(t.solver, t.time * unit / known(t.steps), t.tolerance)
 
 
-def build_trainer(config: Config, model: AbstractResNet, n: int) -> tuple[Trainer, float]:
-    """The trainer of a resolved configuration, and the length of one unit of training time."""
+def build_trainer(config: Config, model: AbstractResNet, n: int, rule: Rule | None = None) -> tuple[Trainer, float]:
+    """The trainer of a resolved configuration, and the length of one unit of training time.
+
+    Args:
+        rule: instead of the one that `build_rule` makes.
+    """
     t = config.train
     if t.batch_size is not None and t.batch_size > n:
         raise MfresnetError(
@@ -208,16 +215,24 @@ def build_trainer(config: Config, model: AbstractResNet, n: int) -> tuple[Traine
         raise MfresnetError("train.freeze = 'head' has no effect: this network has no head (model.head false).")
     unit = scaling.time_unit(t.time_unit, n, float(model.beta))
     options = Options(
-        loss=t.loss,
+        loss="sigmoid" if t.rule == LANGEVIN else t.loss,
         recompute=recomputes(config, model.encoder.w.shape[-1], t.batch_size or n),
         compute="bfloat16" if t.precision == "bfloat16" else None,
         rates=(t.encoder_rate, t.head_rate),
     )
-    trained = trainable(model, freeze=t.freeze, embedding=config.model.embedding == "trained")
-    rule = build_rule(config, unit)
+    trained = moving(config, model)
+    rule = rule or build_rule(config, unit)
     if isinstance(rule, OptaxRule):
         check_rule(t.rule, rule, eqx.filter(model, trained))
     return Trainer(rule, trained, options, t.batch_size), unit
+
+
+def moving(config: Config, model: AbstractResNet) -> AbstractResNet:
+    """Tree of booleans: what training moves."""
+    trained = trainable(model, freeze=config.train.freeze, embedding=config.model.embedding == "trained")
+    if config.train.rule == LANGEVIN and isinstance(trained, ContinuousResNet):
+        trained = eqx.tree_at(lambda m: m.t, trained, False)  # places have no Gaussian start
+    return trained
 
 
 def check_rule(name: str, rule: OptaxRule, moved: AbstractResNet) -> None:
@@ -244,7 +259,12 @@ def assemble(config: Config, split: Split) -> Job:
     k_model, k_probes, k_batches = keys(config.seed)
     # compiled whole: drawn one array at a time, the start would cost seconds of small compilations
     model = eqx.filter_jit(lambda key: build_model(config, key, inputs, outputs))(k_model)
-    trainer, unit = build_trainer(config, model, n)
+    rule, data = None, batch_of(train.x, train.y, dtype)
+    if config.train.rule == LANGEVIN:
+        check_langevin(config, train.task)
+        moved = eqx.filter(model, moving(config, model))
+        rule = langevin_rule(config, model, moved, data, initial_scales(config), k_batches)
+    trainer, unit = build_trainer(config, model, n, rule)
     state = eqx.filter_jit(
         lambda model, key: trainer.begin(model, key, n, probes=probe_counts(config), initial=initial_scales(config))
     )(model, k_probes)
@@ -253,7 +273,7 @@ def assemble(config: Config, split: Split) -> Job:
         split=split,
         trainer=trainer,
         state=state,
-        train=batch_of(train.x, train.y, dtype),
+        train=data,
         test=batch_of(test.x, test.y, dtype),
         key=k_batches,
         unit=unit,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ..model import AbstractResNet, InitialScales
-from .path_potential import GaussianPrior
+from .potential import GaussianPrior
 
 
 class NetworkPredictor(eqx.Module):

@@ -1,0 +1,56 @@
+"""The rule langevin of the classifier: one certified chain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..bounds import Certificate, Hypothesis
+from ..certify import NetworkPredictor, path
+from ..errors import MfresnetError
+from ..model import AbstractResNet
+from .engine import Settings, Trained
+
+LANGEVIN = "langevin"
+PILOT_SHARE, PILOT_LEAST = 3, 400  # pilot chains take a third of the steps, or so many
+
+
+def check_langevin(estimator: Any, weights: np.ndarray, again: bool) -> None:
+    """Refuse what an annealed chain cannot do.
+
+    Raises:
+        MfresnetError: naming the parameter and its remedy.
+    """
+    if estimator._task() == "regression":
+        raise MfresnetError("rule = 'langevin' trains on mistakes of classes: use another rule for regression.")
+    if again:
+        raise MfresnetError("warm_start = True does not go with rule = 'langevin', whose chain starts at its prior.")
+    if estimator.early_stopping:
+        raise MfresnetError("early_stopping = True does not go with rule = 'langevin': the certificate needs no split.")
+    if np.ptp(weights) > 0:
+        raise MfresnetError(
+            "sample_weight and class_weight do not go with rule = 'langevin': every point counts alike."
+        )
+
+
+def train_langevin(
+    settings: Settings, model: AbstractResNet, x: np.ndarray, y: np.ndarray, seed: int, delta: float, mapped: int
+) -> tuple[Trained, Certificate]:
+    """The network at the end of one chain of ``max_iter`` steps, and its certificate on these points.
+
+    Args:
+        x, y: mapped inputs and targets (n, C) of the points that are certified.
+        mapped: rows that fixed the map of the inputs and are not among them.
+    """
+    f = NetworkPredictor(model)
+    note = f"fitted on {mapped} rows that are left out" if mapped else "it reads no data"
+    done = path(
+        f, f.prior(), (x, y), None, jax.random.key(seed), delta=delta, certifies="chain", steps=settings.steps,
+        pilot_steps=max(PILOT_LEAST, settings.steps // PILOT_SHARE),
+        more=(Hypothesis("the map of the inputs does not depend on the points of the bound", "proved", note=note),),
+    )  # fmt: skip
+    losses = np.asarray(done.chains.losses)[1:, 0]
+    curve = [float(np.mean(part)) for part in np.array_split(losses, max(1, len(losses) // 50))]
+    return Trained(f.network(done.param()), (), None, curve, settings.steps, False), done.certificate

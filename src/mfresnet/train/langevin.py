@@ -1,0 +1,86 @@
+"""The rule langevin of a configuration: its checks, and its schedule from pilot chains on the same points."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ..bounds.checks import check_points
+from ..certify.path_pilot import find_schedule
+from ..config import Config
+from ..errors import MfresnetError
+from ..flow import Batch, LangevinRule
+from ..flow.potential import PredictorPotential, labels
+from ..flow.predictor import NetworkPredictor
+from ..model import AbstractResNet, InitialScales
+
+LANGEVIN = "langevin"
+
+
+def check_langevin(config: Config, task: str) -> None:
+    """Refuse what the chain's start, moves or certificate do not allow.
+
+    Raises:
+        MfresnetError: naming the setting and its remedy.
+    """
+    model, train = config.model, config.train
+    if task == "regression":
+        raise MfresnetError("train.rule langevin trains on mistakes of classes, and this target is numeric: use data "
+                            "with classes, or mfresnet.certify.path with a bounded loss.")  # fmt: skip
+    wrong = {
+        "model.antithetic": (model.antithetic, False, "the start must be independent draws"),
+        "model.embedding": (
+            model.embedding if model.embedding == "trained" else "fixed",
+            "fixed",
+            "no prior covers it",
+        ),
+        "train.freeze": (train.freeze if train.freeze == "head" else "none", "none", "freeze none or the encoder"),
+        "train.batch_size": (train.batch_size, None, "an adjusted step needs all points"),
+        "train.encoder_rate": (train.encoder_rate, 1.0, "the schedule gives the step"),
+        "train.head_rate": (train.head_rate, 1.0, "the schedule gives the step"),
+        "train.precision": (train.precision, "float32", "chains run in float32, c is summed in twice its precision"),
+    }
+    for name, (value, allowed, why) in wrong.items():
+        if value != allowed:
+            raise MfresnetError(f"{name} = {value!r} does not go with train.rule langevin ({why}): leave it out.")
+    stds = {name: value for name, value in config.model.initial.model_dump().items() if value == 0}
+    if stds:
+        raise MfresnetError(f"model.initial.{next(iter(stds))} = 0 does not go with train.rule langevin: a prior has "
+                            "positive standard deviations.")  # fmt: skip
+
+
+def predictor_of(config: Config, model: AbstractResNet) -> NetworkPredictor:
+    """The network as predictor; a frozen encoder stays where it is."""
+    return NetworkPredictor(model, head_only=config.train.freeze == "encoder")
+
+
+def langevin_rule(
+    config: Config, model: AbstractResNet, moved: Any, data: Batch, initial: InitialScales, key: Array
+) -> LangevinRule:
+    """The rule with a schedule of ``config.train.steps`` steps, found by pilot chains on the training points.
+
+    Args:
+        moved: what the rule moves, None elsewhere.
+    """
+    f = predictor_of(config, model)
+    prior = f.prior(initial)
+    n = check_points(len(data.x))
+    classes = data.y[:, 0] if data.y.shape[1] == 1 else jnp.argmax(data.y, axis=1)
+    points = (data.x, jnp.asarray(labels(classes, n, (n, data.y.shape[1]), None)))
+    k_pilot, k_chain = jax.random.split(key)
+    steps = config.train.steps or 1
+    potential = PredictorPotential(f, prior, jnp.asarray(1.0, jnp.float32))
+    pilot = find_schedule(
+        potential, points, prior.size, n, k_pilot, length=max(steps, 2), pilot_length=max(400, steps // 3), chains=1,
+        delta=config.certify.delta,
+    )  # fmt: skip
+    std = jax.tree.map(lambda _: None, moved)
+    for name, part in prior.std.items():
+        std = eqx.tree_at(lambda m, name=name: getattr(m, name), std, part, is_leaf=lambda leaf: leaf is None)
+    return LangevinRule(
+        jnp.asarray(pilot.schedule.gammas), jnp.asarray(pilot.schedule.steps), std, jax.random.key_data(k_chain)
+    )

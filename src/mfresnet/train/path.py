@@ -1,0 +1,80 @@
+"""The path certificate of a network that the rule langevin trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..bounds import Certificate, held_out_certificate
+from ..bounds.path import path_certificate
+from ..certify import Certificates
+from ..certify.data import Data
+from ..flow import Batch, LangevinMemory, LangevinRule, TrainState, misclassified, predict
+from ..flow.langevin import Chains, rounding
+from ..flow.potential import PredictorPotential, labels
+from .job import Job, initial_scales
+from .langevin import predictor_of
+
+
+def path_certificates(job: Job, state: TrainState, *, settings: int | None = None) -> Certificates:
+    """What a network that the rule langevin trained is certified for: `path_of`, and by the test points."""
+    config, data = job.config.certify, data_of(job)
+    certificates = {"path": path_of(job, state, settings=settings)}
+    if data.test is not None:
+        errors = _count(state, data.test)
+        certificates["held_out"] = held_out_certificate(
+            errors, len(data.test.x), config.delta, guessing=data.guessing, certifies="the network as trained"
+        )
+    return Certificates(certificates)
+
+
+def path_of(job: Job, state: TrainState, *, settings: int | None = None) -> Certificate:
+    """The certificate of the trained network itself, one chain, on all points that did not fix the map of the inputs.
+
+    The chain may have been trained on others as well: only its start has to be free of the certified points.
+    """
+    rule, memory, data = job.trainer.rule, state.rule, data_of(job)
+    assert isinstance(rule, LangevinRule) and isinstance(memory, LangevinMemory)
+    n = len(data.points.x)
+    certificate = path_certificate(
+        [_count(state, data.points)], [memory.c], n, job.config.certify.delta, certifies="chain",
+        settings=settings or job.config.certify.settings, rounding=_rounding(job, state, rule, memory),
+        times=[int(memory.step)], more=data.hypotheses, guessing=data.guessing,
+    )  # fmt: skip
+    details = {"gamma": float(rule.gammas[-1]), "acceptance": float(memory.accepted) / max(1, int(memory.step))}
+    return replace(certificate, details=certificate.details | details)
+
+
+def data_of(job: Job) -> Data:
+    """The points of a job."""
+    train, test = job.split.train, job.split.test
+    return Data(train.x, train.y, test.x, test.y, job.split.fitted_on)
+
+
+def _count(state: TrainState, points: Batch) -> int:
+    return int(np.sum(misclassified(np.asarray(predict(state.model, points.x)), np.asarray(points.y))))
+
+
+def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinMemory) -> float:
+    """Largest error of c by the arithmetic of the acceptance (`mfresnet.flow.langevin.rounding`)."""
+    f = predictor_of(job.config, state.model)
+    prior = f.prior(initial_scales(job.config))
+    flat = jax.tree.map(jnp.divide, f.particles(), prior.std)
+    z = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(flat)])[None]
+    gradient = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(_moved(f, memory.gradient))])[None]
+    y = job.train.y[:, 0] if job.train.y.shape[1] == 1 else jnp.argmax(job.train.y, axis=1)
+    n = len(job.train.x)
+    data = (job.train.x, jnp.asarray(labels(y, n, (n, job.train.y.shape[1]), None)))
+    none = jnp.zeros((0, 1), jnp.float32)
+    chains = Chains(z, memory.loss[None], gradient, jnp.zeros(1), none, none, none, none)
+    potential = PredictorPotential(f, prior, jnp.asarray(1.0, jnp.float32))
+    eta = rounding(potential, chains, data, rule.gammas[-1], rule.steps[-1], jax.random.key(job.config.seed))
+    return 2 * eta * int(memory.step)
+
+
+def _moved(f: Any, tree: Any) -> dict[str, Any]:
+    return {name: getattr(tree, name) for name in f.particles()}

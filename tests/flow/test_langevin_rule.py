@@ -1,0 +1,117 @@
+"""The rule langevin inside the trainer: the price of its path, its gradient, what it refuses."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mfresnet import Config, fit
+from mfresnet.errors import MfresnetError
+from mfresnet.flow import AnnealingSchedule, LangevinRule, Options, Trainer, batch_of, misclassified, predict
+from mfresnet.flow.potential import PredictorPotential
+from mfresnet.flow.predictor import NetworkPredictor
+from mfresnet.model import InitialScales, LayeredResNet, trainable
+from mfresnet.train.path import path_certificates
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(10, 2)).astype(np.float32)
+Y = np.sign(X[:, :1] + 0.3).astype(np.float32)
+SCALES = InitialScales(u=0.5, head_w=2.0)
+
+
+def trainer_of(key, gamma, length=10):
+    """A trainer and its first state, from one key."""
+    k_model, k_chain = jax.random.split(key)
+    model = LayeredResNet.create(
+        k_model, inputs=2, depth=1, width=1, head_width=2, alpha=2.0, beta=4.0, initial=SCALES
+    )  # fmt: skip
+    trained = trainable(model)
+    std = jax.tree.map(lambda _: None, model)
+    for name, part in NetworkPredictor(model).prior(SCALES).std.items():
+        std = eqx.tree_at(lambda m, name=name: getattr(m, name), std, part, is_leaf=lambda leaf: leaf is None)
+    schedule = AnnealingSchedule.power(gamma, length, largest=0.3)
+    rule = LangevinRule(
+        jnp.asarray(schedule.gammas), jnp.asarray(schedule.steps), std, jax.random.key_data(k_chain)
+    )  # fmt: skip
+    trainer = Trainer(rule, trained, Options(loss="sigmoid"))
+    return trainer, trainer.begin(model, k_chain, len(X))
+
+
+def test_mean_of_exp_minus_c_is_one_and_c_follows_from_the_losses():
+    """4.5 standard errors fail by chance once in 150,000."""
+    data, count, chains = batch_of(X, Y), 10, 4000
+
+    @eqx.filter_jit
+    @eqx.filter_vmap
+    def run(key):
+        trainer, state = trainer_of(key, 4.0)
+        after, losses = trainer.advance(state, data, key, count, count)
+        return losses, after.rule
+
+    losses, memory = run(jax.random.split(jax.random.key(1), chains))
+    c = np.asarray(memory.price, np.float64).sum(axis=1)
+    trace = np.concatenate([np.asarray(losses, np.float64), np.asarray(memory.loss, np.float64)[:, None]], axis=1)
+    gammas = np.float64(AnnealingSchedule.power(4.0, count).gammas)
+    np.testing.assert_allclose(c, (trace[:, :-1] - trace[:, 1:]) @ gammas, atol=1e-6)
+    weights = np.exp(-c)
+    assert c.mean() > 0.02 and 0.3 < np.asarray(memory.accepted).mean() / count < 0.9999
+    assert abs(weights.mean() - 1) < 4.5 * weights.std() / np.sqrt(chains)
+
+
+def test_gradient_is_that_of_the_potential_in_standard_coordinates():
+    trainer, state = trainer_of(jax.random.key(2), 4.0)
+    after, _ = trainer.advance(state, batch_of(X, Y), jax.random.key(0), 10, 10)
+    f = NetworkPredictor(after.model)
+    prior = f.prior(SCALES)
+    z = jnp.concatenate(
+        [leaf.ravel() for leaf in jax.tree.leaves(jax.tree.map(jnp.divide, f.particles(), prior.std))]
+    )  # fmt: skip
+    potential = PredictorPotential(f, prior, jnp.float32(1.0))
+    (loss, _), gradient = jax.value_and_grad(potential, has_aux=True)(z, (jnp.asarray(X), jnp.asarray(Y[:, 0])))
+    own = [getattr(after.rule.gradient, name) for name in ("encoder", "head")]
+    assert float(after.rule.loss) == pytest.approx(float(loss), rel=1e-5)
+    np.testing.assert_allclose(
+        jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(own)]), gradient, rtol=1e-4, atol=1e-6
+    )  # fmt: skip
+
+
+QUIET = {"gram_every": 0, "kl_every": 0, "landscape": False}
+SMALL = {"depth": 1, "width": 2, "head_width": 6, "beta": 30.0}
+
+
+def test_a_training_is_certified_on_all_points():
+    config = Config(
+        data={"name": "two-spirals", "n": 64, "n_test": 16},
+        model=SMALL,
+        train={"rule": "langevin", "steps": 60},
+        diagnostics=QUIET,
+    )
+    result = fit(config)
+    certificates = path_certificates(result.job, result.state)
+    certificate = certificates["path"]
+    wrong = misclassified(np.asarray(predict(result.model, result.job.train.x)), np.asarray(result.job.train.y))
+    assert certificate.terms["train error"] == pytest.approx(wrong.mean(), abs=1e-6)
+    assert certificate.details["c"] == pytest.approx(result.state.rule.c) and certificate.details["n"] == 64
+    assert certificate.value < 1 and certificate.status == "assumed" and "held_out" in certificates
+
+
+@pytest.mark.parametrize(
+    ("model", "train", "words"),
+    [
+        ({"antithetic": True}, {}, "antithetic"),
+        ({}, {"batch_size": 8}, "batch_size"),
+        ({}, {"freeze": "head"}, "freeze"),
+        ({"initial": {"a": 0.0}}, {}, "initial.a = 0"),
+    ],
+)
+def test_what_does_not_go_with_the_rule(model, train, words):
+    with pytest.raises(MfresnetError, match=words):
+        fit(
+            Config(
+                data={"n": 32, "n_test": 8},
+                model=SMALL | model,
+                train={"rule": "langevin", "steps": 20} | train,
+                diagnostics=QUIET,
+            )
+        )
