@@ -229,7 +229,8 @@ def rounding(
                 potential, chains.z, data, jnp.float32(gamma), jnp.float32(e), jax.random.fold_in(key, k)
             )
         )
-        exact = log_ratio(*(np.asarray(v, np.float64) for v in places), gamma64, e64)
+        z, gradient, new, new_gradient = (np.asarray(v, np.float64) for v in places)
+        exact = log_ratio(z, gradient, new, new_gradient, gamma64, e64)
         before, after = (np.asarray(v, np.float64) for v in losses)
         if kernel == "adjusted":
             gaps = 2 * np.abs(gamma64 * (before - after) - exact - ratio.astype(np.float64))

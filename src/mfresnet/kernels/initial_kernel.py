@@ -165,8 +165,8 @@ def _evaluate(function: Callable, t: np.ndarray) -> np.ndarray:
 def _series(act: Activation, std: np.ndarray, rho: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
     """The kernel by its series with its exact diagonal, and the norm (row sums) of what is left out beside it.
 
-    By Cauchy-Schwarz |sum_{k >= terms} (1+k) c_k(i) c_k(j) rho^k| <= sqrt(tail_i tail_j) |rho|^terms. An activation that
-    the nodes do not resolve (sin at |x| = 1000) shows in the difference of two rules, which is added.
+    By Cauchy-Schwarz |sum_{k >= terms} (1+k) c_k(i) c_k(j) rho^k| <= sqrt(tail_i tail_j) |rho|^terms. An activation
+    that the nodes do not resolve (sin at |x| = 1000) shows in the difference of two rules, which is added.
     """
     diagonal, coarse = (_diagonal(act, std, order) for order in (16, 12))
     unresolved = _row_sum(np.sqrt(np.abs(diagonal - coarse)))
