@@ -20,7 +20,7 @@ from mfresnet.bounds import (
     rademacher_bound,
     ramp_loss,
 )
-from mfresnet.bounds.kl_ball import MARGINS, RADII
+from mfresnet.bounds.kl_ball import MARGINS, RADII, about_margins
 from mfresnet.bounds.supremum import _dual
 from mfresnet.errors import MfresnetError
 from mfresnet.flow import states
@@ -160,6 +160,7 @@ def test_the_error_of_the_margins_bounds_what_it_does_to_the_ramp_loss():
     )  # fmt: skip
     (one,) = [h for h in c.hypotheses if h.statement.startswith("the margins")]
     assert one.status == "estimated" and 0 < change <= one.error
+    assert about_margins(5.0, 0.5).error == 1.0  # the ramp loss has no further to go
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -89,6 +89,29 @@ def test_a_tight_case_shows_that_the_constant_cannot_shrink_much():
     assert 1e-4 < binom.pmf(k, n, p)[fails].sum() <= delta
 
 
+@pytest.mark.parametrize("delta", [0.05, 1e-3, 1e-6])
+@pytest.mark.parametrize("paid", ["delta", "prior", "grid"])
+def test_each_term_is_needed_to_keep_the_failures_below_delta(delta, paid):
+    """The probability of a failure, from the binomial law: no samples, so no false alarms.
+
+    Of 10^4 independent hypotheses, each with true error p, the one with the fewest training errors is kept. A prior
+    with weight 10^-4 for each pays for this choice, and so does a union over 10^4 priors.
+    """
+    n, p, many = 100, 0.3, 10_000
+
+    def fails(hypotheses, kl, confidence, grid_size):
+        value = pac_bayes_bound(np.arange(n + 1) / n, kl, n, confidence, grid_size)
+        one = binom.pmf(np.arange(n + 1), n, p)[value < p].sum()
+        return -np.expm1(hypotheses * np.log1p(-one))
+
+    tried, kl, grid_size = {"delta": (1, 0.0, 1), "prior": (many, log(many), 1), "grid": (many, 0.0, many)}[paid]
+    assert fails(tried, kl, delta, grid_size) <= delta
+    if paid != "delta":
+        assert fails(tried, 0.0, delta, 1) > delta
+    elif delta < 0.05:  # the 2 sqrt(n) of the bound pays for a large delta alone
+        assert fails(tried, kl, 1 - 1e-12, 1) > delta
+
+
 def test_pure_noise_is_never_certified_better_than_chance():
     rng, n, runs = np.random.default_rng(3), 100, 200
     better = 0

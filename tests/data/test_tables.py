@@ -76,6 +76,21 @@ def test_a_comma_that_may_divide_thousands_is_not_guessed(tmp_path):
     assert table.x[:, 0].tolist() == [1.234, 5, 0.5, 4]  # one value settles it
 
 
+@pytest.mark.parametrize("cells", [("1.234", "950", "2.500", "4"), ("1.234", "9,5", "2.500", "4,25")])
+def test_a_point_that_may_divide_thousands_is_not_guessed_beside_decimal_commas(tmp_path, cells):
+    """1.234 is 1234 to whoever writes 1,5: read as 1.234 it would be smaller than 950."""
+    rows = list(zip(cells, ("1,5", "2", "2,25", "1"), ("no", "yes", "no", "yes"), strict=True))
+    text = "a;b;kind\n" + "".join(";".join(row) + "\n" for row in rows)
+    with pytest.raises(MfresnetError, match=r"column 'a', row 2, holds '1.234', which may be 1.234 or 1234: .*a separ"):
+        read_file(write(tmp_path, text), target="kind")
+    plain = "a;b;kind\n" + "".join(";".join((a, b[0], c)) + "\n" for a, b, c in rows)
+    if "9,5" not in cells:
+        assert read_file(write(tmp_path, plain), target="kind").x[0, 0] == 1.234  # no decimal comma, no doubt
+    versions = "a;b;kind\n" + "".join(";".join((a, b, c)) + "\n" for (a, b, c) in [*rows, ("v1.200", "1", "no")] * 3)
+    table = read_file(write(tmp_path, versions), target="kind", categories="one-hot")
+    assert table.levels[0] is not None  # text
+
+
 def test_damaged_and_huge_gzip_is_one_sentence(tmp_path, monkeypatch):
     packed = gzip.compress(b"a,kind\n1,no\n2,yes\n1,no\n2,yes\n")
     for bad in (packed[:-9], packed[:15] + b"\xff\xff" + packed[17:]):

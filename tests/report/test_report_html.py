@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -296,3 +298,18 @@ def test_sections_are_named_functions_of_the_run():
 def test_report_needs_no_jax():
     code = "import sys, mfresnet.report; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_page_on_a_read_only_file_system_is_one_sentence(tmp_path, monkeypatch):
+    """There even the removal of a file that does not exist fails."""
+    run = make_run(tmp_path / "run")
+
+    def refuse(*args, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        for name in ("write_text", "unlink"):
+            patch.setattr(Path, name, refuse)
+        with pytest.raises(MfresnetError, match=r"Read-only file system; .* --out FILE"):
+            write_report(run)
+    assert write_report(run, tmp_path / "elsewhere.html").is_file()

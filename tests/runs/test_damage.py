@@ -212,7 +212,7 @@ def test_full_disk_at_a_write(name, call, whole, tmp_path, monkeypatch, capsys):
         assert main(["train", *flags(**ADAM), "--out", str(run)]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.fullmatch(
-        r"mfresnet: cannot write '.*': No space left on device; (free space or choose another place with --out"
+        r"mfresnet: cannot write '.*': No space left on device; (free space, or use a directory that can be written"
         r"|what is written is kept: free space, then go on with `mfresnet resume .*`)\.",
         last,
     )

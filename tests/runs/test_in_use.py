@@ -35,7 +35,12 @@ def test_a_run_in_use_is_refused_in_a_sentence(commands, tmp_path):
     before = (run / "config.json").read_bytes()
     second = Commands(tmp_path)
     try:
-        for argv in (["resume", run], ["measure", run], ["train", *flags(**ADAM), "--out", run, "--overwrite"]):
+        for argv in (
+            ["resume", run],
+            ["measure", run],
+            ["certify", run],
+            ["train", *flags(**ADAM), "--out", run, "--overwrite"],
+        ):
             said = second.run(*argv, code=2)
             assert said == f"mfresnet: {str(run)!r} is in use by another process: wait for it, or stop it first.\n"
     finally:

@@ -8,6 +8,7 @@ import scipy.sparse
 from sklearn.base import clone
 from sklearn.datasets import load_iris, load_wine
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -295,3 +296,18 @@ def test_the_certificate_of_a_flow(iris):
     assert "independent draws" in clone(model).fit(x, y, np.arange(150) % 2 + 1).certificate_note_
     regressor = MeanFieldResNetRegressor(**SMALL).fit(x, iris[1])
     assert regressor.certificate_ is None and "error rate" in regressor.certificate_note_
+
+
+def test_outputs_that_are_not_finite_count_as_errors_in_the_score():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 2))
+    y = np.where(x[:, 0] > 0.5, "yes", "no")
+    estimator = MeanFieldResNetClassifier(depth=2, width=4, head_width=8, max_iter=2, random_state=0).fit(x, y)
+    weights = rng.uniform(size=40)
+    accuracy = accuracy_score(y, estimator.predict(x), sample_weight=weights)
+    assert estimator.score(x, y, weights) == pytest.approx(accuracy)
+    lost = np.arange(40) < 10
+    outputs = np.where(lost[:, None], np.nan, estimator._outputs(x))
+    estimator._outputs = lambda X: outputs
+    assert set(estimator.predict(x)[lost]) == {"no"} and "no" in y[lost]
+    assert estimator.score(x, y) == np.mean((estimator.predict(x) == y) & ~lost)

@@ -223,7 +223,7 @@ def about_margins(margin_error: float | None, gamma: float) -> Hypothesis:
     return Hypothesis(
         "the margins are those of the predictor of the laws",
         "estimated",
-        None if margin_error is None else margin_error / gamma,
+        None if margin_error is None else min(1.0, margin_error / gamma),
         "read off finitely many particles; the error is that of the ramp loss, at most that of f over the margin",
     )
 

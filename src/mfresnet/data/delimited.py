@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import MfresnetError
 from .guard import guarded, refuse_beyond_memory
@@ -23,6 +23,7 @@ BLOCK = 2**24
 MISSING = ("NA", "N/A", "#N/A", "<NA>", "n/a", "NaN", "nan", "NULL", "null", "None", "?", "-")  # beside an empty cell
 DECIMAL_COMMA = r"^[+-]?\d*,\d+([eE][+-]?\d+)?$"
 THOUSANDS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+$"
+THOUSANDS_POINT = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
 
 
 def csv_frame(file: Path) -> tuple[pl.DataFrame, Callable[[int], str], tuple[str, ...]]:
@@ -141,30 +142,44 @@ def _with_decimal_points(frame: pl.DataFrame, row: Callable[[int], str]) -> tupl
     """Decimal points for the commas of every column of numbers, and the names of these columns.
 
     Raises:
-        MfresnetError: all commas of a column stand where they may divide thousands.
+        MfresnetError: all commas of a column, or all points beside decimal commas in others, may divide thousands.
     """
-    import polars as pl
-
     changed, names = [], []
     for series in frame:
         commas = series.str.contains(DECIMAL_COMMA).fill_null(False)
         if not commas.any():
             continue
         pointed = series.str.replace(",", ".").zip_with(commas, series)
-        rest = pointed.filter(~_is_mark(pointed))
-        if rest.cast(pl.Float64, strict=False).null_count() > rest.null_count():
-            continue  # text
+        if not _holds_numbers(pointed):
+            continue
         if series.filter(commas).str.contains(THOUSANDS).all():
-            i = int(commas.arg_true()[0])
-            text = series[i]
-            other = re.sub(",", "", text)
-            raise MfresnetError(
-                f"column {series.name!r}, {row(i)}, holds {shown(text)}, which may be {text.replace(',', '.')} or "
-                f"{other}: write the numbers of this column with a decimal point, and thousands without a sign."
-            )
+            _refuse_ambiguous(series, int(commas.arg_true()[0]), row)
         changed.append(pointed)
         names.append(series.name)
+    for series in frame if names else ():  # where commas are decimal, points may divide thousands
+        points = series.str.contains(".", literal=True).fill_null(False)
+        alike = points.any() and series.filter(points).str.contains(THOUSANDS_POINT).all()
+        if alike and (series.name in names or _holds_numbers(series)):
+            _refuse_ambiguous(series, int(points.arg_true()[0]), row)
     return frame.with_columns(changed), names
+
+
+def _holds_numbers(series: pl.Series) -> bool:
+    """Whether all cells of a column of text are numbers, but for marks of missing values."""
+    import polars as pl
+
+    rest = series.filter(~_is_mark(series))
+    return rest.cast(pl.Float64, strict=False).null_count() == rest.null_count()
+
+
+def _refuse_ambiguous(series: pl.Series, place: int, row: Callable[[int], str]) -> NoReturn:
+    """Refuse a column whose commas, or points beside decimal commas elsewhere, may divide thousands."""
+    text = series[place]
+    raise MfresnetError(
+        f"column {series.name!r}, {row(place)}, holds {shown(text)}, which may be {text.replace(',', '.')} or "
+        f"{re.sub('[,.]', '', text)}: write the numbers of this column with a decimal point, and thousands without a "
+        "separator."
+    )
 
 
 def _without_marks(series: pl.Series) -> pl.Series:

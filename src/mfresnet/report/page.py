@@ -7,6 +7,7 @@ import os
 import shlex
 from base64 import b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -74,7 +75,8 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
         temporary.write_text(text, encoding="utf-8", newline="\n")
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only file system refuses that too
+            temporary.unlink(missing_ok=True)
         raise MfresnetError(
             f"cannot write {str(path)!r}: {error.strerror}; free space, or write it elsewhere with "
             f"`mfresnet report {shlex.quote(str(run))} --out FILE`."

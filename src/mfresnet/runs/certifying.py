@@ -26,6 +26,7 @@ from ..train.path import path_certificates
 from .directory import RunDirectory
 from .files import read_json, write_json
 from .identity import check_data
+from .lock import locked
 from .recorded import read_states
 
 NAME = "certificates.json"
@@ -42,7 +43,8 @@ def certify(
 ) -> Certificates:
     """Certificates of a finished run, by name, written to ``certificates.json`` and into the summary.
 
-    Every grid of sizes that is tried is recorded in the run, and the union bound pays for all of them.
+    Every grid of sizes that is tried is recorded in the run, and the union bound pays for all of them. The run is
+    locked meanwhile: of two processes that certify it at once, one would overwrite what the other recorded.
 
     Args:
         delta, heads, residuals: instead of the run's own ``certify`` settings.
@@ -50,25 +52,26 @@ def certify(
             stays.
 
     Raises:
-        MfresnetError: no run there, fewer settings than the run tried, no classes, no flow of the laws, no probes,
-            fewer than 8 training points, a delta outside (0, 1), or no sound checkpoint.
+        MfresnetError: no run there, or one in use by another process, fewer settings than the run tried, no classes, no
+            flow of the laws, no probes, fewer than 8 training points, a delta outside (0, 1), or no sound checkpoint.
     """
     run = RunDirectory.open(path)
     run.refuse_images("certify")
-    stored = run.config
-    tree = build(stored["config"]).model_dump()
-    if delta is not None:
-        check_delta(delta)
-    changes = {"delta": delta, "heads": heads, "residuals": residuals, "settings": settings}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    tree["certify"] |= {name: value for name, value in changes.items() if name != "settings"}
-    config = build(tree)
-    if config.train.rule != LANGEVIN:
-        check_possible(config, stored.get("data", {}).get("task"))
-    with precision(config):
-        job = assemble(config, load(config.data, config.seed))
-        check_data(stored, job, say)
-        return certify_job(run, job, settings=settings, say=say)
+    with locked(path):
+        stored = run.config
+        tree = build(stored["config"]).model_dump()
+        if delta is not None:
+            check_delta(delta)
+        changes = {"delta": delta, "heads": heads, "residuals": residuals, "settings": settings}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        tree["certify"] |= {name: value for name, value in changes.items() if name != "settings"}
+        config = build(tree)
+        if config.train.rule != LANGEVIN:
+            check_possible(config, stored.get("data", {}).get("task"))
+        with precision(config):
+            job = assemble(config, load(config.data, config.seed))
+            check_data(stored, job, say)
+            return certify_job(run, job, settings=settings, say=say)
 
 
 def certify_job(run: RunDirectory, job: Job, *, settings: int | None = None, say: Say = print_message) -> Certificates:

@@ -21,7 +21,7 @@ class WriteError(MfresnetError):
     """
 
     def __init__(self, what: str):
-        super().__init__(f"{what}; free space or choose another place with --out.")
+        super().__init__(f"{what}; free space, or use a directory that can be written.")
         self.what = what
 
 

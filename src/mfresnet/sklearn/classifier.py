@@ -188,6 +188,14 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         f = self.decision_function(X)
         return self.classes_[(f > 0).astype(int) if f.ndim == 1 else np.argmax(f, axis=1)]
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of the rows that get their class; a row with an output that is not finite counts as an error.
+
+        `predict` has to name a class there, the first one, which the accuracy of its result would count as right.
+        """
+        right = (self.predict(X) == column_or_1d(y)) & np.isfinite(self._outputs(X)).all(axis=1)
+        return float(np.average(right, weights=sample_weight))
+
     def predict_by_vote(self, X: Any) -> np.ndarray:
         """The class that most of the sub-networks behind ``certificate_`` give to each row.
 
