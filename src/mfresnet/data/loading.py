@@ -195,8 +195,8 @@ def _about_rows(encoding: Encoding, table: Table, train: np.ndarray, test: np.nd
     for part, rows in parts.items():
         for name, count in encoding.unseen(table.x[rows], table.levels).items():
             notes.append(
-                f"{count} of {len(rows)} {part} rows have a value of {name!r} that no row has which fixes the map: its "
-                "columns are all 0 there."
+                f"{count} of {len(rows)} {part} rows have a value of {name!r} that occurs in none of the rows that fix "
+                "the map: its columns are all 0 there."
             )
     return notes
 

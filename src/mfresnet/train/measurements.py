@@ -188,10 +188,13 @@ class Measurements:
                 np.array(moved),
                 first["gram.lambda_min.head"],
             )
-        if flow and self.probe.whole and job.config.train.loss == "squared" and job.config.train.freeze == "none":
+        of_theory = flow and job.config.train.batch_size is None and job.config.train.loss == "squared"
+        if of_theory and self.probe.whole and job.config.train.freeze == "none":
+            # with rates the loss falls by r^T (rate_1 alpha^2 G1 + rate_2 G2) r >= min(rates) lambda_min(G) |r|^2
+            slowest = min(job.trainer.options.rates)
             bound = convergence_certificate(
                 first["train.loss"],
-                np.array([row["time"] for row in grams]) * job.unit,
+                np.array([row["time"] for row in grams]) * job.unit * slowest,
                 np.array([row["gram.lambda_min.total"] for row in grams]),
                 np.array([row["gram.error.total"] for row in grams]),
                 beta=float(job.state.model.beta),
