@@ -83,7 +83,8 @@ def initial_kernel(
         MfresnetError: NaN or infinite entries, an unknown activation, no closed form where asked for.
 
     >>> kernel = initial_kernel([[1.0, 0.0], [0.0, 1.0]], "tanh")
-    >>> bool(0 < kernel.lower_bound <= kernel.row_bound <= kernel.lambda_min.value)
+    >>> least = kernel.lambda_min  # two rows: the bound by rows is the eigenvalue itself, up to rounding
+    >>> bool(0 < kernel.lower_bound <= kernel.row_bound <= least.value + least.error)
     True
     """
     table, act = check_rows(x), activation(sigma)
