@@ -23,13 +23,6 @@ def test_kl_of_the_default_run_is_that_of_a_finer_solution(tmp_path):
     usual = train(build(quiet), tmp_path / "usual", quiet=True)
     quiet["diagnostics"] |= {"solver_error": False}
     fine = train(build({**quiet, "train": {"tolerance": 0.1 * default}}), tmp_path / "fine", quiet=True)
-    print(
-        {
-            key: (usual[key], fine.get(key))
-            for key in usual
-            if "kl." in key or "solver" in key or key in ("train.loss", "wall_s")
-        }
-    )
     for part in ("encoder", "head"):
         error = abs(usual[f"kl.{part}.value"] - fine[f"kl.{part}.value"])
         assert error < 0.5 * usual[f"kl.{part}.stderr"]
