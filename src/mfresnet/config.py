@@ -175,10 +175,10 @@ class TrainConfig(Section):
         default="1/beta2", description="unit of training time: 1/beta^2, n/beta^2 or 1"
     )
     tolerance: float = Field(
-        default=1e-4,
+        default=1e-5,
         gt=0,
         lt=1,
-        description="relative and absolute tolerance of the adaptive solver (at 1e-3 KL can be several times too much)",
+        description="relative and absolute tolerance of the adaptive solver (at 1e-4 KL can be wrong by a tenth)",
     )
     probes: int = Field(default=32, ge=0, le=1_000_000, description="probe particles of each layer (gradient flow)")
     head_probes: int = Field(
@@ -223,6 +223,9 @@ class DiagnosticsConfig(Section):
         description="steps between KL and displacement (default: every metrics row; 0: never)",
     )
     landscape: bool = Field(default=True, description="landscape check and first-order paths at the end")
+    solver_error: bool = Field(
+        default=True, description="solve the flow again, more coarsely, to estimate the solver's error at the end"
+    )
     control: bool = Field(default=False, description="also train with a frozen encoder: does the encoder matter?")
 
 

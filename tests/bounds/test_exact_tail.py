@@ -102,3 +102,11 @@ def test_bad_input():
     ):
         with pytest.raises(MfresnetError, match=words):
             call()
+
+
+@pytest.mark.parametrize("form", ["tail", "kl"])
+def test_a_bound_is_never_below_the_training_error(form):
+    """A price may be negative, with probability delta at most; no errors satisfy (2) then."""
+    for mistakes in ([5], [5, 5], [10, 8, 1], [0, 1, 0]):
+        assert mean_bound(mistakes, 20, -10.0, form) == pytest.approx(np.mean(mistakes) / 20, abs=1e-12)
+        assert path_bound(mistakes, [-10.0] * len(mistakes), 20, 0.05, form=form) >= np.mean(mistakes) / 20

@@ -150,3 +150,15 @@ def test_a_rank_below_the_size_makes_it_zero():
     assert smallest_eigenvalue(x.T @ x, rank=4) == smallest_eigenvalue(x.T @ x)
     with pytest.raises(MfresnetError, match="square"):
         smallest_eigenvalue(x, rank=1)
+
+
+def test_extended_precision_is_computed_in_float64():
+    """The error is that of float64, which the entries are rounded to."""
+    a = prescribed(np.linspace(1, 10, 12)).astype(np.longdouble)
+    assert smallest_eigenvalue(a).error == smallest_eigenvalue(a.astype(np.float64)).error
+
+
+def test_spectrum_of_large_entries():
+    np.testing.assert_allclose(spectrum(np.full((3, 3), 1e307))[-1], 3e307, rtol=1e-14)
+    with pytest.raises(MfresnetError, match="larger than the largest float64"):
+        spectrum(np.full((5, 5), 1.7e308))

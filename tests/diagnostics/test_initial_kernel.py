@@ -116,3 +116,23 @@ def test_bad_input_is_one_sentence():
         initial_kernel(X, "tanh", method="guess")
     with pytest.raises(MfresnetError, match="terms = 1"):
         initial_kernel(X, "tanh", terms=1)
+
+
+@pytest.mark.parametrize("length", [1e2, 1e4, 1e8])
+def test_long_inputs(length):
+    """Inputs in raw units make the activation a step, whose slope lives on an interval of length 1/|x|."""
+    x = length * LONG
+    v = np.sum(x**2, axis=1) + 1
+    exact = 2 / np.pi * (np.arctan2(v, np.sqrt(1 + 2 * v)) + v / np.sqrt(1 + 2 * v))
+    closed, series = (initial_kernel(x, "erf", method=m) for m in ("closed form", "hermite"))
+    for kernel in (closed, series):
+        np.testing.assert_allclose(np.diag(kernel.gram), exact, rtol=1e-12)
+    assert abs(closed.lambda_min.value - series.lambda_min.value) <= series.lambda_min.error + closed.lambda_min.error
+
+
+def test_quadrature_that_does_not_resolve_the_activation_is_in_the_error():
+    """E[sin^2 + v cos^2] = (1 + v - (1 - v) exp(-2 v))/2 of one input; at |x| = 1e3 no rule of these nodes knows it."""
+    for length in (3.0, 1e3):
+        v = length**2 + 1
+        kernel = initial_kernel([[length]], "sin", method="hermite")
+        assert abs(kernel.lambda_min.value - (1 + v - (1 - v) * np.exp(-2 * v)) / 2) <= kernel.lambda_min.error

@@ -29,6 +29,7 @@ SMALL = {
     "diagnostics.landscape": False,
     "diagnostics.gram_every": 0,
     "diagnostics.kl_every": 0,
+    "diagnostics.solver_error": False,
 }
 KNOWN = {name for name, _ in leaves()}
 

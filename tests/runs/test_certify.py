@@ -37,7 +37,7 @@ TREE = {
     "model": {"depth": 3, "width": 6, "head_width": 10, "alpha": 1.0, "beta": 2.0},
     "train": {"steps": 6, "time": 20, "probes": 6, "head_probes": 24, "solver": "euler"},
     "record": {"metrics_every": 2, "report": False, "snapshots": 3},
-    "diagnostics": {"landscape": False, "gram_every": 0, "kl_every": 0},
+    "diagnostics": {"landscape": False, "gram_every": 0, "kl_every": 0, "solver_error": False},
     "certify": {"heads": "4,16", "residuals": "3,6", "draws": 20, "prior_share": 0.5, "prior_steps": 24},
 }
 

@@ -235,7 +235,7 @@ def test_a_stop_that_another_process_was_asked_for_is_kept(tmp_path, monkeypatch
         data={"n": 8, "n_test": 8},
         model={"depth": 2, "width": 3},
         train={"rule": "sgd", "steps": 50},
-        diagnostics={"landscape": False, "gram_every": 0, "kl_every": 0},
+        diagnostics={"landscape": False, "gram_every": 0, "kl_every": 0, "solver_error": False},
         record={"snapshots": 2},
     )
     summary = run_into(config, tmp_path / "run", quiet=True)

@@ -125,3 +125,15 @@ def test_divergence_is_a_status_with_its_reason():
 def test_settings_that_need_more_than_one_training(section, value, sentence):
     with pytest.raises(ValueError, match=sentence):
         mfresnet.fit(Config(**{**SETTINGS, section: value}))
+
+
+def test_convergence_certificate_of_slow_rates_and_batches():
+    """Learning-rate factors slow the flow down, and a flow of batches has no such bound."""
+    changes = {"encoder_rate": 1e-6, "head_rate": 1e-6, "probes": 0, "head_probes": 0, "time": 3e6}
+    settings = {**SETTINGS, "model": {"depth": 2, "width": 4, "head_width": 200}}
+    slow = mfresnet.fit(Config(**{**settings, "train": {**settings["train"], **changes}})).summary
+    assert slow["convergence.holds"]
+    assert slow["convergence.certificate"][-1] == pytest.approx(slow["convergence.certificate"][0], rel=1e-4)
+    changes |= {"batch_size": 12, "solver": "euler"}
+    batches = mfresnet.fit(Config(**{**settings, "train": {**settings["train"], **changes}})).summary
+    assert "convergence.certificate" not in batches

@@ -121,6 +121,10 @@ def mean_bound(mistakes: Any, n: int, price: float, form: Form = "tail") -> floa
         n: points.
         price: mean c_j + log(1/delta).
 
+    Returns:
+        The bound; the training error where no errors satisfy (2) or only smaller ones, as happens with probability
+        delta at most.
+
     >>> one, mean = drawn_bound(4, 400, 12.0), mean_bound([4, 4, 4], 400, 12.0)
     >>> bool(0.0 <= mean - one < 1e-4)
     True
@@ -131,8 +135,10 @@ def mean_bound(mistakes: Any, n: int, price: float, form: Form = "tail") -> floa
     if form == "kl":
         return float(kl_inverse_upper(min(1.0, k.mean() / n), max(price + log_xi(n), 0.0) / n))
     if np.all(k == k[0]):
-        return _solve(lambda p: log_evidence(n, [p])[0, int(k[0])], price, float(k[0]) / n)
-    return _dual(k.astype(int), n, price)
+        value = _solve(lambda p: log_evidence(n, [p])[0, int(k[0])], price, float(k[0]) / n)
+    else:
+        value = _dual(k.astype(int), n, price)
+    return max(value, float(k.mean()) / n)
 
 
 def log_v(mistakes: Any, n: int, p: Any, form: Form = "tail") -> np.ndarray:

@@ -271,7 +271,11 @@ def drawn_certificate(
         *_about_prior(prior),
         Hypothesis("n >= 8 (Maurer 2004)", "computed", note=f"n = {n}"),
         Hypothesis(
-            "each network is an exact draw of Q", "proved", note="probes are exact draws, taken without replacement"
+            "each network is an exact draw of Q",
+            "proved",
+            note="Q is the law of independent starts moved by the computed field of the network, which they do not "
+            "change, so probes, taken without replacement, are exact draws of it; the error of the solver is in "
+            "log(dQ/dP) alone",
         ),
         Hypothesis("train errors of the drawn networks", "computed"),
         *(density or Density()).hypotheses,

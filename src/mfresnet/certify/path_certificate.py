@@ -168,10 +168,11 @@ def path(
         costs.append(np.where(lost, np.nan, cost))
         ends.append(now.z)
         first = last
-    error = 0.0
-    if kernel == "adjusted":
-        eta = rounding(potential, now, points, schedule.gammas[stops[-1] - 1], schedule.steps[stops[-1] - 1], k_check)
-        error = 2 * eta * len(schedule)
+    part = jax.tree.map(lambda leaf: leaf[:size], points) if size else points
+    last = stops[-1] - 1
+    error = stops[-1] * rounding(
+        potential, now, part, schedule.gammas[last], schedule.steps[last], k_check, kernel=kernel
+    )
     several = outputs[1:] not in ((), (1,))
     certificates = {
         which: path_certificate(

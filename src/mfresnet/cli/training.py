@@ -140,8 +140,9 @@ def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
     rows = []
     for name in ("kl.head", "kl.encoder"):
         if summary.get(f"{name}.value") is not None:
-            error = summary[f"{name}.stderr"]
-            rows.append((name, f"{summary[f'{name}.value']:.4g} +- {float('nan') if error is None else error:.2g}"))
+            error, solver = summary[f"{name}.stderr"], summary.get(f"{name}.solver_error")
+            value = f"{summary[f'{name}.value']:.4g} +- {float('nan') if error is None else error:.2g} (probes)"
+            rows.append((name, value if solver is None else f"{value} +- {solver:.2g} (solver)"))
     name = "gram.final.lambda_min.total"
     if summary.get(name) is not None:
         rows.append(("lambda_min(G)", f"{summary[name]:.4g} +- {summary['gram.final.error.total']:.2g}"))

@@ -5,6 +5,7 @@ from .divergence import Divergence, kl_to_start
 from .estimate import Estimate
 from .landscape import Landscape, first_order_share, landscape
 from .regime import Regime, linearised_predictions, regime
+from .solver_error import SolverError, solver_error
 from .transport import KnnKl, knn_kl, wasserstein2
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "KnnKl",
     "Landscape",
     "Regime",
+    "SolverError",
     "convergence_certificate",
     "dissipation",
     "first_order_share",
@@ -22,5 +24,6 @@ __all__ = [
     "landscape",
     "linearised_predictions",
     "regime",
+    "solver_error",
     "wasserstein2",
 ]

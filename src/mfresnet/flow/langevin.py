@@ -194,33 +194,50 @@ def prices(chains: Chains, schedule: AnnealingSchedule, upto: int, kernel: Kerne
 
 
 @eqx.filter_jit
-def _acceptance_inputs(potential: Potential, chains: Chains, data: Any, gamma: Array, e: Array, key: Array) -> tuple:
-    noise = jax.random.normal(key, chains.z.shape, chains.z.dtype)
-    new = proposal(chains.z, chains.gradient, gamma, e, noise)
-    (loss, _), gradient = _slope(potential)(new, data)
-    r = log_ratio(chains.z, chains.gradient, new, gradient, gamma, e)
-    return new, loss, gradient, gamma * (chains.loss - loss) - r
+def _acceptance_inputs(potential: Potential, z: Array, data: Any, gamma: Array, e: Array, key: Array) -> tuple:
+    (before, _), gradient = _slope(potential)(z, data)
+    new = proposal(z, gradient, gamma, e, jax.random.normal(key, z.shape, z.dtype))
+    (after, _), new_gradient = _slope(potential)(new, data)
+    r = log_ratio(z, gradient, new, new_gradient, gamma, e)
+    return (z, gradient, new, new_gradient), (before, after), r, gamma * (before - after) - r
 
 
-def rounding(potential: Potential, chains: Chains, data: Any, gamma: Any, e: Any, key: Array, tries: int = 8) -> float:
-    """Largest difference between the log-acceptance in float32 and in float64, over proposals from where the chains
-    are.
+def rounding(
+    potential: Potential,
+    chains: Chains,
+    data: Any,
+    gamma: Any,
+    e: Any,
+    key: Array,
+    tries: int = 8,
+    kernel: Kernel = "adjusted",
+) -> float:
+    """Largest error that float32 makes in the price of a step, over proposals from where the chains are.
 
     L and its gradient are those of the program, one deterministic function of z, which therefore *is* the potential;
-    what rounding touches is the arithmetic of the acceptance. An error of eta in it changes the ratio of a step's
-    forward and backward densities by at most a factor exp(2 eta).
+    what rounding touches is the arithmetic after them. An error of eta in the log-acceptance changes the ratio of a
+    step's forward and backward densities by at most a factor exp(2 eta); for the other kernels it is the error of r.
+
+    Args:
+        data: the points of a step, a batch of them for minibatch chains.
     """
     largest = 0.0
+    gamma64, e64 = float(np.float32(gamma)), float(np.float32(e))
     for k in range(tries):
-        new, loss, gradient, ratio = jax.device_get(
-            _acceptance_inputs(potential, chains, data, jnp.float32(gamma), jnp.float32(e), jax.random.fold_in(key, k))
+        places, losses, r, ratio = jax.device_get(
+            _acceptance_inputs(
+                potential, chains.z, data, jnp.float32(gamma), jnp.float32(e), jax.random.fold_in(key, k)
+            )
         )
-        z, g, before = (np.asarray(v, np.float64) for v in (chains.z, chains.gradient, chains.loss))
-        gamma64, e64 = float(np.float32(gamma)), float(np.float32(e))
-        r = log_ratio(z, g, new.astype(np.float64), gradient.astype(np.float64), gamma64, e64)
-        gaps = np.abs(gamma64 * (before - loss.astype(np.float64)) - r - ratio.astype(np.float64))
-        relevant = gaps[np.isfinite(gaps) & (ratio > -20)]  # a ratio below is a rejection, rounded or not
-        largest = max(largest, float(relevant.max(initial=0.0)))
+        z, gradient, new, new_gradient = (np.asarray(v, np.float64) for v in places)
+        exact = log_ratio(z, gradient, new, new_gradient, gamma64, e64)
+        before, after = (np.asarray(v, np.float64) for v in losses)
+        if kernel == "adjusted":
+            gaps = 2 * np.abs(gamma64 * (before - after) - exact - ratio.astype(np.float64))
+            gaps = gaps[ratio > -20]  # a ratio below is a rejection, rounded or not
+        else:
+            gaps = np.abs(exact - r.astype(np.float64))
+        largest = max(largest, float(gaps[np.isfinite(gaps)].max(initial=0.0)))
     return largest
 
 

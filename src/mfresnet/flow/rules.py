@@ -22,7 +22,7 @@ from ..errors import MfresnetError, unknown_name
 from ..model import AbstractResNet
 from .determinants import log_determinants
 from .field import Field, Hessians, Laplacians, Probes
-from .integrate import integrate
+from .integrate import Solution, integrate
 from .state import Ensemble, LogRatio, Unfolded
 
 FieldOf = Callable[[AbstractResNet, Probes | None, str], Field]
@@ -151,6 +151,17 @@ class AdaptiveFlow(Rule):
         return jnp.asarray(self.h / 16, moved_dtype(moved))
 
     def step(self, model, ensemble, memory, fieldof) -> Moved:
+        end, rest, loss = self.solve(model, ensemble, memory, fieldof)
+        if ensemble is not None:
+            ensemble = Ensemble(end.followers[0], ensemble.start, end.followers[1], ensemble.unfolded)
+        memory = self.h.astype(memory.dtype) / jnp.maximum(end.accepted, 1).astype(memory.dtype)
+        # A solver that gave up is a divergence, which shows as a loss that is not finite.
+        return eqx.combine(end.network, rest), ensemble, memory, jnp.where(end.success, loss, jnp.nan), self.h
+
+    def solve(
+        self, model: AbstractResNet, ensemble: Ensemble | None, memory: Array, fieldof: FieldOf
+    ) -> tuple[Solution, AbstractResNet, Array]:
+        """The solution for what moves, at the end of the interval; what does not move; the loss at its beginning."""
         first = fieldof(model, None, "none")
         params, rest = _split_like(model, first.model)
 
@@ -172,12 +183,7 @@ class AdaptiveFlow(Rule):
             None if ensemble is None else follow,
             None if ensemble is None else (ensemble.probes, ensemble.log_ratio),
         )
-        if ensemble is not None:
-            ensemble = Ensemble(end.followers[0], ensemble.start, end.followers[1], ensemble.unfolded)
-        memory = length / jnp.maximum(end.accepted, 1).astype(length.dtype)
-        # A solver that gave up is a divergence, which shows as a loss that is not finite.
-        loss = jnp.where(end.success, first.loss, jnp.nan)
-        return eqx.combine(end.network, rest), ensemble, memory, loss, self.h
+        return end, rest, first.loss
 
 
 def moved_dtype(moved: AbstractResNet) -> jnp.dtype:
@@ -234,7 +240,7 @@ DECAYS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def flow(solver: str, h: float, tolerance: float = 1e-4) -> Rule:
+def flow(solver: str, h: float, tolerance: float = 1e-5) -> Rule:
     """The gradient flow advanced by ``h`` a step, by "adaptive", "heun" or "euler".
 
     Step and tolerance are arrays: flows that differ only in them share one compiled program.

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import linalg
 
 from ..errors import MfresnetError
-from .eigenvalue import Eigenvalue, ScaledOperator, rescale, scale_matrix
+from .eigenvalue import Eigenvalue, ScaledOperator, rescale, scale_matrix, unscale
 from .lanczos import extreme_eigenvalue, lanczos
 from .precision import blas_threads
 
@@ -95,16 +95,17 @@ def spectrum(matrix: Any, *, quantiles: Sequence[float] | None = None) -> np.nda
     negative numbers of that size: use `smallest_eigenvalue` where their error matters.
 
     Raises:
-        MfresnetError: not square, not symmetric, NaN or infinite entries, quantiles outside [0, 1].
+        MfresnetError: not square, not symmetric, NaN or infinite entries, quantiles outside [0, 1], an eigenvalue
+            beyond float64.
 
     >>> [round(float(value), 12) for value in spectrum(np.diag([3.0, 1.0, 2.0]), quantiles=[0.0, 0.5, 1.0])]
     [1.0, 2.0, 3.0]
     """
-    a, _ = check_matrix(matrix)
+    a, _, exponent = scale_matrix(*check_matrix(matrix))
     if quantiles is not None and not all(0 <= q <= 1 for q in quantiles):
         raise MfresnetError(f"quantiles = {list(quantiles)} is not allowed: give numbers between 0 and 1.")
     with blas_threads(len(a)):
-        values = np.linalg.eigvalsh(a)
+        values = unscale(np.linalg.eigvalsh(a), exponent)
     return values if quantiles is None else np.quantile(values, quantiles)
 
 
@@ -134,13 +135,15 @@ def _extreme(matrix: Any, end: str, tolerance: float, max_basis: int | None, met
 
 
 def check_matrix(matrix: Any) -> tuple[np.ndarray, float]:
-    """The matrix in float64, and the rounding unit of the type it came in."""
+    """The matrix in float64, and the rounding unit of the type it came in, float64's for longer ones."""
     a = np.asarray(matrix)
     if a.ndim != 2 or a.shape[0] != a.shape[1] or a.shape[0] == 0:
         raise MfresnetError(f"the matrix has shape {a.shape}: give a square one.")
     if a.dtype.kind not in "fbiu":
         raise MfresnetError(f"the matrix has type {a.dtype}: give real numbers.")
-    eps = float(np.finfo(a.dtype if a.dtype.kind == "f" else np.float64).eps)
+    eps = float(np.finfo(np.float64).eps)
+    if a.dtype.kind == "f":
+        eps = max(eps, float(np.finfo(a.dtype).eps))
     a = a.astype(np.float64, copy=False)
     scale = 0.0
     for start in range(0, len(a), 1024):  # in panels, so that a matrix that fills the memory is not copied

@@ -71,6 +71,15 @@ class ScaledOperator:
         return np.ldexp(product, -self.exponent) if self.exponent else product
 
 
+def unscale(values: np.ndarray, exponent: int) -> np.ndarray:
+    """Eigenvalues of the matrix from those of the matrix times 2^-exponent."""
+    with np.errstate(over="ignore"):
+        values = np.ldexp(values, exponent)
+    if np.isinf(values).any():
+        raise MfresnetError("an eigenvalue of the matrix is larger than the largest float64: scale the matrix.")
+    return values
+
+
 def rescale(found: Eigenvalue, exponent: int | None) -> Eigenvalue:
     """The eigenvalue of the matrix from that of the matrix times 2^-exponent."""
     if not exponent:

@@ -124,7 +124,11 @@ def _facts(run: Run, rows: list[Mapping[str, Any]]) -> list[tuple[str, str]]:
             last = rows[-1]
             value, error = (number(last.get(f"kl.{part}.{key}")) for key in ("value", "stderr"))
             check, spread = (number(last.get(f"kl.{part}.{key}")) for key in ("check", "check_stderr"))
-            facts.append((name, f"{value:.4g} ± {error:.2g}; check E exp(−R) = {check:.3f} ± {spread:.3f}, exactly 1"))
+            solver = number(run.summary.get(f"kl.{part}.solver_error"))
+            known = f"{value:.4g} ± {error:.2g} (probes)"
+            if np.isfinite(solver):
+                known += f" ± {solver:.2g} (solver, estimated from a coarser solution)"
+            facts.append((name, f"{known}; check E exp(−R) = {check:.3f} ± {spread:.3f}, exactly 1"))
         estimate = number(run.summary.get(f"kl.{part}.nearest_neighbour"))
         if np.isfinite(estimate):
             facts.append((f"{name}, nearest neighbours (biased low)", f"{estimate:.4g}"))

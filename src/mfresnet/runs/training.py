@@ -281,7 +281,9 @@ def with_control(
         frozen = config.model_copy(
             update={
                 "train": config.train.model_copy(update={"freeze": "encoder"}),
-                "diagnostics": config.diagnostics.model_copy(update={"control": False, "gram_every": 0}),
+                "diagnostics": config.diagnostics.model_copy(
+                    update={"control": False, "gram_every": 0, "solver_error": False}
+                ),
                 "certify": config.certify.model_copy(update={"enabled": False, "patience": 0}),
             }
         )

@@ -232,8 +232,12 @@ def train_job(
         say(summary["diverged.message"])
     elif where.leader and end.row["step"] > 0:  # before the first step there is nothing to see
         closing, arrays = measurements.summary(end.state, rows)
+        # an interrupted run is to end at once; on many devices one of them alone would solve the flow again
+        if job.config.diagnostics.solver_error and end.status == "completed" and where.count == 1:
+            closing |= measurements.solver_error(end.state)
         share = {"diagnostics.share": end.row.get("diagnostics_s", 0.0) / end.wall_s}
-        summary |= closing | share | {"wall_s": end.wall_s + closing["closing_s"]}
+        wall_s = end.wall_s + closing["closing_s"] + closing.get("solver_s", 0.0)
+        summary |= closing | share | {"wall_s": wall_s}
     return Result(job, end.state, end.status, tuple(rows), recorder.snapshots, summary, arrays)
 
 

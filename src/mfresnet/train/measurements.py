@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..diagnostics import record
 from ..diagnostics.convergence import BETWEEN_TIMES, convergence_certificate, radius
 from ..diagnostics.landscape import first_order_share, landscape
 from ..diagnostics.regime import linearised_predictions, verdict
+from ..diagnostics.solver_error import solver_error
 from ..errors import MfresnetError
 from ..flow import Batch, TrainState, evaluate, mistakes, predict
 from ..json_types import plain
@@ -142,6 +144,26 @@ class Measurements:
             summary["linearised.test.error"] = float(arrays["linear.test_error"][-1])
         return plain(summary | {"closing_s": time.perf_counter() - begun}), arrays
 
+    def solver_error(self, state: TrainState) -> dict[str, Any]:
+        """Summary entries: the estimated error of the solver in loss, predictions and KL."""
+        begun = time.perf_counter()
+        found = self._measure("solver error", lambda: self._solver_error(state))
+        return plain(found | {"solver_s": time.perf_counter() - begun}) if found else {}
+
+    def _solver_error(self, state: TrainState) -> dict[str, Any]:
+        job = self.job
+        if "KL" in self.refused:
+            state = replace(state, ensemble=None)
+        scales = initial_scales(job.config)
+        found = solver_error(job.trainer, job.state, state, job.train, job.test.x, scales)
+        if found is None:
+            return {}
+        row = {"solver.loss": found.loss, "solver.prediction": found.prediction}
+        for part, ratios in (("encoder", found.encoder), ("head", found.head)):
+            if ratios is not None:
+                row |= {f"kl.{part}.solver_error": ratios.kl, f"kl.{part}.solver_rms": ratios.rms}
+        return row
+
     def _gram_summary(self, grams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Initial and final eigenvalues, the certificate of section 5, r_max and the verdict on the regime."""
         job, first, last = self.job, grams[0], grams[-1]
@@ -166,10 +188,13 @@ class Measurements:
                 np.array(moved),
                 first["gram.lambda_min.head"],
             )
-        if flow and self.probe.whole and job.config.train.loss == "squared" and job.config.train.freeze == "none":
+        of_theory = flow and job.config.train.batch_size is None and job.config.train.loss == "squared"
+        if of_theory and self.probe.whole and job.config.train.freeze == "none":
+            # with rates the loss falls by r^T (rate_1 alpha^2 G1 + rate_2 G2) r >= min(rates) lambda_min(G) |r|^2
+            slowest = min(job.trainer.options.rates)
             bound = convergence_certificate(
                 first["train.loss"],
-                np.array([row["time"] for row in grams]) * job.unit,
+                np.array([row["time"] for row in grams]) * job.unit * slowest,
                 np.array([row["gram.lambda_min.total"] for row in grams]),
                 np.array([row["gram.error.total"] for row in grams]),
                 beta=float(job.state.model.beta),

@@ -72,8 +72,8 @@ def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinM
     none = jnp.zeros((0, 1), jnp.float32)
     chains = Chains(z, memory.loss[None], gradient, jnp.zeros(1), none, none, none, none)
     potential = PredictorPotential(f, prior, jnp.asarray(1.0, jnp.float32))
-    eta = rounding(potential, chains, data, rule.gammas[-1], rule.steps[-1], jax.random.key(job.config.seed))
-    return 2 * eta * int(memory.step)
+    each = rounding(potential, chains, data, rule.gammas[-1], rule.steps[-1], jax.random.key(job.config.seed))
+    return each * int(memory.step)
 
 
 def _moved(f: Any, tree: Any) -> dict[str, Any]:
