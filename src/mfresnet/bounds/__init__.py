@@ -1,4 +1,4 @@
-"""Generalization bounds, one module per theorem; each returns a `Certificate` (theory, section 8)."""
+"""Generalization bounds, one module per theorem; each returns a `Certificate` (docs/theory.md, section 8)."""
 
 from .binomial import clopper_pearson, clopper_pearson_lower, clopper_pearson_upper, held_out_certificate
 from .certificate import Certificate, Hypothesis

@@ -1,4 +1,4 @@
-"""How well log(dQ/dP) of a posterior is known: what a certificate that uses it rests on (theory, section 7)."""
+"""How well log(dQ/dP) of a posterior is known: what a certificate that uses it rests on (docs/theory.md, section 7)."""
 
 from __future__ import annotations
 

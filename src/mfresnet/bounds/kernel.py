@@ -60,7 +60,7 @@ def kernel_complexity(gram: Any, y: Any) -> float:
 
 
 def kernel_certificate(gram: Any, y: Any, delta: float = 0.05) -> Certificate:
-    """Error of the kernel interpolant of G at the start, a comparator (theory, section 8(c)).
+    """Error of the kernel interpolant of G at the start, a comparator (docs/theory.md, section 8(c)).
 
     The interpolant has margin 1 on every point, so its ramp loss is 0 and
 

@@ -1,4 +1,4 @@
-"""PAC-Bayes certificates for sub-networks drawn from the trained laws (theory, section 8(b)).
+"""PAC-Bayes certificates for sub-networks drawn from the trained laws (docs/theory.md, section 8(b)).
 
 Posterior Q: k' head particles from tau_t and N' residual particles from nu_t; prior P: the same from a law that did
 not see the n points of the bound. Two certificates:
@@ -143,7 +143,7 @@ def gibbs_certificate(
     density: Density | None = None,
     guessing: float = 0.5,
 ) -> Certificate:
-    """Mean error over Q, minimised over the grid (theory, section 8(b)).
+    """Mean error over Q, minimised over the grid (docs/theory.md, section 8(b)).
 
     delta is split (`SHARES`): half for the inequality (union over priors), a quarter for the train error of Q and a
     quarter for the two KLs (unions over all points). The KL limit is an approximation, so the status is

@@ -106,8 +106,9 @@ def draw(
 ) -> Draw:
     """Choose the probes of one sub-network without replacement.
 
-    Depths: "uniform" are N' independent uniform depths, sorted (theory, section 8(b)); "stratified" has particle j at
-    a uniform depth of [j/N', (j+1)/N'], for the prior and the posterior alike: the same KL, smaller fluctuations.
+    Depths: "uniform" are N' independent uniform depths, sorted (docs/theory.md, section 8(b)); "stratified" has
+    particle j at a uniform depth of [j/N', (j+1)/N'], for the prior and the posterior alike: the same KL, and
+    smaller fluctuations.
 
     Args:
         layers, probes: shape (L, P) of the encoder's probes.
@@ -241,7 +242,7 @@ def pool(probes: Probes) -> dict[str, Any]:
 
 
 def log_ratio_of(chosen: Draw, encoder: Float[np.ndarray, "layers probes"], head: np.ndarray | None) -> np.ndarray:
-    """log(dQ/dP) at each drawn network: the sum of R over its particles (theory, section 7).
+    """log(dQ/dP) at each drawn network: the sum of R over its particles (docs/theory.md, section 7).
 
     Args:
         chosen: one draw, or a batch with a leading axis.

@@ -1,4 +1,4 @@
-"""Assumption 1 of [C24] (theory, section 2), checked on the training data that are actually used."""
+"""Assumption 1 of [C24] (docs/theory.md, section 2), checked on the training data that are actually used."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_assumption_1(
         y: training targets, shape (n, C).
         block, limit, sample: see above.
 
-    Source: [C24], Assumption 1; theory, section 2.
+    Source: [C24], Assumption 1; docs/theory.md, section 2.
 
     >>> found = check_assumption_1(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), np.ones((3, 1)))
     >>> found.holds, found.pair, found.duplicates

@@ -10,7 +10,7 @@ DEPTH, WIDTH, ALPHA, SHIFT = 10, 500, 2.0, 2.0
 def two_spirals(
     n: int, rng: np.random.Generator, noise: float = 0.0, turns: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two interleaved Archimedean spirals, one per class (theory, section 13).
+    """Two interleaved Archimedean spirals, one per class (docs/theory.md, section 13).
 
     ``x = y t (cos 2 pi turns t, sin 2 pi turns t) + noise N(0, I)`` with t = sqrt(uniform), which is close to
     uniform along the arm, and labels y = -1, +1, -1, ... (balanced). Radius is proportional to angle.
@@ -21,7 +21,7 @@ def two_spirals(
         noise: standard deviation of the Gaussian added to x.
         turns: turns of each arm.
 
-    Source: [C24], experiments; theory, section 13.
+    Source: [C24], experiments; docs/theory.md, section 13.
 
     >>> x, y = two_spirals(4, np.random.default_rng(0))
     >>> x.shape, y.ravel().tolist()
@@ -95,7 +95,7 @@ def random_labels(n: int, rng: np.random.Generator, dimension: int = 10) -> tupl
 
 
 def teacher_outputs(x: np.ndarray, seed: int, block: int = 4096) -> np.ndarray:
-    """Outputs g(x), shape (n, 1), of a finite network with laws away from the start (theory, section 1).
+    """Outputs g(x), shape (n, 1), of a finite network with laws away from the start (docs/theory.md, section 1).
 
         z_{l+1} = z_l + ALPHA/(DEPTH WIDTH) sum_m u_m tanh(w_m.z_l + b_m),     g = 1/WIDTH sum_k a_k tanh(w_k.z + b_k)
 

@@ -31,7 +31,7 @@ def norms(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """The stated map from raw data to the data of [C24], Assumption 1 (theory, section 2).
+    """The stated map from raw data to the data of [C24], Assumption 1 (docs/theory.md, section 2).
 
     Inputs: ``x -> (x - mean)/std`` column by column where ``mean`` is given, then, by ``kind``: "sphere" x/|x|,
     "lift" (x, 1)/|(x, 1)|, "max" x/scale with scale = max |x| over the training rows, "none" x.

@@ -1,6 +1,6 @@
 """States, adjoints, velocities and Laplacians of the finite network, in closed form.
 
-The formulas of [C24] as they stand on paper (theory, section 3), for the Euler scheme. Training
+The formulas of [C24] as they stand on paper (docs/theory.md, section 3), for the Euler scheme. Training
 itself uses reverse-mode differentiation (`flow.field`), which agrees with these to rounding.
 """
 
@@ -47,7 +47,7 @@ class Velocities(NamedTuple):
 
 
 def states(model: AbstractResNet, x: Float[Array, "n inputs"]) -> Float[Array, "layers n state"]:
-    """States z_0..z_L, shape (L+1, n, D) ([C24], eq. 1; theory, section 1).
+    """States z_0..z_L, shape (L+1, n, D) ([C24], eq. 1; docs/theory.md, section 1).
 
     >>> import jax
     >>> from mfresnet import LayeredResNet
@@ -87,7 +87,7 @@ def head_adjoint(model: AbstractResNet, z: Float[Array, "n state"]) -> Float[Arr
 
 
 def adjoint(model: AbstractResNet, x: Float[Array, "n inputs"]) -> Sweep:
-    """q_l = dg/dz_l of g = f/beta, by the discrete adjoint (theory, section 3):
+    """q_l = dg/dz_l of g = f/beta, by the discrete adjoint (docs/theory.md, section 3):
 
         q_L from the head,   q_l = q_{l+1} + alpha/(L M) sum_m (u_m . q_{l+1}) sigma0'(w_m . z_l + b_m) w_m.
 
@@ -123,7 +123,7 @@ def velocities(model: AbstractResNet, x: Float[Array, "n inputs"], y: Float[Arra
         dLhat/dnu(theta, s) = (alpha beta/n) sum_i r_i (q_i(s).u) sigma0(w.z_i(s) + b)
         dLhat/dtau(omega)   = (beta/n)       sum_i r_i a sigma0(w.z_i(1) + b),      r = f - y
 
-    ([C24], eqs. 2-3; theory, section 3.)
+    ([C24], eqs. 2-3; docs/theory.md, section 3.)
 
     >>> import jax
     >>> from mfresnet import LayeredResNet

@@ -2,7 +2,7 @@
 
     v_theta = -grad dLoss/dnu(theta, s),      v_omega = -grad dLoss/dtau(omega)
 
-([C24], eqs. 2-3; theory, section 3). For a particle of the network this is the gradient per unit of
+([C24], eqs. 2-3; docs/theory.md, section 3). For a particle of the network this is the gradient per unit of
 mass; a probe is moved by the same field but has no mass. One reverse sweep gives all of it, for
 every depth scheme, loss and mini-batch.
 """
@@ -174,7 +174,7 @@ def decay_rate(
 ) -> Float[Array, ""]:
     """Largest rate at which the flow changes predictions, beta^2 lambda_max(G)/n, by the power method.
 
-    A step h of the flow is stable below 2 / rate (theory, sections 3 and 4). The power method
+    A step h of the flow is stable below 2 / rate (docs/theory.md, sections 3 and 4). The power method
     approaches it from below.
     """
     moved, still = eqx.partition(model, trained)

@@ -16,7 +16,7 @@ from .field import Probes
 
 
 class LogRatio(eqx.Module):
-    """Change of the log-density along each probe, int_0^t Laplacian dt' (theory, section 7).
+    """Change of the log-density along each probe, int_0^t Laplacian dt' (docs/theory.md, section 7).
 
     log(tau_t/tau_0)(omega_t) = (|omega_t|^2 - |omega_0|^2)/2 + this, for a standard Gaussian start.
     """

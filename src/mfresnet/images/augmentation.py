@@ -68,7 +68,7 @@ def augment(key: Array, x: Shaped[Array, "n height width channels"], padding: in
     Returns:
         Images of the shape and type of ``x``.
 
-    Source: He, Zhang, Ren and Sun, Identity mappings in deep residual networks, 2016; theory, section 10.
+    Source: He, Zhang, Ren and Sun, Identity mappings in deep residual networks, 2016; docs/theory.md, section 10.
 
     >>> augment(jax.random.key(0), jnp.zeros((2, 8, 8, 3), jnp.uint8)).shape
     (2, 8, 8, 3)

@@ -5,7 +5,7 @@ bottleneckD      1 x 1, 3 x 3, 1 x 1, D = 9n + 2: the ResNet-164 of He et al.
 resnextD-GxWd    bottlenecks of G groups of W channels, D = 9n + 2: ResNeXt-29 8x64d (Xie et al. 2017)
 
 Every branch is pre-activated, ResNeXt's too. A block that changes the shape has a linear 1 x 1 shortcut and is no
-member of the family; in the first stage of a resnetD no block does, so that all n are (theory, section 10).
+member of the family; in the first stage of a resnetD no block does, so that all n are (docs/theory.md, section 10).
 """
 
 from __future__ import annotations

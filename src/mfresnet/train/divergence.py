@@ -14,7 +14,7 @@ SAMPLE = 1024  # points that lambda_max is taken on
 def stable_step(job: Job, state: TrainState) -> float | None:
     """2 n / (beta^2 lambda_max(G)), in units of training time, at the start or the last good state, whichever is less.
 
-    A plain step of the flow is stable below it (theory, section 3). None where the network has no finite Gram matrix.
+    A plain step of the flow is stable below it (docs/theory.md, section 3). None where the Gram matrix is not finite.
     """
     trained, rates = job.trainer.trained, job.trainer.options.rates
     x = job.train.x[draw_rows(len(job.train.x), SAMPLE, job.config.seed)]
