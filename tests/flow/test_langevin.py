@@ -130,6 +130,23 @@ def test_stopping_and_going_on_changes_no_bit():
         assert np.array_equal(one, other)
 
 
+def test_any_stretch_of_the_schedule_is_one_program():
+    traces = []
+
+    def counted(z, data):
+        traces.append(1)
+        return potential(z, data)
+
+    schedule, data = AnnealingSchedule.power(30.0, 30), (jnp.asarray(POINTS), jnp.asarray(SIGNS))
+    now = start(counted, data, 2, 3, 30, jax.random.key(7))
+    arrays = jnp.asarray(schedule.gammas), jnp.asarray(schedule.steps)
+    now = advance(counted, now, data, *arrays, jax.random.key(8), 0, 10)
+    once = len(traces)
+    for first, last in ((10, 20), (20, 21), (21, 30)):
+        now = advance(counted, now, data, *arrays, jax.random.key(8), first, last)
+    assert len(traces) == once
+
+
 def test_a_potential_that_is_not_finite_is_never_entered_by_an_adjusted_chain():
     def wall(z, data):
         return jnp.where(z[0] > 1.0, jnp.nan, jnp.sum(z**2)), jnp.zeros(())

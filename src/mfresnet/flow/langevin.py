@@ -105,7 +105,6 @@ def start(
     )  # fmt: skip
 
 
-@partial(eqx.filter_jit, donate="none")
 def advance(
     potential: Potential,
     chains: Chains,
@@ -122,6 +121,24 @@ def advance(
 
     The numbers of step k depend on the key and k alone, so stopping and going on changes nothing.
     """
+    # as arrays: the compiler would make a program for every pair of numbers
+    bounds = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
+    return _advance(potential, chains, data, gammas, steps, key, *bounds, kernel, batch)
+
+
+@eqx.filter_jit
+def _advance(
+    potential: Potential,
+    chains: Chains,
+    data: Any,
+    gammas: Float[Array, " T"],
+    steps: Float[Array, " T"],
+    key: Array,
+    first: Array,
+    last: Array,
+    kernel: Kernel,
+    batch: int,
+) -> Chains:
     slope = _slope(potential)
 
     def adjusted(k: Array, now: Chains) -> Chains:
@@ -165,7 +182,7 @@ def advance(
         return gammas[k], steps[k], xi, jax.random.uniform(uniform, (m,), now.z.dtype)
 
     body = {"adjusted": adjusted, "unadjusted": unadjusted, "minibatch": minibatch}[kernel]
-    return jax.lax.fori_loop(jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32), body, chains)
+    return jax.lax.fori_loop(first, last, body, chains)
 
 
 def _slope(potential: Potential) -> Callable:
