@@ -105,7 +105,7 @@ class Descent(eqx.Module):
 
         try:
             jax.eval_shape(update, weights)
-        except Exception as error:  # whatever an optimiser raises for an argument that it lacks
+        except TypeError as error:  # Python's own, for an argument that the optimiser lacks
             reason = str(error).partition("\n")[0]
             raise MfresnetError(f"rule {name!r} needs more than gradients and parameters: {reason}.") from error
         return cls(make=make, **options)
