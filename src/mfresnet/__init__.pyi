@@ -21,6 +21,7 @@ from .model import (
     ContinuousResNet,
     InitialScales,
     LayeredResNet,
+    Particle,
     Particles,
     activation,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "InitialScales",
     "LayeredResNet",
     "MfresnetError",
+    "Particle",
     "Particles",
     "Record",
     "Result",

@@ -112,6 +112,12 @@ class ModelConfig(Section):
     alpha: float = Field(default=10.0, ge=0, le=1e6, description="scale of the residual branch")
     beta: float = Field(default=20.0, gt=0, le=1e6, description="scale of the output")
     activation: str = Field(default="tanh", description="sigma0: a name, or package.module:ATTRIBUTE for your own")
+    particle: str = Field(
+        default="two-layer",
+        description="residual block sigma(z, theta): two-layer ([C24]), gated, attention, convolution, or "
+        "package.module:FACTORY for your own",
+    )
+    head_particle: str = Field(default="two-layer", description="block of the head, one of the same names")
     bias: bool = Field(default=True, description="particles carry a bias")
     head: bool = Field(
         default=True, description="a trained head reads the last state (without: the state is the output)"

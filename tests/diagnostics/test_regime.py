@@ -122,7 +122,6 @@ def test_first_variation_predicts_the_loss_of_an_added_particle(x64):
     data = jnp.asarray(x)
     key = jax.random.split(jax.random.key(3))[1]
     from mfresnet.model import Particles
-    from mfresnet.model.particles import particle_sum
 
     spots = Particles.gaussian(key, (64,), state=3, outputs=1, dtype=jnp.float64)
     z = model.states(data)[-1]
@@ -131,7 +130,7 @@ def test_first_variation_predicts_the_loss_of_an_added_particle(x64):
 
     def change(spot):
         alone = jax.tree.map(lambda leaf: leaf[None], spot)
-        f = model(data) + eps * model.beta * particle_sum(alone, z, model.sigma)
+        f = model(data) + eps * model.beta * alone.total(z, model.sigma)
         return (squared(f, y, jnp.ones(len(x))) - squared(model(data), y, jnp.ones(len(x)))) / eps
 
     changes = jax.jit(jax.vmap(change))(spots)

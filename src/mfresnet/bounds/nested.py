@@ -16,7 +16,8 @@ from jax import Array
 from jaxtyping import Float
 
 from ..flow import Probes, misclassified
-from ..model import AbstractResNet
+from ..model import AbstractResNet, Particles
+from ..model.particles import preactivation
 from .subnetwork import Draw, assemble, log_ratio_of
 
 NUMBERS = 2**22  # activations of the head held at once, over draws computed side by side
@@ -71,9 +72,12 @@ def _mistakes(chosen: Draw, probes: Probes, model: AbstractResNet, x: Array, y: 
         head = network.head
         if head is None:
             return misclassified(z, y)[None]
-        pre = z @ head.w.T if head.b is None else z @ head.w.T + head.b[None, :]
-        mask = (jnp.arange(head.width)[None, :] < sizes[:, None]) / sizes[:, None]
-        f = jnp.einsum("nk,kc,gk->gnc", model.sigma(pre), model.beta * head.out, mask.astype(z.dtype))
+        mask = ((jnp.arange(head.width)[None, :] < sizes[:, None]) / sizes[:, None]).astype(z.dtype)
+        if isinstance(head, Particles):
+            values = model.sigma(preactivation(head, z))
+            f = jnp.einsum("nk,kc,gk->gnc", values, model.beta * head.out, mask)
+        else:
+            f = jax.vmap(lambda weights: model.beta * head.weighted(z, weights, model.sigma))(mask)
         return jax.vmap(lambda values: misclassified(values, y))(f)
 
     return jax.lax.map(one, chosen, batch_size=side_by_side)

@@ -94,11 +94,11 @@ def pull_back(
         unfolded = jax.tree.map(jnp.logical_and, unfolded, upright)
         return (before, jax.tree.map(jnp.add, gain, step), unfolded, worst), None
 
-    dtype = probes.encoder.w.dtype
+    dtype = probes.encoder.dtype
     settled = 64 * jnp.finfo(dtype).eps
     zeros = LogRatio(
-        jnp.zeros(probes.encoder.w.shape[:-1], dtype),
-        None if probes.head is None else jnp.zeros(probes.head.w.shape[:-1], dtype),
+        jnp.zeros(probes.encoder.batch, dtype),
+        None if probes.head is None else jnp.zeros(probes.head.batch, dtype),
     )
     begin = (probes, zeros, Unfolded.of(zeros), jnp.zeros((), dtype))
     (start, gain, unfolded, worst), _ = jax.lax.scan(back, begin, arrays, reverse=True)

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from ..errors import MfresnetError
 from ..flow import Probes, misclassified
-from ..model import AbstractResNet, Activation, Particles
+from ..model import AbstractParticles, AbstractResNet, Activation
 from ..model.draws import uniform
 from .checks import check_count
 
@@ -46,7 +46,7 @@ class Draw(NamedTuple):
 
 
 class Subnetwork(eqx.Module):
-    """A drawn network: z <- z + alpha/N' u_j sigma0(w_j . z + b_j) in order of depth, f = beta/k' sum_k a_k sigma0(.).
+    """A drawn network: z <- z + alpha/N' sigma(z, theta_j) in order of depth, f = beta/k' sum_k sigma(z, omega_k).
 
     Args:
         encoder: N' particles in order of depth (and padding), shape (N, .).
@@ -54,8 +54,8 @@ class Subnetwork(eqx.Module):
         residuals, heads: N' and k'; arrays, so that one compiled program serves all of them.
     """
 
-    encoder: Particles
-    head: Particles | None
+    encoder: AbstractParticles
+    head: AbstractParticles | None
     embedding: Float[Array, "state inputs"] | None
     alpha: Float[Array, ""]
     beta: Float[Array, ""]
@@ -68,17 +68,15 @@ class Subnetwork(eqx.Module):
         z = x if self.embedding is None else x @ self.embedding.T
         share = jnp.where(jnp.arange(self.encoder.width) < self.residuals, self.alpha / self.residuals, 0.0)
 
-        def block(z: Array, xs: tuple[Particles, Array]) -> tuple[Array, None]:
+        def block(z: Array, xs: tuple[AbstractParticles, Array]) -> tuple[Array, None]:
             one, step = xs
-            pre = z @ one.w if one.b is None else z @ one.w + one.b
-            return z + step.astype(z.dtype) * self.sigma(pre)[:, None] * one.out[None, :], None
+            return z + one.at(z, self.sigma, step.astype(z.dtype)), None
 
         z, _ = jax.lax.scan(block, z, (self.encoder, share))
         if self.head is None:
             return z
         weight = jnp.where(jnp.arange(self.head.width) < self.heads, self.beta / self.heads, 0.0).astype(z.dtype)
-        pre = z @ self.head.w.T if self.head.b is None else z @ self.head.w.T + self.head.b[None, :]
-        return (self.sigma(pre) * weight[None, :]) @ self.head.out
+        return self.head.weighted(z, weight, self.sigma)
 
 
 def probes_needed(residuals: int, layers: int, depths: str = "stratified") -> int:
@@ -237,7 +235,7 @@ def sample_subnetwork(
 
 def pool(probes: Probes) -> dict[str, Any]:
     """The sizes `draw` asks for."""
-    layers, count = probes.encoder.w.shape[:2]
+    layers, count = probes.encoder.batch
     return {"layers": layers, "probes": count, "head_probes": 0 if probes.head is None else probes.head.width}
 
 

@@ -52,6 +52,8 @@ def _certify_ball(bound: Callable[..., Certificate], problem: Problem) -> Certif
     snapshot, spec, data = problem.last, problem.spec, problem.data
     if snapshot.head is None:
         raise MfresnetError("the KL-ball bound needs a head, and this network has none: set model.head true.")
+    if not snapshot.model.two_layer:
+        raise MfresnetError("the KL-ball bound is for two-layer particles: use the PAC-Bayes or the path certificate.")
     if data.y.shape[1] != 1:
         raise MfresnetError("the KL-ball bound is for two classes with one output: use the PAC-Bayes certificate.")
     head, encoder = (kl_estimate(r, spec.delta / (4 * spec.ends)) for r in (snapshot.head, snapshot.encoder))
@@ -93,7 +95,7 @@ def spread_of_pools(snapshot: Snapshot, x: Array) -> float | None:
     that of f for the head and larger for the encoder, where f is not linear in the law. None with one probe a layer.
     """
     probes, predictions = snapshot.ensemble.probes, []
-    pools = min(POOLS, probes.encoder.w.shape[1])
+    pools = min(POOLS, probes.encoder.width)
     if pools < 2:
         return None
     for part in range(pools):

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import MfresnetError
 from ..flow import Ensemble
-from ..model import InitialScales, Particles
+from ..model import AbstractParticles, InitialScales
 from .estimate import Estimate
 
 
@@ -43,40 +43,40 @@ class Divergence:
 
 
 def log_density_ratios(
-    probes: Particles, start: Particles, log_ratio: Any, scale: tuple[float, float, float]
+    probes: AbstractParticles, start: AbstractParticles, log_ratio: Any, scale: tuple[float, float, float]
 ) -> np.ndarray:
-    """R of each probe, shape of ``log_ratio``; ``scale`` are the standard deviations of the start of (out, w, b).
+    """R of each probe, shape of ``log_ratio``; ``scale`` are the standard deviations of the start of (out, w, b), for
+    two-layer particles (others have their own).
 
     Raises:
         MfresnetError: a group starts with standard deviation 0, so its law has no density.
     """
     ratio = np.asarray(log_ratio, np.float64)
-    names = ("output weights", "input weights", "biases")
-    for name, now, then, s in zip(names, *_groups(probes, start), scale, strict=True):
-        if now is None:
-            continue
-        if s == 0:
+    names = {".out": "output weights", ".w": "input weights", ".b": "biases"}
+    paths = jax.tree_util.tree_flatten_with_path(probes)[0]
+    deviations = jax.tree.leaves(probes.deviations(scale))
+    for (path, now), then, s in zip(paths, jax.tree.leaves(start), deviations, strict=True):
+        s, name = np.asarray(s, np.float64), jax.tree_util.keystr(path)
+        if not s.all():
             raise MfresnetError(
-                f"the {name} start with standard deviation 0, so their law has no density and KL is not defined: "
-                "give model.initial a value > 0."
+                f"the {names.get(name, f'parameters {name}')} start with standard deviation 0, so their law has no "
+                "density and KL is not defined: give model.initial, or the particle's std, a value > 0."
             )
         now, then = (np.asarray(v, np.float64).reshape(*ratio.shape, -1) for v in (now, then))
-        ratio = ratio + np.sum(now**2 - then**2, axis=-1) / (2 * s**2)
+        if s.ndim == 0:
+            ratio = ratio + np.sum(now**2 - then**2, axis=-1) / (2 * s**2)
+        else:
+            ratio = ratio + np.sum((now**2 - then**2) / (2 * s.ravel() ** 2), axis=-1)
     return ratio
 
 
-def _groups(probes: Particles, start: Particles) -> tuple[tuple, tuple]:
-    return (probes.out, probes.w, probes.b), (start.out, start.w, start.b)
-
-
-def displacements(probes: Particles, start: Particles) -> np.ndarray:
+def displacements(probes: AbstractParticles, start: AbstractParticles) -> np.ndarray:
     """Squared distance of each particle from its start, shape (..., P)."""
-    total = 0.0
-    for now, then in zip(*_groups(probes, start), strict=True):
-        if now is not None:
-            moved = np.asarray(now, np.float64) - np.asarray(then, np.float64)
-            total = total + (np.sum(moved**2, axis=-1) if moved.ndim == probes.w.ndim else moved**2)
-    return np.asarray(total)
+    total = np.zeros(probes.batch)
+    for now, then in zip(jax.tree.leaves(probes), jax.tree.leaves(start), strict=True):
+        moved = np.asarray(now, np.float64) - np.asarray(then, np.float64)
+        total = total + np.sum(moved.reshape(*probes.batch, -1) ** 2, axis=-1)
+    return total
 
 
 def summarise(ratios: np.ndarray, squared_displacements: np.ndarray) -> Divergence:
@@ -160,12 +160,6 @@ def feature_displacement(z_start: Any, z_end: Any, alpha: float, found: Divergen
     return Check(float(moved.max()), float(right), bool(moved.max() <= right))
 
 
-def model_displacement(start: Particles, end: Particles) -> float:
+def model_displacement(start: AbstractParticles, end: AbstractParticles) -> float:
     """Root mean squared distance of the network's own particles from their starts, for any optimiser."""
     return float(np.sqrt(displacements(end, start).mean()))
-
-
-def stacked(particles: Particles) -> np.ndarray:
-    """Particles as plain vectors (out, w, b), shape (..., P, dimension)."""
-    parts = [particles.out, particles.w] + ([] if particles.b is None else [particles.b[..., None]])
-    return np.concatenate([np.asarray(jax.device_get(p), np.float64) for p in parts], axis=-1)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model import AbstractResNet, Particles, scaling
+from ..model import AbstractParticles, AbstractResNet, Particles, scaling
 from ..model.depth import SCHEMES, vector_field
 from .divergence import displacements
 from .plane import Plane, principal_axes
@@ -132,11 +132,11 @@ def _evaluate(model: AbstractResNet, x: np.ndarray) -> np.ndarray:
 
 def _side(model: AbstractResNet) -> int:
     """Grid points per side that the budget allows: a deep, wide network gets a coarser picture."""
-    state = model.encoder.w.shape[-1]
+    state = model.state
     stages = SCHEMES[model.scheme].stages
     each = 2.0 * stages * model.depth * model.encoder.width * state
     if model.head is not None:
-        each += model.head.width * (state + model.head.out.shape[-1])
+        each += model.head.width * (state + model.head.outputs)
     return int(np.clip((BUDGET / (2 * each)) ** 0.5, SMALLEST_SIDE, SIDE))
 
 
@@ -167,10 +167,10 @@ def _regions(models: dict[str, AbstractResNet], plane: Plane, train: np.ndarray,
 
 
 @partial(eqx.filter_jit, donate="none")
-def _through(model: AbstractResNet, layers: Particles, z: jax.Array, count: int) -> jax.Array:
+def _through(model: AbstractResNet, layers: AbstractParticles, z: jax.Array, count: int) -> jax.Array:
     """The state after ``count`` more layers; ``layers`` are theirs, or the one law all share."""
 
-    def step(z: jax.Array, layer: Particles | None) -> tuple[jax.Array, None]:
+    def step(z: jax.Array, layer: AbstractParticles | None) -> tuple[jax.Array, None]:
         particles = layers.layer(0) if layer is None else layer
         field = partial(vector_field, particles, sigma=model.sigma, alpha=model.alpha)
         return SCHEMES[model.scheme](field, z, scaling.depth_step(model.depth)), None
@@ -227,28 +227,40 @@ def _read(model: AbstractResNet, z: np.ndarray, name: str, classes: bool) -> Arr
 def _particles(models: dict[str, AbstractResNet], axes: np.ndarray) -> Arrays:
     """Where particles started and ended, and how far each layer moved."""
     start, end = models["start"], models["end"]
-    layers, width = end.encoder.w.shape[:2]
+    layers, width = end.encoder.batch
     chosen = _spread(layers * width, PARTICLES)
     out: Arrays = {"particles.encoder.s": (chosen // width + 0.5) / layers}
     for when, model in models.items():
-        out[f"particles.encoder.{when}.w"] = _places(model.encoder, axes).reshape(-1, 2)[chosen]
-    u = np.asarray(end.encoder.out).reshape(layers * width, -1)[chosen]
-    out["particles.encoder.end.out"] = np.linalg.norm(u, axis=-1)
+        out[f"particles.encoder.{when}.w"] = _places(model.encoder, axes, start.encoder).reshape(-1, 2)[chosen]
+    out["particles.encoder.end.out"] = np.linalg.norm(
+        _strength(end.encoder).reshape(layers * width, -1)[chosen], axis=-1
+    )
     out["displacement.encoder"] = displacements(start.encoder, end.encoder).reshape(layers, width).mean(1) ** 0.5
     if start.head is None or end.head is None:
         return out
     chosen = _spread(end.head.width, PARTICLES)
     for when, head in (("start", start.head), ("end", end.head)):
-        out[f"particles.head.{when}.w"] = _places(head, axes)[chosen]
-    a = np.asarray(end.head.out)[chosen]
+        out[f"particles.head.{when}.w"] = _places(head, axes, start.head)[chosen]
+    a = _strength(end.head)[chosen]
     out["particles.head.end.out"] = a[:, 0] if a.shape[1] == 1 else np.linalg.norm(a, axis=1)
     out["displacement.head"] = displacements(start.head, end.head).mean(keepdims=True) ** 0.5
     return out
 
 
-def _places(family: Particles, axes: np.ndarray) -> np.ndarray:
-    """Particles as points: w along the axes, or (w, b) where the state has one dimension."""
+def _places(family: AbstractParticles, axes: np.ndarray, start: AbstractParticles) -> np.ndarray:
+    """Particles as points: w along the axes, or (w, b) where the state has one dimension.
+
+    Particles of another kind have no w: their parameters along the two principal axes of all particles at the start.
+    """
+    if not isinstance(family, Particles):
+        begun = start.flat().reshape(-1, start.flat().shape[-1])
+        return (family.flat() - begun.mean(axis=0)) @ principal_axes(begun)[1].T
     places = np.asarray(family.w) @ axes.T
     if axes.shape[1] == 1 and family.b is not None:
         places[..., 1] = np.asarray(family.b)
     return places
+
+
+def _strength(family: AbstractParticles) -> np.ndarray:
+    """Output weights, or all parameters of particles that have none."""
+    return np.asarray(family.out) if isinstance(family, Particles) else family.flat()

@@ -14,9 +14,8 @@ from jax import Array
 from ..flow import adjoint
 from ..flow.adjoint import layers_of
 from ..kernels.precision import cast, double_precision
-from ..model import AbstractResNet, Particles, scaling
+from ..model import AbstractParticles, AbstractResNet, scaling
 from ..model.depth import vector_field
-from ..model.particles import particle_sum
 from ..stats import explained_share
 
 
@@ -61,21 +60,18 @@ def _first_variations(network: AbstractResNet, x: Array, y: Array, key: Array, p
     residual = (passes.f - y) / x.shape[0]
     p = network.alpha * network.beta * jnp.einsum("nc,lncd->lnd", residual, passes.q[1:])
     k_encoder, k_head = jax.random.split(key)
-    state, bias = passes.z.shape[-1], network.encoder.b is not None
-
-    def draw(key: Array, outputs: int) -> Particles:
-        return Particles.gaussian(key, (probes,), state=state, outputs=outputs, bias=bias, dtype=jnp.float64)
-
-    places = draw(k_encoder, state)
+    places = network.encoder.redraw(k_encoder, (probes,))
     values = jax.lax.map(lambda zp: _first_variation(network, places, *zp), (passes.z[:-1], p))
     if network.head is None:
         return values, jnp.zeros(1)
-    return values, _first_variation(network, draw(k_head, y.shape[1]), passes.z[-1], network.beta * residual)
+    return values, _first_variation(
+        network, network.head.redraw(k_head, (probes,)), passes.z[-1], network.beta * residual
+    )
 
 
-def _first_variation(network: AbstractResNet, places: Particles, z: Array, p: Array) -> Array:
-    """sum_i (p_i . out) sigma0(w . z_i + b) at each place."""
-    single = jax.vmap(lambda place: jnp.sum(p * particle_sum(place, z, network.sigma)))
+def _first_variation(network: AbstractResNet, places: AbstractParticles, z: Array, p: Array) -> Array:
+    """sum_i p_i . sigma(z_i, theta) at each place."""
+    single = jax.vmap(lambda place: jnp.sum(p * place.total(z, network.sigma)))
     return single(jax.tree.map(lambda leaf: leaf[:, None], places))
 
 
@@ -87,7 +83,7 @@ def _paths(network: AbstractResNet, x: Array) -> tuple[Array, Array, Array]:
 
     over, particles_of = layers_of(network)
 
-    def add(total: Array, layer: Particles | None) -> tuple[Array, None]:
+    def add(total: Array, layer: AbstractParticles | None) -> tuple[Array, None]:
         one = network.read(z + h * vector_field(particles_of(layer), z, network.sigma, network.alpha))
         return total + one - shallow, None
 

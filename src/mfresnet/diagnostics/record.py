@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -23,9 +24,9 @@ from ..kernels.eigen import smallest_eigenvalue, spectrum
 from ..kernels.gram import Gram, gram
 from ..kernels.initial_kernel import initial_kernel
 from ..kernels.precision import cast, double_precision
-from ..model import AbstractResNet, InitialScales, Particles
+from ..model import AbstractParticles, AbstractResNet, InitialScales, Particles
 from .convergence import dissipation
-from .divergence import Divergence, feature_displacement, kl_to_start, model_displacement, stacked, talagrand
+from .divergence import Divergence, feature_displacement, kl_to_start, model_displacement, talagrand
 from .regime import alignment, regime
 from .transport import knn_kl, wasserstein2
 
@@ -115,10 +116,12 @@ def gram_row(model: AbstractResNet, probe: Probe) -> dict[str, Any]:
 def initial_row(probe: Probe) -> dict[str, Any]:
     """The limit kernel at the start: lambda_0 and the computable lower bound of Lemma 4 of [C24].
 
-    It is that of standard Gaussian laws with bias and a head; other starts have no entry.
+    It is that of standard Gaussian laws of two-layer particles with bias and a head; other starts have no entry.
     """
     start = probe.start
-    if start.head is None or start.encoder.b is None or probe.initial != InitialScales():
+    if not (isinstance(start.encoder, Particles) and isinstance(start.head, Particles)):
+        return {}
+    if start.encoder.b is None or probe.initial != InitialScales():
         return {}
     x = np.asarray(probe.start.embed(jnp.asarray(probe.x, probe.start.dtype)), np.float64)
     limit = initial_kernel(x, probe.start.sigma)
@@ -145,7 +148,7 @@ def law_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe) -> d
     for name, found in (("encoder", encoder), ("head", head)):
         if found is not None:
             row |= _kl_entries(name, found)
-    if encoder is not None and model.sigma.bounds[0] <= 1:
+    if encoder is not None and isinstance(model.encoder, Particles) and model.sigma.bounds[0] <= 1:
         bound = feature_displacement(z_start, z_end, float(model.alpha), encoder)
         row |= {"check.features": bound.right, "check.features_hold": bound.holds}
     return row
@@ -178,7 +181,7 @@ def transport_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe
     for part, (now, then) in pairs.items():
         if now is None or now.width < 2:
             continue
-        a, b = stacked(now), stacked(then)
+        a, b = now.flat(), then.flat()
         layers = (a[None], b[None]) if a.ndim == 2 else (a, b)
         distances = [wasserstein2(p[:TRANSPORT_POINTS], q[:TRANSPORT_POINTS]) for p, q in zip(*layers, strict=True)]
         # the mean over layers of W2^2 is the squared distance of the laws over depth
@@ -194,10 +197,12 @@ def _gaussian_log_density(points: np.ndarray) -> np.ndarray:
     return -0.5 * np.sum(points**2, axis=-1) - 0.5 * points.shape[-1] * np.log(2 * np.pi)
 
 
-def _scales(particles: Particles, scale: tuple[float, float, float]) -> np.ndarray:
-    """Standard deviation of the start for each coordinate of a stacked particle."""
-    sizes = (particles.out.shape[-1], particles.w.shape[-1], 0 if particles.b is None else 1)
-    return np.repeat(np.asarray(scale), sizes)
+def _scales(particles: AbstractParticles, scale: tuple[float, float, float]) -> np.ndarray:
+    """Standard deviation of the start for each coordinate of a particle as a plain vector."""
+    one = jax.tree.map(lambda leaf, rank: leaf.shape[leaf.ndim - rank :], particles, particles.ranks())
+    shapes = jax.tree.leaves(one, is_leaf=lambda shape: isinstance(shape, tuple))
+    deviations = jax.tree.leaves(particles.deviations(scale))
+    return np.concatenate([np.broadcast_to(s, shape).ravel() for s, shape in zip(deviations, shapes, strict=True)])
 
 
 def _kl_entries(name: str, found: Divergence) -> dict[str, Any]:

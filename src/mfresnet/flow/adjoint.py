@@ -15,14 +15,9 @@ from jax import Array
 from jaxtyping import Float
 
 from ..errors import MfresnetError
-from ..model import AbstractResNet, Particles, scaling
-from ..model.particles import (
-    first_variation_gradient,
-    first_variation_laplacian,
-    preactivation,
-)
+from ..model import AbstractParticles, AbstractResNet, scaling
 
-Tree = TypeVar("Tree", Array, Particles)
+Tree = TypeVar("Tree", Array, AbstractParticles)
 
 
 class Sweep(NamedTuple):
@@ -36,12 +31,12 @@ class Sweep(NamedTuple):
 class Velocities(NamedTuple):
     """Wasserstein velocities and Laplacians of every particle, and the loss.
 
-    The Laplacians are None where the activation has no second derivative.
+    The Laplacians are None where the particles have no second derivative.
     """
 
     loss: Float[Array, ""]
-    encoder: Particles
-    head: Particles | None
+    encoder: AbstractParticles
+    head: AbstractParticles | None
     laplacian_encoder: Float[Array, "layers width"] | None
     laplacian_head: Float[Array, " width"] | None
 
@@ -70,7 +65,7 @@ def check_euler(model: AbstractResNet) -> None:
         )
 
 
-def layers_of(model: AbstractResNet) -> tuple[Particles | None, Any]:
+def layers_of(model: AbstractResNet) -> tuple[AbstractParticles | None, Any]:
     """What a scan over depth runs over (None where depth shares one law), and how to get a layer from it."""
     if model.shared:
         return None, lambda _: model.encoder.layer(0)
@@ -78,12 +73,11 @@ def layers_of(model: AbstractResNet) -> tuple[Particles | None, Any]:
 
 
 def head_adjoint(model: AbstractResNet, z: Float[Array, "n state"]) -> Float[Array, "n outputs state"]:
-    """q_L: 1/K sum_k a_k sigma0'(w_k . z + b_k) w_k, or the identity without head."""
+    """q_L: 1/K sum_k d sigma(z, omega_k)/dz, or the identity without head."""
     n, state = z.shape
     if model.head is None:
         return jnp.broadcast_to(jnp.eye(state, dtype=z.dtype), (n, state, state))
-    slope = model.sigma.first(preactivation(model.head, z)).astype(z.dtype)
-    return (slope[:, None, :] * model.head.a.T[None, :, :]) @ model.head.w / scaling.head_mass(model.head.width)
+    return model.head.pull_outputs(z, model.sigma) / scaling.head_mass(model.head.width)
 
 
 def adjoint(model: AbstractResNet, x: Float[Array, "n inputs"]) -> Sweep:
@@ -109,9 +103,7 @@ def adjoint(model: AbstractResNet, x: Float[Array, "n inputs"]) -> Sweep:
 
     def back(q: Array, xs: tuple[Any, Array]) -> tuple[Array, Array]:
         layer, entering = particles_of(xs[0]), xs[1]
-        slope = model.sigma.first(preactivation(layer, entering)).astype(q.dtype)
-        pulled = ((q @ layer.u.T) * slope[:, None, :]) @ layer.w
-        return q + h * scaling.residual(model.alpha, pulled, layer.width), q
+        return q + h * scaling.residual(model.alpha, layer.pull(entering, q, model.sigma), layer.width), q
 
     first, after = jax.lax.scan(back, head_adjoint(model, z[-1]), (over, z[:-1]), reverse=True)
     return Sweep(z, jnp.concatenate([first[None], after]), model.read(z[-1]))
@@ -140,24 +132,24 @@ def velocities(model: AbstractResNet, x: Float[Array, "n inputs"], y: Float[Arra
     sigma = model.sigma
     over, particles_of = layers_of(model)
 
-    def gradient(layer: Particles | None, z: Array, p: Array) -> Particles:
-        return first_variation_gradient(sigma, particles_of(layer), z, model.alpha * p)
+    def gradient(layer: AbstractParticles | None, z: Array, p: Array) -> AbstractParticles:
+        return particles_of(layer).gradient(z, model.alpha * p, sigma)
 
-    def laplacian(layer: Particles | None, z: Array, p: Array) -> Array:
-        return first_variation_laplacian(sigma, particles_of(layer), z, model.alpha * p)
+    def laplacian(layer: AbstractParticles | None, z: Array, p: Array) -> Array:
+        return particles_of(layer).laplacian(z, model.alpha * p, sigma)
 
     def per_particle(tree: Tree) -> Tree:
         """A shared particle acts at every depth: its first variation is the mean over depths."""
         return jax.tree.map(lambda v: jnp.mean(v, axis=0, keepdims=True), tree) if model.shared else tree
 
-    def negative(tree: Particles) -> Particles:
+    def negative(tree: AbstractParticles) -> AbstractParticles:
         return jax.tree.map(jnp.negative, tree)
 
     encoder = negative(per_particle(eqx.filter_vmap(gradient)(over, z[:-1], p[1:])))
-    smooth = sigma.second is not None
+    smooth = model.smooth
     bend = per_particle(eqx.filter_vmap(laplacian)(over, z[:-1], p[1:])) if smooth else None
     if model.head is None:
         return Velocities(loss, encoder, None, bend, None)
-    head = negative(first_variation_gradient(sigma, model.head, z[-1], model.beta * residual))
-    head_bend = first_variation_laplacian(sigma, model.head, z[-1], model.beta * residual) if smooth else None
+    head = negative(model.head.gradient(z[-1], model.beta * residual, sigma))
+    head_bend = model.head.laplacian(z[-1], model.beta * residual, sigma) if smooth else None
     return Velocities(loss, encoder, head, bend, head_bend)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ..model import AbstractResNet, Ghosts, Particles, scaling
+from ..model import AbstractParticles, AbstractResNet, Ghosts, scaling
 from .losses import LOSSES
 
 
@@ -38,8 +38,8 @@ class Probes(eqx.Module):
         head: shape (P, .), or None without head.
     """
 
-    encoder: Particles
-    head: Particles | None
+    encoder: AbstractParticles
+    head: AbstractParticles | None
 
 
 class Laplacians(eqx.Module):
@@ -145,18 +145,22 @@ def field(
 
     # A ghost carries unit mass in its layer, whose share of depth is 1/layers; a frozen law stands still.
     encoder_rate, head_rate = options.rates
-    on_encoder = encoder_rate * scaling.encoder_mass(model.encoder.w.shape[0], 1) * bool(trained.encoder.w)
+    on_encoder = encoder_rate * scaling.encoder_mass(model.encoder.layers, 1) * _moves(trained.encoder)
     encoder = jax.tree.map(lambda g: on_encoder * g, of_ghosts[0])
     head = of_ghosts[1]
     if head is not None:
         assert trained.head is not None, "probes have a head only where the network has one"
-        on_head = head_rate * scaling.head_mass(1) * bool(trained.head.w)
+        on_head = head_rate * scaling.head_mass(1) * _moves(trained.head)
         head = jax.tree.map(lambda g: on_head * g, head)
     moving = Probes(encoder.particles, None if head is None else head.particles)
     seen = None
     if curvature != "none":
         seen = CURVATURES[curvature](encoder.curvature, None if head is None else head.curvature)
     return Field(value, velocity, jax.tree.map(jnp.negative, moving), seen)
+
+
+def _moves(flags: AbstractParticles) -> bool:
+    return any(jax.tree.leaves(flags))
 
 
 def per_mass(gradient: AbstractResNet, model: AbstractResNet, rates: tuple[float, float]) -> AbstractResNet:

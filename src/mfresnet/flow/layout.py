@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from ..model import Particles
+from ..model import AbstractParticles
 from .state import LogRatio, Unfolded
 
 T = TypeVar("T")
@@ -61,16 +61,17 @@ class Layout:
     def of(self, tree: T) -> T:
         """The place of each array of a tree (None for what is no array).
 
-        `Particles`, and what is known of each probe, are divided along the axis of the particles, and with them the
+        Particles, and what is known of each probe, are divided along the axis of the particles, and with them the
         moments that an optimiser keeps in the same shape. What has no such axis, or one that cannot be divided (a few
         probes), is on every device.
         """
         return jax.tree.map(self._of_node, tree, is_leaf=_has_particles)
 
     def _of_node(self, node: Any) -> Any:
-        if isinstance(node, Particles):
-            places: list[Any] = [self._of_array(node.out, 2), self._of_array(node.w, 2), self._of_array(node.b, 1)]
-            return Particles(*places)
+        if isinstance(node, AbstractParticles):
+            return jax.tree.map(
+                lambda leaf, rank: self._of_array(leaf, rank + 1), node, node.ranks(), is_leaf=lambda leaf: leaf is None
+            )
         if isinstance(node, LogRatio | Unfolded):
             return jax.tree.map(lambda leaf: self._of_array(leaf, 1), node)
         return self._of_array(node)
@@ -95,4 +96,4 @@ class Layout:
 
 
 def _has_particles(node: Any) -> bool:
-    return isinstance(node, Particles | LogRatio | Unfolded)
+    return isinstance(node, AbstractParticles | LogRatio | Unfolded)

@@ -47,6 +47,6 @@ class NetworkPredictor(eqx.Module):
         means, stds = {}, {}
         for name, part in self.particles().items():
             means[name] = jax.tree.map(jnp.zeros_like, part)
-            out, w, b = (jnp.full((), s, part.w.dtype) for s in getattr(scales, name))
-            stds[name] = type(part)(out, w, None if part.b is None else b)
+            deviations = part.deviations(getattr(scales, name))
+            stds[name] = jax.tree.map(lambda s, dtype=part.dtype: jnp.asarray(s, dtype), deviations)
         return GaussianPrior(means, stds)

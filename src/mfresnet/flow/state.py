@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import Bool, Float, Int
 
 from ..errors import MfresnetError
-from ..model import AbstractResNet, InitialScales, Particles
+from ..model import AbstractResNet, InitialScales
 from .field import Probes
 
 
@@ -68,13 +68,10 @@ class Ensemble(eqx.Module):
                 "train.head_probes 0."
             )
         k_encoder, k_head = jax.random.split(key)
-        layers, state = model.encoder.w.shape[0], model.encoder.w.shape[-1]
-        common: dict[str, Any] = {"state": state, "bias": model.encoder.b is not None, "dtype": model.dtype}
+        layers = model.encoder.layers
         probes = Probes(
-            Particles.gaussian(k_encoder, (layers, encoder), outputs=state, scale=scales.encoder, **common),
-            None
-            if model.head is None
-            else Particles.gaussian(k_head, (head,), outputs=model.head.out.shape[-1], scale=scales.head, **common),
+            model.encoder.redraw(k_encoder, (layers, encoder), scales.encoder),
+            None if model.head is None else model.head.redraw(k_head, (head,), scales.head),
         )
         zeros = LogRatio(
             jnp.zeros((layers, encoder), model.dtype),

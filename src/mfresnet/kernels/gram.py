@@ -18,8 +18,8 @@ from jax import Array
 
 from ..errors import MfresnetError
 from ..flow.adjoint import check_euler
-from ..model import AbstractResNet, Activation, ContinuousResNet, Particles, scaling
-from ..model.particles import bias_extended, preactivation
+from ..model import AbstractParticles, AbstractResNet, Activation, ContinuousResNet, Particles, scaling
+from ..model.particles import preactivation, row_factors, split_rows
 from .blocks import block_length, cores, fill, pair_batches, split
 from .continuous import continuous_gram
 from .matrix_free import GramOperator, gram_operator
@@ -61,7 +61,7 @@ class _Block(NamedTuple):
 
     z: Array  # (L, b, D), states entering the layers
     q: Array  # (L, b C, D), adjoints leaving them
-    features: tuple[Array, Array] | None  # of `_layer_features`, or None where they are computed again for each pair
+    features: tuple[Array, Array] | None  # of `row_factors`, or None where they are computed again for each pair
     last: Array  # (b, D), states at s = 1
 
 
@@ -129,7 +129,7 @@ def gram(
     dtype, width = check_dtype(dtype), input_width(model)
     left = check_rows(x, columns=width)
     right = None if other is None else check_rows(other, "other", columns=width)
-    outputs = model.encoder.w.shape[-1] if model.head is None else model.head.a.shape[-1]
+    outputs = model.outputs
     length = block_length(max(len(left), 0 if right is None else len(right)), outputs, block)
     shape = (len(left) * outputs, len(left if right is None else right) * outputs)
     total = np.empty(shape, dtype)
@@ -138,8 +138,10 @@ def gram(
     with double_precision():
         cast_model = cast(model, dtype)
         # features of every point, layer and particle, in s and in (u . q) s'
-        keep = not model.shared and (
-            points * (1 + outputs) * model.depth * model.encoder.width * dtype.itemsize <= FEATURE_BYTES
+        keep = (
+            not model.shared
+            and isinstance(model.encoder, Particles)
+            and (points * (1 + outputs) * model.depth * model.encoder.width * dtype.itemsize <= FEATURE_BYTES)
         )
         chunk = _chunk_width(model, length * outputs, dtype)
 
@@ -164,7 +166,8 @@ def gram(
 
 def _chunk_width(model: AbstractResNet, rows: int, dtype: np.dtype) -> int:
     """Particles treated at once where depth shares the law."""
-    per_particle = rows * (2 * model.encoder.w.shape[-1] + 1) * dtype.itemsize
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(model.encoder)) // (model.encoder.layers * model.encoder.width)
+    per_particle = rows * numbers * dtype.itemsize
     return max(1, min(model.encoder.width, CHUNK_BYTES // per_particle))
 
 
@@ -178,24 +181,8 @@ def _block(model: AbstractResNet, x: Array, keep: bool) -> _Block:
     z, q = states_and_adjoints(model, x)
     entering, leaving = z[:-1], q[1:].reshape(model.depth, -1, z.shape[-1])
     layers = (model.encoder, entering, leaving)
-    features = jax.lax.map(lambda layer: _layer_features(model.sigma, *layer), layers) if keep else None
+    features = jax.lax.map(lambda layer: row_factors(*layer, model.sigma), layers) if keep else None
     return _Block(entering, leaving, features, z[-1])
-
-
-def _layer_features(sigma: Activation, layer: Particles, z: Array, q: Array) -> tuple[Array, Array]:
-    """s_im and (u_m . q_ic) s'_im, shapes (b, M) and (b C, M)."""
-    pre = preactivation(layer, z)
-    slope = jnp.repeat(sigma.first(pre).astype(z.dtype), q.shape[0] // z.shape[0], axis=0)
-    return sigma(pre).astype(z.dtype), (q @ layer.u.T) * slope
-
-
-def _gradients(sigma: Activation, layer: Particles, z: Array, q: Array) -> tuple[Array, Array]:
-    """q_ic s_im and (u_m . q_ic) s'_im (z_i, 1), shapes (b C, M D) and (b C, M (D + 1)): what a particle feels."""
-    s, v = _layer_features(sigma, layer, z, q)
-    rows, outputs = q.shape[0], q.shape[0] // z.shape[0]
-    by_u = jnp.repeat(s, outputs, axis=0)[:, :, None] * q[:, None, :]
-    by_w = v[:, :, None] * jnp.repeat(bias_extended(layer, z), outputs, axis=0)[:, None, :]
-    return by_u.reshape(rows, -1), by_w.reshape(rows, -1)
 
 
 @partial(jax.jit, static_argnames=("all_parts", "chunk"))
@@ -218,7 +205,7 @@ def _product(
     model: AbstractResNet, left: _Block, right: _Block, *, all_parts: bool, chunk: int
 ) -> tuple[Array | None, Array | None, Array]:
     """The blocks of G1, G2 and G for one pair of blocks of points."""
-    mass = scaling.encoder_mass(model.encoder.w.shape[0], model.encoder.width)
+    mass = scaling.encoder_mass(*model.encoder.batch)
     if model.shared:
         encoder = _shared_product(model, left, right, chunk) / (mass * model.depth**2)
     else:
@@ -230,12 +217,14 @@ def _product(
 
 def _layered_product(model: AbstractResNet, left: _Block, right: _Block) -> Array:
     """L M times the block of G1: a running sum over layers, so that nothing of size L n n exists."""
-    bias = 0.0 if model.encoder.b is None else 1.0
 
     def add(total: Array, layer: tuple[Any, ...]) -> tuple[Array, None]:
         particles, zi, qi, fi, zj, qj, fj = layer
-        si, vi = _layer_features(model.sigma, particles, zi, qi) if fi is None else fi
-        sj, vj = _layer_features(model.sigma, particles, zj, qj) if fj is None else fj
+        if not isinstance(particles, Particles):
+            return total + _outer(particles.rows(zi, qi, model.sigma), particles.rows(zj, qj, model.sigma)), None
+        bias = 0.0 if particles.b is None else 1.0
+        si, vi = row_factors(particles, zi, qi, model.sigma) if fi is None else fi
+        sj, vj = row_factors(particles, zj, qj, model.sigma) if fj is None else fj
         values = _pairs(si, sj, _outer(qi, qj))
         return total + values + _pairs(zi, zj, _outer(vi, vj), bias), None
 
@@ -244,8 +233,12 @@ def _layered_product(model: AbstractResNet, left: _Block, right: _Block) -> Arra
     return jax.lax.scan(add, start, over)[0]
 
 
-def _head_product(head: Particles, sigma: Activation, left: _Block, right: _Block) -> Array:
+def _head_product(head: AbstractParticles, sigma: Activation, left: _Block, right: _Block) -> Array:
     """The block of G2."""
+    if not isinstance(head, Particles):
+        each = jnp.eye(head.outputs, dtype=left.last.dtype)
+        rows, columns = (head.rows(one, jnp.tile(each, (len(one), 1)), sigma) for one in (left.last, right.last))
+        return _outer(rows, columns) / scaling.head_mass(head.width)
     pre_i, pre_j = preactivation(head, left.last), preactivation(head, right.last)
     (bi, bj), outputs = (len(left.last), len(right.last)), head.a.shape[-1]
 
@@ -270,7 +263,7 @@ def _shared_product(model: AbstractResNet, left: _Block, right: _Block, chunk: i
         padded = jnp.pad(leaf, [(0, groups * chunk - width)] + [(0, 0)] * (leaf.ndim - 1))
         return padded.reshape(groups, chunk, *leaf.shape[1:])
 
-    def add(total: Array, group: tuple[Particles, Array]) -> tuple[Array, None]:
+    def add(total: Array, group: tuple[AbstractParticles, Array]) -> tuple[Array, None]:
         fi, fj = (_shared_features(model.sigma, *group, side) for side in (left, right))
         return total + _outer(fi, fj), None
 
@@ -279,13 +272,15 @@ def _shared_product(model: AbstractResNet, left: _Block, right: _Block, chunk: i
     return jax.lax.scan(add, start, (jax.tree.map(grouped, particles), real))[0]
 
 
-def _shared_features(sigma: Activation, particles: Particles, real: Array, side: _Block) -> Array:
-    """sum_l of `_gradients`, shape (b C, M (2 D + 1)); ``real`` is 0 for the particles of the padding."""
+def _shared_features(sigma: Activation, particles: AbstractParticles, real: Array, side: _Block) -> Array:
+    """sum_l of what a particle feels, shape (b C, M numbers); ``real`` is 0 for the particles of the padding."""
 
-    def features(layer: tuple[Array, Array]) -> tuple[Array, Array]:
-        return _gradients(sigma, particles, *layer)
+    def features(layer: tuple[Array, Array]) -> tuple[Array, ...]:
+        if isinstance(particles, Particles):
+            return tuple(part.reshape(len(layer[1]), -1) for part in split_rows(particles, *layer, sigma))
+        return (particles.rows(*layer, sigma),)
 
-    def add(total: tuple[Array, Array], layer: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+    def add(total: tuple[Array, ...], layer: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
         return jax.tree.map(jnp.add, total, features(layer)), None
 
     start = jax.tree.map(jnp.zeros_like, jax.eval_shape(features, (side.z[0], side.q[0])))

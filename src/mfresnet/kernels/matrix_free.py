@@ -13,8 +13,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from ..errors import MfresnetError
 from ..flow.adjoint import check_euler, head_adjoint, layers_of
-from ..model import AbstractResNet, Particles, scaling
-from ..model.particles import first_variation_gradient, preactivation
+from ..model import AbstractParticles, AbstractResNet, scaling
 from .output_adjoint import input_width, ranks_of
 from .precision import cast, check_dtype, check_rows, double_precision, equal_rows_note
 
@@ -91,7 +90,7 @@ def gram_operator(model: AbstractResNet, x: Any, *, dtype: Any = np.float64) -> 
     """
     check_euler(model)
     table, dtype = check_rows(x, columns=input_width(model)), check_dtype(dtype)
-    outputs = model.encoder.w.shape[-1] if model.head is None else model.head.a.shape[-1]
+    outputs = model.outputs
     with double_precision():
         return GramOperator(cast(model, dtype), jnp.asarray(table, dtype), outputs, equal_rows_note(table))
 
@@ -106,8 +105,8 @@ def _product(model: AbstractResNet, z: Array, v: Array, part: Part) -> Array:
     """The part's matrix times v, shape (n, C)."""
     result = jnp.zeros_like(v)
     if part != "encoder" and model.head is not None:
-        moved = first_variation_gradient(model.sigma, model.head, z[-1], v)
-        result = _first_order(model, model.head, moved, z[-1]) / scaling.head_mass(model.head.width)
+        moved = model.head.gradient(z[-1], v, model.sigma)
+        result = model.head.push(z[-1], moved, model.sigma) / scaling.head_mass(model.head.width)
     if part == "head":
         return result
     gradient = _backward(model, z, v)
@@ -117,17 +116,17 @@ def _product(model: AbstractResNet, z: Array, v: Array, part: Part) -> Array:
     return encoder if part == "encoder" else result + model.alpha**2 * encoder
 
 
-def _backward(model: AbstractResNet, z: Array, v: Array) -> Particles:
-    """Gradient at each particle of sum_i (p_i . u) sigma0(w . z_i + b), with p the adjoint of sum_ic v_ic g_ic."""
+def _backward(model: AbstractResNet, z: Array, v: Array) -> AbstractParticles:
+    """Gradient at each particle of sum_i p_i . sigma(z_i, theta), with p the adjoint of sum_ic v_ic g_ic."""
     over, particles_of = layers_of(model)
     step = scaling.depth_step(model.depth)
 
     def back(carry: tuple[Array, Any], layer: tuple[Any, Array]) -> tuple[tuple[Array, Any], Any]:
         p, summed = carry
         particles = particles_of(layer[0])
-        gradient = first_variation_gradient(model.sigma, particles, layer[1], p)
-        slope = (p @ particles.u.T) * model.sigma.first(preactivation(particles, layer[1])).astype(p.dtype)
-        p = p + step * scaling.residual(model.alpha, slope @ particles.w, particles.width)
+        gradient = particles.gradient(layer[1], p, model.sigma)
+        pulled = particles.pull(layer[1], p[:, None, :], model.sigma)[:, 0]
+        p = p + step * scaling.residual(model.alpha, pulled, particles.width)
         if not model.shared:
             return (p, None), gradient
         return (p, jax.tree.map(jnp.add, summed, gradient)), None  # one particle serves every layer
@@ -138,7 +137,7 @@ def _backward(model: AbstractResNet, z: Array, v: Array) -> Particles:
     return jax.tree.map(lambda leaf: leaf[None], summed) if model.shared else gradients
 
 
-def _forward(model: AbstractResNet, gradient: Particles, z: Array) -> Array:
+def _forward(model: AbstractResNet, gradient: AbstractParticles, z: Array) -> Array:
     """The state's motion when every particle moves by its gradient, divided by alpha.
 
     J_nu^T v is alpha/(L M) times the gradient and J_nu adds another alpha/(L M), so
@@ -151,18 +150,10 @@ def _forward(model: AbstractResNet, gradient: Particles, z: Array) -> Array:
     def forward(tangent: Array, layer: tuple[Any, Any, Array]) -> tuple[Array, None]:
         particles = particles_of(layer[0])
         moved = gradient.layer(0) if layer[1] is None else layer[1]
-        slope = model.sigma.first(preactivation(particles, layer[2])).astype(tangent.dtype)
-        carried = (slope * (tangent @ particles.w.T)) @ particles.u
-        source = _first_order(model, particles, moved, layer[2])
+        carried = particles.carry(layer[2], tangent, model.sigma)
+        source = particles.push(layer[2], moved, model.sigma)
         drift = scaling.residual(model.alpha, carried, particles.width) + (share / particles.width) * source
         return tangent + step * drift, None
 
     moved_over = None if model.shared else gradient
     return jax.lax.scan(forward, jnp.zeros_like(z[0]), (over, moved_over, z[:-1]))[0]
-
-
-def _first_order(model: AbstractResNet, particles: Particles, moved: Particles, z: Array) -> Array:
-    """sum_m d[u_m sigma0(w_m . z + b_m)] when the particles move by ``moved``, shape (n, out)."""
-    pre = preactivation(particles, z)
-    value, slope = model.sigma(pre).astype(z.dtype), model.sigma.first(pre).astype(z.dtype)
-    return value @ moved.out + (slope * preactivation(moved, z)) @ particles.out

@@ -17,7 +17,7 @@ from .precision import cast, check_dtype, check_rows, double_precision
 
 def input_width(model: AbstractResNet) -> int:
     """Number of columns the model expects of its inputs."""
-    return (model.encoder.w if model.embedding is None else model.embedding).shape[-1]
+    return model.inputs
 
 
 def ranks_of(model: AbstractResNet) -> dict[str, int]:

@@ -5,23 +5,30 @@ from .activations import ACTIVATIONS, Activation, activation
 from .continuous import ContinuousResNet, reflect
 from .depth import SCHEMES, Scheme
 from .draws import LAWS
+from .family import AbstractParticles
+from .own import PARTICLES, OwnParticles, Particle, particle
 from .particles import Ghosts, Particles
 from .resnet import AbstractResNet, InitialScales, LayeredResNet, Part, trainable
 
 __all__ = [
     "ACTIVATIONS",
     "LAWS",
+    "PARTICLES",
     "SCHEMES",
+    "AbstractParticles",
     "AbstractResNet",
     "Activation",
     "ContinuousResNet",
     "Ghosts",
     "InitialScales",
     "LayeredResNet",
+    "OwnParticles",
     "Part",
+    "Particle",
     "Particles",
     "Scheme",
     "activation",
+    "particle",
     "reflect",
     "scaling",
     "trainable",

@@ -75,7 +75,7 @@ class ContinuousResNet(AbstractResNet):
         Raises:
             MfresnetError: sizes below 1, or what a continuous network does not have.
         """
-        for name in ("depth", "width", "shared", "scheme", "antithetic"):
+        for name in ("depth", "width", "shared", "scheme", "antithetic", "particle", "head_particle"):
             if name in options:
                 raise MfresnetError(f"{name} = {options[name]!r} is not allowed: a continuous network has particles.")
         if particles < 1:

@@ -22,7 +22,8 @@ from jaxtyping import Float
 from ..registry import Entry, Registry
 from . import scaling
 from .activations import Activation
-from .particles import Ghosts, Particles, ghost_sum, particle_sum, particle_sum_across
+from .family import AbstractParticles
+from .particles import Ghosts, ghost_sum
 
 Field = Callable[[Array], Array]
 State = Float[Array, "n state"]
@@ -31,17 +32,19 @@ SEGMENT = 100  # layers whose states are kept at once when recomputing: a floor,
 UNROLL = 10  # layers written out per loop turn: half the time of 4 at L = 10, and no longer to compile
 
 
-def vector_field(layer: Particles, z: State, sigma: Activation, alpha: Array, ghosts: Ghosts | None = None) -> State:
-    """alpha / M sum_m u_m sigma0(w_m . z + b_m), plus massless ghosts (docs/theory.md, section 1)."""
-    velocity = scaling.residual(alpha, particle_sum(layer, z, sigma), layer.width)
+def vector_field(
+    layer: AbstractParticles, z: State, sigma: Activation, alpha: Array, ghosts: Ghosts | None = None
+) -> State:
+    """alpha / M sum_m sigma(z, theta_m), plus massless ghosts (docs/theory.md, section 1)."""
+    velocity = scaling.residual(alpha, layer.total(z, sigma), layer.width)
     return velocity if ghosts is None else velocity + alpha * ghost_sum(sigma, ghosts, z)
 
 
 def vector_field_across(
-    layer: Particles, z: Float[Array, "state n"], sigma: Activation, alpha: Array, ghosts: Ghosts | None = None
+    layer: AbstractParticles, z: Float[Array, "state n"], sigma: Activation, alpha: Array, ghosts: Ghosts | None = None
 ) -> Float[Array, "state n"]:
-    """`vector_field` with the points along the last axis (see `particle_sum_across`)."""
-    velocity = scaling.residual(alpha, particle_sum_across(layer, z, sigma), layer.width)
+    """`vector_field` with the points along the last axis (see `AbstractParticles.total_across`)."""
+    velocity = scaling.residual(alpha, layer.total_across(z, sigma), layer.width)
     return velocity if ghosts is None else velocity + alpha * ghost_sum(sigma, ghosts, z.T).T
 
 
@@ -101,7 +104,7 @@ def segment_length(depth: int) -> int:
 
 
 def sweep(
-    encoder: Particles,
+    encoder: AbstractParticles,
     z: State,
     *,
     depth: int,
@@ -125,11 +128,11 @@ def sweep(
     Returns:
         The state at s = 1, and the entering states (or None).
     """
-    shared = encoder.w.shape[0] == 1 and depth > 1
+    shared = encoder.layers == 1 and depth > 1
     advance = SCHEMES[scheme]
     h = scaling.depth_step(depth)
 
-    def body(z: Array, xs: tuple[Particles | None, Ghosts | None]) -> tuple[Array, Array | None]:
+    def body(z: Array, xs: tuple[AbstractParticles | None, Ghosts | None]) -> tuple[Array, Array | None]:
         layer, probes = xs
         particles = encoder.layer(0) if layer is None else layer
         ghost = ghosts_of_shared if shared else probes
@@ -166,7 +169,7 @@ def _across(z: Array, kept: Array | None) -> tuple[State, Float[Array, "depth n 
 
 
 def solve(
-    encoder: Particles,
+    encoder: AbstractParticles,
     z: State,
     *,
     depth: int,
@@ -180,10 +183,10 @@ def solve(
     """
     controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
 
-    def field(s: ArrayLike, z: State, layer: Particles) -> State:
+    def field(s: ArrayLike, z: State, layer: AbstractParticles) -> State:
         return vector_field(layer, z, sigma, alpha)
 
-    def through(z: State, layer: Particles) -> tuple[State, None]:
+    def through(z: State, layer: AbstractParticles) -> tuple[State, None]:
         length = 1.0 if shared else scaling.depth_step(depth)
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(field),
@@ -200,5 +203,5 @@ def solve(
         assert solution.ys is not None, "Diffrax saves the end by default"
         return solution.ys[0], None
 
-    shared = encoder.w.shape[0] == 1
+    shared = encoder.layers == 1
     return jax.lax.scan(through, z, encoder)[0]

@@ -1,13 +1,15 @@
-"""Particles: the atoms of the parameter laws, and ghosts: particles without mass.
+"""The two-layer particles of [C24] in closed form, and ghosts: particles of any kind without mass.
 
 An encoder particle is theta = (u, w, b), a head particle omega = (a, w, b); both send a state z to
 
-    out * sigma0(w . z + b),       out = u in R^D (encoder),   out = a in R^C (head).
+    sigma(z, theta) = out * sigma0(w . z + b),       out = u in R^D (encoder),   out = a in R^C (head).
 
 One class serves both (docs/theory.md, section 1).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,10 +20,11 @@ from jaxtyping import Float
 from ..errors import MfresnetError
 from .activations import Activation
 from .draws import LAWS
+from .family import AbstractParticles
 
 
-class Particles(eqx.Module):
-    """A family of particles; leading axes (the layer, the seed) are free.
+class Particles(AbstractParticles):
+    """Two-layer particles; leading axes (the layer, the seed) are free.
 
     Args:
         out: output weights, shape (..., M, D) for the encoder (u) or (..., K, C) for the head (a).
@@ -52,6 +55,22 @@ class Particles(eqx.Module):
     def width(self) -> int:
         """Number of particles of one layer, M (or K for the head)."""
         return self.w.shape[-2]
+
+    @property
+    def state(self) -> int:
+        return self.w.shape[-1]
+
+    @property
+    def outputs(self) -> int:
+        return self.out.shape[-1]
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        return self.w.shape[:-1]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return self.w.dtype
 
     @classmethod
     def gaussian(
@@ -93,27 +112,110 @@ class Particles(eqx.Module):
             s_b * sample(k_b, shape, dtype) if bias else None,
         )
 
-    def layer(self, index: int) -> Particles:
-        """The particles of one layer."""
-        return jax.tree.map(lambda leaf: leaf[index], self)
+    def ranks(self) -> Particles:
+        return _numbers(1, 1, None if self.b is None else 0)
+
+    def deviations(self, scale: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Particles:
+        s_out, s_w, s_b = scale
+        return _numbers(s_out, s_w, None if self.b is None else s_b)
+
+    def redraw(
+        self, key: Array, shape: tuple[int, ...], scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    ) -> Particles:
+        options: dict[str, Any] = {"bias": self.b is not None, "dtype": self.dtype}
+        return Particles.gaussian(key, shape, state=self.state, outputs=self.outputs, scale=scale, **options)
+
+    def smooth(self, sigma: Activation) -> bool:
+        return sigma.second is not None
+
+    def evaluate(self, z: Float[Array, " state"], sigma: Activation) -> Float[Array, " out"]:
+        """out sigma0(w . z + b)."""
+        pre = self.w @ z
+        return self.out * sigma(pre if self.b is None else pre + self.b)
+
+    def total(self, z: Float[Array, "n state"], sigma: Activation) -> Float[Array, "n out"]:
+        """sum_m out_m sigma0(w_m . z_i + b_m)."""
+        return sigma(preactivation(self, z)) @ self.out
+
+    def total_across(self, z: Float[Array, "state n"], sigma: Activation) -> Float[Array, "out n"]:
+        """`total` with the points along the last axis, which for a state of few entries is two to three times faster
+        on a processor: what is long lies side by side in memory."""
+        pre = self.w @ z
+        return self.out.T @ sigma(pre if self.b is None else pre + self.b[:, None])
+
+    def at(self, z: Float[Array, "n state"], sigma: Activation, scale: Array) -> Float[Array, "n out"]:
+        """scale out sigma0(w . z_i + b) of one particle."""
+        pre = z @ self.w if self.b is None else z @ self.w + self.b
+        return scale * sigma(pre)[:, None] * self.out[None, :]
+
+    def weighted(self, z: Float[Array, "n state"], weights: Float[Array, " width"], sigma: Activation) -> Array:
+        """sum_m weights_m out_m sigma0(w_m . z_i + b_m)."""
+        return (sigma(preactivation(self, z)) * weights[None, :]) @ self.out
+
+    def pull(self, z: Float[Array, "n state"], q: Float[Array, "n c out"], sigma: Activation) -> Array:
+        """sum_m (out_m . q_ic) sigma0'(w_m . z_i + b_m) w_m."""
+        slope = sigma.first(preactivation(self, z)).astype(q.dtype)
+        return ((q @ self.out.T) * slope[:, None, :]) @ self.w
+
+    def pull_outputs(self, z: Float[Array, "n state"], sigma: Activation) -> Array:
+        """sum_m out_mc sigma0'(w_m . z_i + b_m) w_m."""
+        slope = sigma.first(preactivation(self, z)).astype(z.dtype)
+        return (slope[:, None, :] * self.out.T[None, :, :]) @ self.w
+
+    def carry(self, z: Float[Array, "n state"], tangent: Float[Array, "n state"], sigma: Activation) -> Array:
+        """sum_m out_m sigma0'(w_m . z_i + b_m) (w_m . tangent_i)."""
+        slope = sigma.first(preactivation(self, z)).astype(tangent.dtype)
+        return (slope * (tangent @ self.w.T)) @ self.out
+
+    def push(self, z: Float[Array, "n state"], moved: Particles, sigma: Activation) -> Array:
+        """sum_m d[out_m sigma0(w_m . z_i + b_m)] when the particles move by ``moved``."""
+        pre = preactivation(self, z)
+        value, slope = sigma(pre).astype(z.dtype), sigma.first(pre).astype(z.dtype)
+        return value @ moved.out + (slope * preactivation(moved, z)) @ self.out
+
+    def gradient(self, z: Float[Array, "n state"], p: Float[Array, "n out"], sigma: Activation) -> Particles:
+        """Gradient of Phi(theta) = sum_i (p_i . out) sigma0(w . z_i + b), for each particle."""
+        pre = preactivation(self, z)
+        slope = (p @ self.out.T) * sigma.first(pre)
+        return Particles(sigma(pre).T @ p, slope.T @ z, None if self.b is None else jnp.sum(slope, axis=0))
+
+    def laplacian(self, z: Float[Array, "n state"], p: Float[Array, "n out"], sigma: Activation) -> Array:
+        """sum_i (p_i . out) (|z_i|^2 + 1) sigma0''(w . z_i + b) (docs/theory.md, section 3)."""
+        assert sigma.second is not None, "callers refuse an activation without second derivative"
+        bend = (p @ self.out.T) * sigma.second(preactivation(self, z))
+        return squared_radius(self, z) @ bend
+
+    def hessian(self, z: Float[Array, "n state"], p: Float[Array, "n out"], sigma: Activation) -> tuple[Array, Array]:
+        """Blocks in (out, (w, b)): mixed A (out, inputs) and B (inputs, inputs).
+
+        ``out`` enters linearly, so its own block is zero.
+        """
+        assert sigma.second is not None, "callers refuse an activation without second derivative"
+        pre = preactivation(self, z)
+        inputs = bias_extended(self, z)
+        mixed = jnp.einsum("nm,no,ni->moi", sigma.first(pre), p, inputs)
+        bend = (p @ self.out.T) * sigma.second(pre)
+        return mixed, jnp.einsum("nm,ni,nj->mij", bend, inputs, inputs)
+
+    def _hessian_blocks(self, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        inputs = size - self.outputs
+        return (self.outputs, inputs), (inputs, inputs)
+
+    def rows(self, z: Float[Array, "n state"], q: Float[Array, "rows out"], sigma: Activation) -> Array:
+        """q_ic s_im and (out_m . q_ic) s'_im (z_i, 1) of all particles, row (i, c) -> i C + c."""
+        by_out, by_w = split_rows(self, z, q, sigma)
+        return jnp.concatenate([by_out.reshape(len(q), -1), by_w.reshape(len(q), -1)], axis=1)
+
+
+def _numbers(out: Any, w: Any, b: Any) -> Particles:
+    """One number for each group, in the places of the arrays."""
+    return Particles(out, w, b)
 
 
 def preactivation(particles: Particles, z: Float[Array, "n state"]) -> Float[Array, "n width"]:
     """w_m . z_i + b_m for the particles of one layer."""
     linear = z @ particles.w.T
     return linear if particles.b is None else linear + particles.b[None, :]
-
-
-def particle_sum(particles: Particles, z: Float[Array, "n state"], sigma: Activation) -> Float[Array, "n out"]:
-    """sum_m out_m sigma0(w_m . z_i + b_m): no scale, which is `scaling`'s."""
-    return sigma(preactivation(particles, z)) @ particles.out
-
-
-def particle_sum_across(particles: Particles, z: Float[Array, "state n"], sigma: Activation) -> Float[Array, "out n"]:
-    """`particle_sum` with the points along the last axis, which for a state of few entries is two to three times faster
-    on a processor: what is long lies side by side in memory."""
-    pre = particles.w @ z
-    return particles.out.T @ sigma(pre if particles.b is None else pre + particles.b[:, None])
 
 
 def squared_radius(particles: Particles, z: Float[Array, "n state"]) -> Float[Array, " n"]:
@@ -126,33 +228,46 @@ def bias_extended(particles: Particles, z: Float[Array, "n state"]) -> Float[Arr
     return z if particles.b is None else jnp.concatenate([z, jnp.ones_like(z[:, :1])], axis=1)
 
 
+def split_rows(
+    particles: Particles, z: Float[Array, "n state"], q: Float[Array, "rows out"], sigma: Activation
+) -> tuple[Array, Array]:
+    """q_ic s_im and (out_m . q_ic) s'_im (z_i, 1), shapes (rows, M, out) and (rows, M, inputs)."""
+    s, v = row_factors(particles, z, q, sigma)
+    outputs = q.shape[0] // z.shape[0]
+    by_out = jnp.repeat(s, outputs, axis=0)[:, :, None] * q[:, None, :]
+    return by_out, v[:, :, None] * jnp.repeat(bias_extended(particles, z), outputs, axis=0)[:, None, :]
+
+
+def row_factors(
+    particles: Particles, z: Float[Array, "n state"], q: Float[Array, "rows out"], sigma: Activation
+) -> tuple[Array, Array]:
+    """s_im and (out_m . q_ic) s'_im, shapes (n, M) and (rows, M)."""
+    pre = preactivation(particles, z)
+    slope = jnp.repeat(sigma.first(pre).astype(z.dtype), q.shape[0] // z.shape[0], axis=0)
+    return sigma(pre).astype(z.dtype), (q @ particles.out.T) * slope
+
+
 class Ghosts(eqx.Module):
     """Probe particles of one layer, and a slot for the curvature they see.
 
     A ghost has no mass: it adds nothing to the state, and the state's cotangent p gives it the
-    gradient of the first variation Phi(theta) = sum_i (p_i . out) sigma0(w . z_i + b) at its place.
+    gradient of the first variation Phi(theta) = sum_i p_i . sigma(z_i, theta) at its place.
     ``curvature`` is a zero whose cotangent is the second derivative of Phi: the Laplacian
-    (shape (..., P)) or the two non-zero blocks of the Hessian (docs/theory.md, sections 3 and 7).
+    (shape (..., P)) or the two blocks of the Hessian (docs/theory.md, sections 3 and 7).
     """
 
-    particles: Particles
+    particles: AbstractParticles
     curvature: Array | tuple[Array, Array]
 
     @classmethod
-    def of(cls, particles: Particles, curvature: str) -> Ghosts:
+    def of(cls, particles: AbstractParticles, curvature: str) -> Ghosts:
         """Ghosts at these places; ``curvature`` is "laplacian", "hessian" or "none"."""
-        batch, dtype = particles.w.shape[:-1], particles.w.dtype
-        inputs = particles.w.shape[-1] + (particles.b is not None)
-        outputs = particles.out.shape[-1]
-        if curvature == "hessian":
-            blocks = (jnp.zeros((*batch, outputs, inputs), dtype), jnp.zeros((*batch, inputs, inputs), dtype))
-            return cls(particles, blocks)
-        return cls(particles, jnp.zeros(batch if curvature == "laplacian" else (*batch, 0), dtype))
+        return cls(particles, particles.no_curvature(curvature))
 
 
 def _ghost_sum(sigma: Activation, ghosts: Ghosts, z: Float[Array, "n state"]) -> Float[Array, "n out"]:
     """Zero; its cotangents are the first variation's derivatives at the ghosts (see `Ghosts`)."""
-    return jnp.zeros((z.shape[0], ghosts.particles.out.shape[-1]), z.dtype)
+    return jnp.zeros((z.shape[0], ghosts.particles.outputs), z.dtype)
 
 
 ghost_sum = jax.custom_vjp(_ghost_sum, nondiff_argnums=(0,))
@@ -165,51 +280,14 @@ def _ghost_forward(sigma: Activation, ghosts: Ghosts, z: Array) -> tuple[Array, 
 def _ghost_backward(sigma: Activation, saved: tuple[Ghosts, Array], p: Array) -> tuple[Ghosts, Array]:
     ghosts, z = saved
     probe = ghosts.particles
-    gradient = first_variation_gradient(sigma, probe, z, p)
+    gradient = probe.gradient(z, p, sigma)
     if isinstance(ghosts.curvature, tuple):
-        curvature = first_variation_hessian(sigma, probe, z, p)
-    elif ghosts.curvature.ndim == probe.w.ndim - 1:
-        curvature = first_variation_laplacian(sigma, probe, z, p)
+        curvature = probe.hessian(z, p, sigma)
+    elif ghosts.curvature.ndim == len(probe.batch):
+        curvature = probe.laplacian(z, p, sigma)
     else:
         curvature = ghosts.curvature
     return Ghosts(gradient, curvature), jnp.zeros_like(z)
 
 
 ghost_sum.defvjp(_ghost_forward, _ghost_backward)
-
-
-def first_variation_gradient(
-    sigma: Activation, particles: Particles, z: Float[Array, "n state"], p: Float[Array, "n out"]
-) -> Particles:
-    """Gradient in theta of Phi(theta) = sum_i (p_i . out) sigma0(w . z_i + b), for each particle."""
-    pre = preactivation(particles, z)
-    slope = (p @ particles.out.T) * sigma.first(pre)
-    return Particles(
-        sigma(pre).T @ p,
-        slope.T @ z,
-        None if particles.b is None else jnp.sum(slope, axis=0),
-    )
-
-
-def first_variation_laplacian(
-    sigma: Activation, particles: Particles, z: Float[Array, "n state"], p: Float[Array, "n out"]
-) -> Float[Array, " width"]:
-    """Laplacian in theta of Phi: sum_i (p_i . out) (|z_i|^2 + 1) sigma0''(w . z_i + b) (docs/theory.md, section 3)."""
-    assert sigma.second is not None, "callers refuse an activation without second derivative"
-    bend = (p @ particles.out.T) * sigma.second(preactivation(particles, z))
-    return squared_radius(particles, z) @ bend
-
-
-def first_variation_hessian(
-    sigma: Activation, particles: Particles, z: Float[Array, "n state"], p: Float[Array, "n out"]
-) -> tuple[Float[Array, "width out inputs"], Float[Array, "width inputs inputs"]]:
-    """Blocks of the Hessian of Phi in (out, (w, b)): mixed A (out, inputs) and B (inputs, inputs).
-
-    ``out`` enters linearly, so its own block is zero.
-    """
-    assert sigma.second is not None, "callers refuse an activation without second derivative"
-    pre = preactivation(particles, z)
-    inputs = bias_extended(particles, z)
-    mixed = jnp.einsum("nm,no,ni->moi", sigma.first(pre), p, inputs)
-    bend = (p @ particles.out.T) * sigma.second(pre)
-    return mixed, jnp.einsum("nm,ni,nj->mij", bend, inputs, inputs)

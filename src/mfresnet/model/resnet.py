@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,7 +17,9 @@ from . import depth as depth_module
 from . import scaling
 from .activations import Activation, activation
 from .draws import normal
-from .particles import Ghosts, Particles, ghost_sum, particle_sum_across
+from .family import AbstractParticles
+from .own import OwnParticles, Particle
+from .particles import Ghosts, Particles, ghost_sum
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ class AbstractResNet(eqx.Module):
     (True, ['encoder', 'head'])
     """
 
-    encoder: eqx.AbstractVar[Particles]
-    head: eqx.AbstractVar[Particles | None]
+    encoder: eqx.AbstractVar[AbstractParticles]
+    head: eqx.AbstractVar[AbstractParticles | None]
     embedding: eqx.AbstractVar[Float[Array, "state inputs"] | None]
     alpha: eqx.AbstractVar[Float[Array, ""]]
     beta: eqx.AbstractVar[Float[Array, ""]]
@@ -96,12 +98,37 @@ class AbstractResNet(eqx.Module):
     @property
     def dtype(self) -> jnp.dtype:
         """Precision of the particles."""
-        return self.encoder.w.dtype
+        return self.encoder.dtype
 
     @property
     def shared(self) -> bool:
         """Whether every depth shares one encoder law."""
-        return self.encoder.w.shape[0] == 1 and self.depth > 1
+        return self.encoder.layers == 1 and self.depth > 1
+
+    @property
+    def state(self) -> int:
+        """Dimension D of the state."""
+        return self.encoder.state
+
+    @property
+    def inputs(self) -> int:
+        """Number of columns of the inputs, d."""
+        return self.state if self.embedding is None else self.embedding.shape[-1]
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs, C."""
+        return self.state if self.head is None else self.head.outputs
+
+    @property
+    def two_layer(self) -> bool:
+        """Whether all particles are those of [C24], for which the closed forms hold."""
+        return isinstance(self.encoder, Particles) and isinstance(self.head, Particles | None)
+
+    @property
+    def smooth(self) -> bool:
+        """Whether all particles have the second derivatives that the change of a law's density needs."""
+        return self.encoder.smooth(self.sigma) and (self.head is None or self.head.smooth(self.sigma))
 
     @property
     @abc.abstractmethod
@@ -140,7 +167,7 @@ class AbstractResNet(eqx.Module):
         """The prediction from the state at s = 1."""
         if self.head is None:
             return z
-        prediction = scaling.output(self.beta, particle_sum_across(self.head, z.T, self.sigma).T, self.head.width)
+        prediction = scaling.output(self.beta, self.head.total_across(z.T, self.sigma).T, self.head.width)
         return prediction if ghosts is None else prediction + self.beta * ghost_sum(self.sigma, ghosts, z)
 
     def states(self, x: Float[Array, "n inputs"]) -> Float[Array, "layers n state"]:
@@ -197,8 +224,8 @@ class LayeredResNet(AbstractResNet):
     (7, 1)
     """
 
-    encoder: Particles
-    head: Particles | None
+    encoder: AbstractParticles
+    head: AbstractParticles | None
     embedding: Float[Array, "state inputs"] | None
     alpha: Float[Array, ""]
     beta: Float[Array, ""]
@@ -226,6 +253,8 @@ class LayeredResNet(AbstractResNet):
         scheme: str = "euler",
         initial: InitialScales | None = None,
         antithetic: bool = False,
+        particle: Particle | None = None,
+        head_particle: Particle | None = None,
         dtype: jnp.dtype | type = jnp.float32,
     ) -> LayeredResNet:
         """A network at its start (tau_0, nu_0): independent Gaussian particles.
@@ -237,9 +266,12 @@ class LayeredResNet(AbstractResNet):
             shared: one law for every depth.
             antithetic: particles in pairs of opposite output, so that the start moves no state and
                 predicts 0, exactly as in the limit (see `Particles.gaussian`).
+            particle, head_particle: kinds of one's own for encoder and head, instead of the two-layer ones, to which
+                sigma, bias, antithetic and the scales of ``initial`` belong.
 
         Raises:
-            MfresnetError: sizes below 1, or outputs that a network without head cannot have.
+            MfresnetError: sizes below 1, outputs that a network without head cannot have, or a particle that is no
+                block.
         """
         for name, size in {"inputs": inputs, "outputs": outputs, "depth": depth, "width": width}.items():
             if size < 1:
@@ -253,31 +285,22 @@ class LayeredResNet(AbstractResNet):
             )
         scales = initial or InitialScales()
         k_encoder, k_head, k_embedding = jax.random.split(key, 3)
+        if antithetic and (particle is not None or head_particle is not None):
+            raise MfresnetError("antithetic particles are two-layer ones, whose output can be negated: leave it out.")
+        common: dict[str, Any] = {"state": state, "law": scales.law, "dtype": dtype}
+
+        def draw(
+            key: Array, shape: tuple[int, ...], kind: Particle | None, outputs: int, scale: tuple[float, float, float]
+        ) -> AbstractParticles:
+            if kind is not None:
+                kind.check(state, outputs, dtype)
+                return OwnParticles.draw(key, shape, kind, outputs=outputs, **common)
+            options = {"scale": scale, "bias": bias, "antithetic": antithetic}
+            return Particles.gaussian(key, shape, outputs=outputs, **options, **common)
+
         return cls(
-            encoder=Particles.gaussian(
-                k_encoder,
-                (1 if shared else depth, width),
-                state=state,
-                outputs=state,
-                scale=scales.encoder,
-                bias=bias,
-                antithetic=antithetic,
-                law=scales.law,
-                dtype=dtype,
-            ),
-            head=Particles.gaussian(
-                k_head,
-                (head_width,),
-                state=state,
-                outputs=outputs,
-                scale=scales.head,
-                bias=bias,
-                antithetic=antithetic,
-                law=scales.law,
-                dtype=dtype,
-            )
-            if head
-            else None,
+            encoder=draw(k_encoder, (1 if shared else depth, width), particle, state, scales.encoder),
+            head=draw(k_head, (head_width,), head_particle, outputs, scales.head) if head else None,
             embedding=None if embedding is None else normal(k_embedding, (embedding, inputs), dtype) / embedding**0.5,
             alpha=jnp.asarray(alpha, dtype),
             beta=jnp.asarray(beta if head else 1.0, dtype),
@@ -298,7 +321,7 @@ class LayeredResNet(AbstractResNet):
 
     def parts(self) -> tuple[Part, ...]:
         """The encoder, of reciprocal mass L M (M where depth shares the law), and the head, of reciprocal mass K."""
-        layers, width = self.encoder.w.shape[:2]
+        layers, width = self.encoder.batch
         return Part("encoder", "encoder", scaling.encoder_mass(layers, width)), *self._head_part()
 
     def layered(self) -> LayeredResNet:

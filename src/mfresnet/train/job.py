@@ -18,7 +18,16 @@ from ..config import Config
 from ..data import Split
 from ..errors import MfresnetError
 from ..flow import LOSSES, Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
-from ..model import AbstractResNet, ContinuousResNet, InitialScales, LayeredResNet, activation, scaling, trainable
+from ..model import (
+    AbstractResNet,
+    ContinuousResNet,
+    InitialScales,
+    LayeredResNet,
+    activation,
+    scaling,
+    trainable,
+)
+from ..model.own import TWO_LAYER, particle
 from .langevin import LANGEVIN, check_langevin, langevin_rule
 
 STEPS = {"adaptive": 200, "heun": 2000, "euler": 2000}
@@ -153,6 +162,8 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Abstra
             f"model.embedding_dimension = {m.embedding_dimension} has no effect without an embedding: "
             "set model.embedding fixed or trained."
         )
+    check_particles(config)
+    state = inputs if m.embedding == "none" else (m.embedding_dimension or inputs)
     common: dict[str, Any] = {
         "inputs": inputs,
         "outputs": outputs,
@@ -160,6 +171,8 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Abstra
         "alpha": m.alpha,
         "beta": m.beta,
         "sigma": activation(m.activation),
+        "particle": None if m.particle == TWO_LAYER else particle(m.particle, state, state),
+        "head_particle": None if m.head_particle == TWO_LAYER else particle(m.head_particle, state, outputs),
         "bias": m.bias,
         "head": m.head,
         "embedding": None if m.embedding == "none" else (m.embedding_dimension or inputs),
@@ -167,7 +180,10 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Abstra
         "dtype": "float64" if config.train.precision == "float64" else "float32",
     }
     if m.kind == "continuous":
-        for name, plain in (("shared", False), ("scheme", "euler"), ("antithetic", False)):
+        layered = {"shared": False, "scheme": "euler", "antithetic": False}
+        layered |= {"particle": TWO_LAYER, "head_particle": TWO_LAYER}
+        del common["particle"], common["head_particle"]
+        for name, plain in layered.items():
             if getattr(m, name) != plain:
                 raise MfresnetError(
                     f"model.{name} = {getattr(m, name)!r} has no meaning for a continuous model, whose particles lie "
@@ -177,6 +193,32 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Abstra
     return LayeredResNet.create(
         key, depth=m.depth, width=m.width, shared=m.shared, scheme=m.scheme, antithetic=m.antithetic, **common
     )
+
+
+def check_particles(config: Config) -> None:
+    """Refuse settings of the two-layer particles where they have no meaning, because particles are of another kind.
+
+    Raises:
+        MfresnetError: naming the setting.
+    """
+    m = config.model
+    scales = {"particle": ("u", "w", "b"), "head_particle": ("a", "head_w", "head_b")}
+    for name, own in scales.items():
+        kind = getattr(m, name)
+        if kind == TWO_LAYER:
+            continue
+        if m.antithetic:
+            raise MfresnetError(
+                f"model.antithetic is for two-layer particles, not for {name} = {kind!r}: leave it out."
+            )
+        for scale in own:
+            if getattr(m.initial, scale) != 1.0:
+                raise MfresnetError(
+                    f"model.initial.{scale} belongs to two-layer particles: give model.{name} = {kind!r} its standard "
+                    "deviations in its Particle."
+                )
+    if not m.head and m.head_particle != TWO_LAYER:
+        raise MfresnetError(f"model.head_particle = {m.head_particle!r} has no effect without a head: leave it out.")
 
 
 def initial_scales(config: Config) -> InitialScales:
@@ -216,7 +258,7 @@ def build_trainer(config: Config, model: AbstractResNet, n: int, rule: Rule | No
     unit = scaling.time_unit(t.time_unit, n, float(model.beta))
     options = Options(
         loss="sigmoid" if t.rule == LANGEVIN else t.loss,
-        recompute=recomputes(config, model.encoder.w.shape[-1], t.batch_size or n),
+        recompute=recomputes(config, model.state, t.batch_size or n),
         compute="bfloat16" if t.precision == "bfloat16" else None,
         rates=(t.encoder_rate, t.head_rate),
     )
@@ -291,11 +333,21 @@ def resolve_config(config: Config, split: Split) -> Config:
         raise MfresnetError("train.loss = 'logistic' needs classes, but the target is numeric: use squared.")
     config = fill_defaults(config, len(split.train.x), len(split.test.x))
     m = config.model
-    no_ratio = m.kind == "continuous" or m.initial.law != "gaussian" or activation(m.activation).second is None
+    no_ratio = m.kind == "continuous" or m.initial.law != "gaussian" or not _smooth(config, split)
     if config.train.rule == "gradient-flow" and no_ratio:
         # the flow itself needs neither layers, nor a Gaussian start, nor a second derivative: carry no probes
         config = config.model_copy(update={"train": config.train.model_copy(update={"probes": 0, "head_probes": 0})})
     return config
+
+
+def _smooth(config: Config, split: Split) -> bool:
+    """Whether the particles have second derivatives."""
+    m, (inputs, outputs) = config.model, (split.train.x.shape[1], split.train.y.shape[1])
+    state = inputs if m.embedding == "none" else (m.embedding_dimension or inputs)
+    kinds = [(m.particle, state)] + ([(m.head_particle, outputs)] if m.head else [])
+    own = [particle(name, state, made).smooth for name, made in kinds if name != TWO_LAYER]
+    plain = activation(m.activation).second is not None
+    return all(own) and (plain or len(own) == len(kinds))
 
 
 def keys(seed: int | Array) -> tuple[Array, Array, Array]:

@@ -53,9 +53,12 @@ class Measurements:
         self.say = say
         self.spent = spent
         self.refused: set[str] = set()
-        sigma = job.state.model.sigma
-        if job.config.train.rule == "gradient-flow" and sigma.second is None:
-            say(f"KL: not measured, the density of a law changes with sigma0'', which {sigma.name} does not have.")
+        model = job.state.model
+        if job.config.train.rule == "gradient-flow" and not model.smooth:
+            what = (
+                f"sigma0'', which {model.sigma.name} does" if model.two_layer else "second derivatives, which it does"
+            )
+            say(f"KL: not measured, the density of a law changes with {what} not have.")
         elif job.config.train.rule == "gradient-flow" and job.config.model.kind == "continuous":
             say("KL: not measured, probes belong to a layer, which a continuous model does not have.")
 

@@ -21,7 +21,6 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from ...model import Particles, activation, scaling
-from ...model.particles import particle_sum
 
 
 class Networks(NamedTuple):
@@ -68,7 +67,7 @@ def _read_linear(head: Array, z: Array, beta: Array) -> Array:
 
 def _read_particles(head: Particles, z: Array, beta: Array) -> Array:
     """beta/K sum_k a_k tanh(w_k . z + b_k), trained along ([C24] eq. 1)."""
-    return scaling.output(beta, particle_sum(head, z, activation("tanh")), head.width)
+    return scaling.output(beta, head.total(z, activation("tanh")), head.width)
 
 
 READOUTS = {"state": _read_state, "linear": _read_linear, "particles": _read_particles}

@@ -1,0 +1,233 @@
+"""A particle of one's own: any JAX function sigma(z, theta), with a Gaussian law of its start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float
+
+from ..errors import MfresnetError
+from ..registry import Entry, Registry
+from .activations import Activation
+from .draws import LAWS
+from .family import AbstractParticles
+
+Function = Callable[[Array, Any], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Particle:
+    """One kind of particle: its function, and the law of its start, N(0, std^2) entry by entry.
+
+    Derivatives are taken by automatic differentiation; the network is that of [C24] (arXiv 2403.09889) with
+    sigma(z, theta) for u sigma0(w . z + b):
+
+        z_{l+1} = z_l + alpha/(L M) sum_m sigma(z_l, theta_lm),      f = beta/K sum_k sigma(z_L, omega_k).
+
+    Args:
+        function: sigma(z, theta) at one point, z of shape (D,), of shape (D,) in the encoder and (C,) in the head.
+        std: standard deviations of the start: any tree, an array in the shape of each parameter of theta.
+        smooth: whether sigma has second derivatives in theta, which the change of a law's density (KL) needs.
+
+    >>> def product(z, theta):
+    ...     return theta["u"] * jnp.tanh(theta["w"] @ z) * jnp.tanh(theta["v"] @ z)
+    >>> particle = Particle(product, {"u": np.ones(2), "v": np.ones(2), "w": np.ones(2)})
+    >>> from mfresnet import LayeredResNet
+    >>> model = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, particle=particle)
+    >>> model(jnp.ones((7, 2))).shape
+    (7, 1)
+    """
+
+    function: Function
+    std: Any
+    smooth: bool = True
+
+    def __post_init__(self) -> None:
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.std)]
+        if not leaves or any(leaf.dtype.kind not in "fiu" or not np.isfinite(leaf).all() for leaf in leaves):
+            raise MfresnetError(
+                "the standard deviations of a particle's start are no tree of finite numbers: give an array in the "
+                "shape of each parameter, such as {'w': numpy.ones(3)}."
+            )
+        if any((leaf < 0).any() for leaf in leaves):
+            raise MfresnetError("a particle's start has a negative standard deviation: give values >= 0.")
+        object.__setattr__(self, "std", jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), self.std))
+
+    @property
+    def size(self) -> int:
+        """Numbers of one particle."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.std))
+
+    def check(self, state: int, outputs: int, dtype: Any = jnp.float32) -> None:
+        """Refuse a function that cannot be a block: its values and derivatives are tried on Gaussian draws.
+
+        Raises:
+            MfresnetError: the function fails, changes the shape or the dtype of the state, returns NaN, or cannot be
+                differentiated.
+        """
+        _check(self, state, outputs, jnp.dtype(dtype).name)
+
+
+class OwnParticles(AbstractParticles):
+    """Particles of one's own kind, see `Particle`; what the theory needs of them is taken by automatic differentiation.
+
+    Args:
+        theta: the parameters, each with leading axes (the layer, and the particles).
+        kind: function and law of the start.
+        state, outputs: dimensions of sigma's input and value.
+    """
+
+    theta: Any
+    kind: Particle = eqx.field(static=True)
+    state_size: int = eqx.field(static=True)
+    output_size: int = eqx.field(static=True)
+
+    @classmethod
+    def draw(
+        cls,
+        key: Array,
+        shape: tuple[int, ...],
+        kind: Particle,
+        *,
+        state: int,
+        outputs: int,
+        law: str = "gaussian",
+        dtype: jnp.dtype | type = jnp.float32,
+    ) -> OwnParticles:
+        """Independent particles from the start of their kind; ``law`` is a name of `LAWS`."""
+        leaves, tree = jax.tree.flatten(kind.std)
+        keys = jax.random.split(key, len(leaves))
+        drawn = [
+            jnp.asarray(std, dtype) * LAWS[law](one, (*shape, *std.shape), dtype)
+            for one, std in zip(keys, leaves, strict=True)
+        ]
+        return cls(jax.tree.unflatten(tree, drawn), kind, state, outputs)
+
+    @property
+    def state(self) -> int:
+        return self.state_size
+
+    @property
+    def outputs(self) -> int:
+        return self.output_size
+
+    def _like(self, theta: Any) -> OwnParticles:
+        return OwnParticles(theta, self.kind, self.state_size, self.output_size)
+
+    def ranks(self) -> OwnParticles:
+        return self._like(jax.tree.map(np.ndim, self.kind.std))
+
+    def deviations(self, scale: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> OwnParticles:
+        return self._like(self.kind.std)
+
+    def redraw(
+        self, key: Array, shape: tuple[int, ...], scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    ) -> OwnParticles:
+        sizes = {"state": self.state_size, "outputs": self.output_size}
+        return OwnParticles.draw(key, shape, self.kind, **sizes, dtype=self.dtype)
+
+    def smooth(self, sigma: Activation) -> bool:
+        return self.kind.smooth
+
+    def evaluate(self, z: Float[Array, " state"], sigma: Activation) -> Float[Array, " out"]:
+        return self.kind.function(z, self.theta)
+
+
+Factory = Callable[[int, int], Particle]
+
+TWO_LAYER = "two-layer"
+DRAWS = 8  # of the start, at which a function is tried
+
+# Kinds of particles by name: functions (D, outputs) -> `Particle`. The two-layer particles have a class of their own.
+PARTICLES: Registry[Factory] = Registry(
+    "particle",
+    "mfresnet.particles",
+    {
+        "gated": Entry("mfresnet.model.blocks:gated", "u sigma0(w.z + b) sigmoid(v.z + c)"),
+        "attention": Entry("mfresnet.model.blocks:attention", "one head of self-attention on a sequence ([Ch25])"),
+        "convolution": Entry("mfresnet.model.blocks:convolution", "one channel of a 3 x 3 convolution on an image"),
+    },
+)
+
+
+def particle(name: str, state: int, outputs: int) -> Particle:
+    """The particle of that name, or of the factory at ``package.module:ATTRIBUTE``, for these dimensions.
+
+    A second call returns the same object, so that what was compiled for it is used again.
+
+    Raises:
+        MfresnetError: an unknown name, or a factory that makes no `Particle`.
+
+    >>> particle("gated", 2, 2).size
+    8
+    """
+    return _made(PARTICLES[name], name, state, outputs)
+
+
+@lru_cache(maxsize=256)
+def _made(factory: Factory, name: str, state: int, outputs: int) -> Particle:
+    made = factory(state, outputs)
+    if not isinstance(made, Particle):
+        raise MfresnetError(f"particle {name!r} made a {type(made).__name__}: return an mfresnet.Particle.")
+    return made
+
+
+@lru_cache(maxsize=256)
+def _check(kind: Particle, state: int, outputs: int, dtype: str) -> None:
+    name = getattr(kind.function, "__name__", "sigma")
+    with jax.ensure_compile_time_eval():
+        key = jax.random.key(0)
+        drawn = OwnParticles.draw(key, (DRAWS,), kind, state=state, outputs=outputs, dtype=jnp.dtype(dtype))
+        z = jax.random.normal(jax.random.fold_in(key, 1), (state,), dtype)
+        z = z / jnp.linalg.norm(z)
+
+        def value(theta: Any) -> Array:
+            return kind.function(z, theta)
+
+        one = jax.tree.map(lambda leaf: leaf[0], drawn.theta)
+        try:
+            made = jax.eval_shape(value, one)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            raise MfresnetError(
+                f"particle {name} cannot be evaluated at a state of shape ({state},): {str(error).splitlines()[0]}"
+            ) from error
+        if getattr(made, "shape", None) != (outputs,):
+            raise MfresnetError(
+                f"particle {name} makes {getattr(made, 'shape', type(made).__name__)} of a state of shape ({state},): "
+                f"return an array of shape ({outputs},)."
+            )
+        if made.dtype != jnp.dtype(dtype):
+            raise MfresnetError(
+                f"particle {name} returns {made.dtype} for a state of type {dtype}: convert with .astype(z.dtype)."
+            )
+        values = [value(jax.tree.map(lambda leaf, k=k: leaf[k], drawn.theta)) for k in range(DRAWS)]
+        if not all(bool(jnp.isfinite(made).all()) for made in values):
+            raise MfresnetError(
+                f"particle {name} returns NaN or infinity at a draw of its start: check its formula or lower its std."
+            )
+        try:
+            slopes = jax.vmap(jax.grad(lambda theta: jnp.sum(value(theta))))(drawn.theta)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise MfresnetError(
+                f"particle {name} cannot be differentiated in theta ({str(error).splitlines()[0]}): write it with "
+                "differentiable functions of jax.numpy."
+            ) from error
+        slopes = jax.tree.leaves(slopes)
+        if not all(bool(jnp.isfinite(leaf).all()) for leaf in slopes):
+            raise MfresnetError(
+                f"the derivative of particle {name} is NaN or infinite at a draw of its start: avoid roots and "
+                "quotients at 0, see jax.numpy.where."
+            )
+        if not any(bool(jnp.any(leaf)) for leaf in slopes):
+            raise MfresnetError(
+                f"the derivative of particle {name} is 0 at every draw of its start, so it cannot be trained: "
+                "avoid rounding, comparisons and stop_gradient."
+            )

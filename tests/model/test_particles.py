@@ -1,0 +1,243 @@
+"""The contract of every kind of particle: what is taken of sigma(z, theta) is what its definition says.
+
+Oracles are naive: finite differences, the Jacobian of the whole network, the Hessian's trace. All in float64. The
+two-layer kind appears twice, with its closed forms and as a function like any other.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from mfresnet import LayeredResNet, MfresnetError, Particle, adjoint, empirical_gram, gram, gram_operator, velocities
+from mfresnet.flow import Batch, Options, Probes, field
+from mfresnet.model import OwnParticles, Particles, particle, trainable
+from mfresnet.model.blocks import attention_of
+
+
+def as_function(state: int, outputs: int) -> Particle:
+    """The two-layer particle without its closed forms."""
+    return Particle(
+        lambda z, theta: theta["out"] * jnp.tanh(theta["w"] @ z + theta["b"]),
+        {"out": np.ones(outputs), "w": np.ones(state), "b": np.ones(())},
+    )
+
+
+class Kind(NamedTuple):
+    state: int
+    encoder: Particle | None
+    head: Particle | None
+
+
+def kind_of(name: str) -> Kind:
+    if name == "two-layer":
+        return Kind(3, None, None)
+    if name == "function":
+        return Kind(3, as_function(3, 3), as_function(3, 2))
+    if name == "attention":
+        return Kind(6, attention_of(2)(6, 6), attention_of(2)(6, 2))
+    state = {"gated": 3, "convolution": 9}[name]
+    return Kind(state, particle(name, state, state), particle(name, state, 2))
+
+
+NAMES = ("two-layer", "function", "gated", "attention", "convolution")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def case(request):
+    with jax.enable_x64(True):
+        kind = kind_of(request.param)
+        rng = np.random.default_rng(1)
+        x = rng.normal(size=(4, kind.state))
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        options = {"particle": kind.encoder, "head_particle": kind.head, "dtype": jnp.float64}
+        model = LayeredResNet.create(
+            jax.random.key(0),
+            inputs=kind.state,
+            outputs=2,
+            depth=2,
+            width=3,
+            head_width=4,
+            alpha=1.5,
+            beta=2.0,
+            **options,
+        )
+        yield model, jnp.asarray(x), jnp.asarray(rng.normal(size=(4, 2)))
+
+
+def squared(model, x, y):
+    return 0.5 * jnp.sum((model(x) - y) ** 2) / len(x)
+
+
+def test_states_are_the_average_over_particles(case):
+    model, x, _ = case
+    z = np.asarray(x)
+    for layer in range(2):
+        family = model.encoder.layer(layer)
+        one = lambda m, family=family: jax.tree.map(lambda leaf: leaf[m], family)  # noqa: E731
+        moved = [[one(m).evaluate(point, model.sigma) for m in range(3)] for point in z]
+        z = z + 1.5 / (2 * 3) * np.sum(np.array(moved), axis=1)
+    np.testing.assert_allclose(model.states(x)[-1], z, rtol=1e-12)
+
+
+def test_velocities_are_finite_differences_of_the_loss(case):
+    """v = -L M dLoss/dtheta and -K dLoss/domega, by central differences (error about h^2 = 1e-10)."""
+    model, x, y = case
+    found = velocities(model, x, y)
+    for name, mass in (("encoder", 2 * 3), ("head", 4)):
+        flat, unravel = ravel_pytree(getattr(model, name))
+        expected, h = np.asarray(ravel_pytree(getattr(found, name))[0]), 1e-5
+        for k in np.random.default_rng(0).choice(flat.size, min(12, flat.size), replace=False):
+            up, down = (squared(model_with(model, name, unravel(flat.at[k].add(sign * h))), x, y) for sign in (1, -1))
+            np.testing.assert_allclose(expected[k], -mass * (up - down) / (2 * h), rtol=1e-6, atol=1e-8)
+
+
+def model_with(model, name, value):
+    return eqx.tree_at(lambda m: getattr(m, name), model, value)
+
+
+def test_adjoint_is_the_derivative_by_the_state(case):
+    model, x, _ = case
+    q = adjoint(model, x).q
+
+    def rest(z, first):
+        for layer in range(first, 2):
+            family = model.encoder.layer(layer)
+            z = z + 1.5 / 2 / 3 * family.total(z, model.sigma)
+        return model.read(z)[0] / model.beta
+
+    z = model.states(x)
+    for layer in range(3):
+        for i in range(2):
+            expected = jax.jacfwd(lambda at, layer=layer: rest(at[None], layer))(z[layer, i])
+            np.testing.assert_allclose(q[layer, i], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_gram_matrices_are_those_of_the_naive_jacobian(case):
+    """G1 = (L M / alpha^2) J_nu J_nu^T and G2 = K J_tau J_tau^T with J of f/beta; dense, cross and as an operator."""
+    model, x, _ = case
+    found = gram(model, x)
+    naive = empirical_gram(
+        lambda parts, x: (
+            model_with(model_with(model, "encoder", parts["encoder"]), "head", parts["head"])(x) / model.beta
+        ),
+        {"encoder": model.encoder, "head": model.head},
+        x,
+        groups={"encoder": "encoder", "head": "head"},
+    )
+    np.testing.assert_allclose(found.encoder, 6 / 1.5**2 * naive["encoder"], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.head, 4 * naive["head"], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(gram(model, x, other=x[:2], block=2).total, found.total[:, :4], rtol=1e-9, atol=1e-12)
+    v = np.random.default_rng(3).normal(size=8)
+    np.testing.assert_allclose(gram_operator(model, x).matvec(v), found.total @ v, rtol=1e-9)
+
+
+def test_depth_shared_gram(case):
+    model, x, _ = case
+    shared = eqx.tree_at(lambda m: m.encoder, model, jax.tree.map(lambda leaf: leaf[:1], model.encoder))
+    naive = empirical_gram(lambda encoder, x: model_with(shared, "encoder", encoder)(x) / model.beta, shared.encoder, x)
+    np.testing.assert_allclose(gram(shared, x).encoder, 3 / 1.5**2 * naive, rtol=1e-9, atol=1e-12)
+
+
+def test_probes_see_gradient_and_laplacian_of_the_first_variation(case):
+    """A probe at the place of a particle moves as it does, and the divergence it sees is the trace of the Hessian."""
+    model, x, y = case
+    batch = Batch(x, y, jnp.ones(len(x)))
+    of_training = field(model, trainable(model), batch, Options())
+    probes = Probes(model.encoder, model.head)
+    seen = field(model, trainable(model), batch, Options(), probes, "laplacian")
+    bent = field(model, trainable(model), batch, Options(), probes, "hessian").curvature
+    closed = velocities(model, x, y)
+    passes = adjoint(model, x)
+    p = model.beta * jnp.einsum("nc,lncd->lnd", (passes.f - y) / len(x), passes.q)
+    for name in ("encoder", "head"):
+        for a, b in zip(*(jax.tree.leaves(getattr(f, name)) for f in (of_training.model, seen.probes)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            getattr(seen.curvature, name), getattr(closed, f"laplacian_{name}"), rtol=1e-9, atol=1e-12
+        )
+    for layer in range(2):
+        for m in range(3):
+            one = jax.tree.map(lambda leaf, m=m, layer=layer: leaf[layer, m], model.encoder)
+            flat, unravel = ravel_pytree(one)
+
+            def phi(flat, layer=layer, unravel=unravel):
+                made = jnp.stack([unravel(flat).evaluate(point, model.sigma) for point in passes.z[layer]])
+                return 1.5 * jnp.sum(p[layer + 1] * made)
+
+            hessian = jax.hessian(phi)(flat)
+            np.testing.assert_allclose(seen.curvature.encoder[layer, m], jnp.trace(hessian), rtol=1e-9, atol=1e-11)
+            mixed, rest = (block[layer, m] for block in bent.encoder)
+            first = mixed.shape[0]
+            np.testing.assert_allclose(rest, hessian[first:, first:], rtol=1e-9, atol=1e-11)
+            np.testing.assert_allclose(mixed, hessian[:first, first:], rtol=1e-9, atol=1e-11)
+            np.testing.assert_allclose(hessian[:first, :first], 0, atol=1e-12)
+
+
+def test_a_function_is_the_closed_form(x64):
+    """Drawn places in common, everything else by automatic differentiation: the same network and Gram matrix."""
+    plain = LayeredResNet.create(
+        jax.random.key(0), inputs=3, depth=2, width=3, head_width=4, alpha=2.0, dtype=jnp.float64
+    )
+    own = model_with(plain, "encoder", OwnParticles(vars(plain.encoder) | {}, as_function(3, 3), 3, 3))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)))
+    np.testing.assert_allclose(own(x), plain(x), rtol=1e-13)
+    for part in ("encoder", "head", "total"):
+        np.testing.assert_allclose(getattr(gram(own, x), part), getattr(gram(plain, x), part), rtol=1e-10, atol=1e-13)
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=4))
+    head = OwnParticles(vars(plain.head) | {}, as_function(3, 1), 3, 1)
+    np.testing.assert_allclose(
+        head.weighted(x, weights, plain.sigma), plain.head.weighted(x, weights, plain.sigma), rtol=1e-12
+    )
+    np.testing.assert_allclose(own.encoder.flat(), reordered(plain.encoder), rtol=0)
+
+
+def reordered(particles: Particles) -> np.ndarray:
+    """As vectors (b, out, w): the leaves of a dictionary are in the order of their names."""
+    return np.concatenate([np.asarray(particles.b)[..., None], particles.out, particles.w], axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        (lambda z, theta: theta["w"][:2] * z[0], r"makes \(2,\) of a state of shape \(3,\): return an array of shape"),
+        (lambda z, theta: (theta["w"] * z).astype(jnp.bfloat16), "returns bfloat16 for a state of type float32"),
+        (lambda z, theta: jnp.sqrt(theta["w"]) * z, "returns NaN or infinity at a draw of its start"),
+        (lambda z, theta: jnp.round(theta["w"]) * z, "is 0 at every draw of its start, so it cannot be trained"),
+        (lambda z, theta: jnp.sqrt(0 * theta["w"]) + z, "derivative of particle <lambda> is NaN or infinite"),
+        (lambda z, theta: theta["v"] * z, "cannot be evaluated at a state of shape"),
+        (
+            lambda z, theta: jax.pure_callback(np.tanh, jax.ShapeDtypeStruct((3,), z.dtype), theta["w"] * z),
+            "cannot be differentiated in theta",
+        ),
+    ],
+)
+def test_a_function_that_is_no_block_is_refused(function, sentence):
+    with pytest.raises(MfresnetError, match=sentence):
+        LayeredResNet.create(
+            jax.random.key(0), inputs=3, depth=2, width=2, particle=Particle(function, {"w": np.ones(3)})
+        )
+
+
+@pytest.mark.parametrize("std", [{}, {"w": np.array([np.nan])}, {"w": "wide"}, {"w": np.array([-1.0])}])
+def test_a_start_that_is_no_law_is_refused(std):
+    with pytest.raises(MfresnetError, match="give"):
+        Particle(lambda z, theta: theta["w"] * z, std)
+
+
+def test_names_and_factories(tmp_path, monkeypatch):
+    (tmp_path / "toy_particles.py").write_text("def broken(state, outputs):\n    return 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MfresnetError, match="made a int: return an mfresnet.Particle"):
+        particle("toy_particles:broken", 2, 2)
+    with pytest.raises(MfresnetError, match="unknown particle 'gate': did you mean 'gated'"):
+        particle("gate", 2, 2)
+    assert particle("gated", 2, 2) is particle("gated", 2, 2)
+    with pytest.raises(MfresnetError, match="no square image"):
+        particle("convolution", 7, 7)
+    with pytest.raises(MfresnetError, match="no sequence of tokens"):
+        particle("attention", 7, 7)
