@@ -199,8 +199,7 @@ def _gaussian_log_density(points: np.ndarray) -> np.ndarray:
 
 def _scales(particles: AbstractParticles, scale: tuple[float, float, float]) -> np.ndarray:
     """Standard deviation of the start for each coordinate of a particle as a plain vector."""
-    one = jax.tree.map(lambda leaf, rank: leaf.shape[leaf.ndim - rank :], particles, particles.ranks())
-    shapes = jax.tree.leaves(one, is_leaf=lambda shape: isinstance(shape, tuple))
+    shapes = particles.shapes()
     deviations = jax.tree.leaves(particles.deviations(scale))
     return np.concatenate([np.broadcast_to(s, shape).ravel() for s, shape in zip(deviations, shapes, strict=True)])
 

@@ -48,5 +48,11 @@ class NetworkPredictor(eqx.Module):
         for name, part in self.particles().items():
             means[name] = jax.tree.map(jnp.zeros_like, part)
             deviations = part.deviations(getattr(scales, name))
-            stds[name] = jax.tree.map(lambda s, dtype=part.dtype: jnp.asarray(s, dtype), deviations)
+            stds[name] = jax.tree.map(_std, deviations, part)
         return GaussianPrior(means, stds)
+
+
+def _std(deviation: Any, leaf: Array) -> Array:
+    """One number, or an array that repeats the deviations of one particle."""
+    value = jnp.asarray(deviation, leaf.dtype)
+    return value if value.ndim == 0 else jnp.broadcast_to(value, leaf.shape)

@@ -166,8 +166,7 @@ def gram(
 
 def _chunk_width(model: AbstractResNet, rows: int, dtype: np.dtype) -> int:
     """Particles treated at once where depth shares the law."""
-    numbers = sum(leaf.size for leaf in jax.tree.leaves(model.encoder)) // (model.encoder.layers * model.encoder.width)
-    per_particle = rows * numbers * dtype.itemsize
+    per_particle = rows * model.encoder.size * dtype.itemsize
     return max(1, min(model.encoder.width, CHUNK_BYTES // per_particle))
 
 

@@ -15,6 +15,7 @@ closed form overrides them, as the two-layer `Particles` do.
 from __future__ import annotations
 
 import abc
+from math import prod
 from typing import Self
 
 import equinox as eqx
@@ -74,6 +75,16 @@ class AbstractParticles(eqx.Module):
         """The leading axes, the last of which counts particles."""
         leaf, rank = jax.tree.leaves(self)[0], jax.tree.leaves(self.ranks())[0]
         return leaf.shape[: leaf.ndim - rank]
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shape of each parameter of one particle, in the order of the leaves."""
+        pairs = zip(jax.tree.leaves(self), jax.tree.leaves(self.ranks()), strict=True)
+        return [leaf.shape[leaf.ndim - rank :] for leaf, rank in pairs]
+
+    @property
+    def size(self) -> int:
+        """Numbers of one particle."""
+        return sum(prod(shape) for shape in self.shapes())
 
     @property
     def width(self) -> int:
@@ -165,22 +176,35 @@ class AbstractParticles(eqx.Module):
         """Gradient of Phi."""
         return jax.vmap(jax.grad(lambda one: _phi(one, z, p, sigma)))(self)
 
-    def laplacian(
-        self, z: Float[Array, "n state"], p: Float[Array, "n out"], sigma: Activation
-    ) -> Float[Array, " width"]:
-        """Laplacian of Phi: the trace of the Hessian, one product with a unit vector after another."""
+    def directions(self) -> Array | None:
+        """Directions of Hutchinson's estimate for each particle, (*batch, directions, numbers); None for exact ones."""
+        return None
 
-        def trace(one: Self) -> Array:
+    def laplacian(
+        self, z: Float[Array, "n state"], p: Float[Array, "n out"], sigma: Activation, directions: Array | None = None
+    ) -> Float[Array, " width"]:
+        """Laplacian of Phi, the trace of the Hessian H.
+
+        Exact by default, one product with a unit vector after another; or Hutchinson's estimate (1990), the mean of
+        v . H v over directions v of independent signs. A probe keeps its own directions along the flow: the change of
+        its log-density is then unbiased, and the standard error of a mean over probes contains the estimate's.
+
+        Args:
+            directions: of each particle, shape (width, directions, numbers), or None.
+        """
+
+        def trace(one: Self, along: Array | None) -> Array:
             flat, unravel = ravel_pytree(one)
             slope = jax.grad(lambda flat: _phi(unravel(flat), z, p, sigma))
 
-            def bend(k: Array) -> Array:
-                unit = jnp.zeros_like(flat).at[k].set(1)
-                return jax.jvp(slope, (flat,), (unit,))[1][k]
+            def bend(direction: Array) -> Array:
+                return direction @ jax.jvp(slope, (flat,), (direction,))[1]
 
-            return jnp.sum(jax.lax.map(bend, jnp.arange(flat.size)))
+            if along is not None:
+                return jnp.mean(jax.lax.map(bend, along.astype(flat.dtype)))
+            return jnp.sum(jax.lax.map(lambda k: bend(jnp.zeros_like(flat).at[k].set(1)), jnp.arange(flat.size)))
 
-        return jax.vmap(trace)(self)
+        return jax.vmap(trace)(self, directions)
 
     def hessian(
         self, z: Float[Array, "n state"], p: Float[Array, "n out"], sigma: Activation
@@ -199,9 +223,8 @@ class AbstractParticles(eqx.Module):
 
     def no_curvature(self, kind: str) -> Array | tuple[Array, Array]:
         """Zeros in the shape of `laplacian` or `hessian` ("none": nothing), for all leading axes."""
-        sizes = [leaf.size // int(np.prod(self.batch)) for leaf in jax.tree.leaves(self)]
         if kind == "hessian":
-            return tuple(jnp.zeros((*self.batch, *shape), self.dtype) for shape in self._hessian_blocks(sum(sizes)))  # pyright: ignore[reportReturnType]
+            return tuple(jnp.zeros((*self.batch, *shape), self.dtype) for shape in self._hessian_blocks(self.size))  # pyright: ignore[reportReturnType]
         return jnp.zeros(self.batch if kind == "laplacian" else (*self.batch, 0), self.dtype)
 
     def _hessian_blocks(self, size: int) -> tuple[tuple[int, int], tuple[int, int]]:

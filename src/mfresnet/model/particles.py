@@ -179,7 +179,9 @@ class Particles(AbstractParticles):
         slope = (p @ self.out.T) * sigma.first(pre)
         return Particles(sigma(pre).T @ p, slope.T @ z, None if self.b is None else jnp.sum(slope, axis=0))
 
-    def laplacian(self, z: Float[Array, "n state"], p: Float[Array, "n out"], sigma: Activation) -> Array:
+    def laplacian(
+        self, z: Float[Array, "n state"], p: Float[Array, "n out"], sigma: Activation, directions: Array | None = None
+    ) -> Array:
         """sum_i (p_i . out) (|z_i|^2 + 1) sigma0''(w . z_i + b) (docs/theory.md, section 3)."""
         assert sigma.second is not None, "callers refuse an activation without second derivative"
         bend = (p @ self.out.T) * sigma.second(preactivation(self, z))
@@ -258,11 +260,13 @@ class Ghosts(eqx.Module):
 
     particles: AbstractParticles
     curvature: Array | tuple[Array, Array]
+    directions: Array | None = None
 
     @classmethod
     def of(cls, particles: AbstractParticles, curvature: str) -> Ghosts:
         """Ghosts at these places; ``curvature`` is "laplacian", "hessian" or "none"."""
-        return cls(particles, particles.no_curvature(curvature))
+        along = particles.directions() if curvature == "laplacian" else None
+        return cls(particles, particles.no_curvature(curvature), along)
 
 
 def _ghost_sum(sigma: Activation, ghosts: Ghosts, z: Float[Array, "n state"]) -> Float[Array, "n out"]:
@@ -284,10 +288,11 @@ def _ghost_backward(sigma: Activation, saved: tuple[Ghosts, Array], p: Array) ->
     if isinstance(ghosts.curvature, tuple):
         curvature = probe.hessian(z, p, sigma)
     elif ghosts.curvature.ndim == len(probe.batch):
-        curvature = probe.laplacian(z, p, sigma)
+        curvature = probe.laplacian(z, p, sigma, ghosts.directions)
     else:
         curvature = ghosts.curvature
-    return Ghosts(gradient, curvature), jnp.zeros_like(z)
+    still = None if ghosts.directions is None else jnp.zeros_like(ghosts.directions)
+    return Ghosts(gradient, curvature, still), jnp.zeros_like(z)
 
 
 ghost_sum.defvjp(_ghost_forward, _ghost_backward)

@@ -345,9 +345,14 @@ def _smooth(config: Config, split: Split) -> bool:
     m, (inputs, outputs) = config.model, (split.train.x.shape[1], split.train.y.shape[1])
     state = inputs if m.embedding == "none" else (m.embedding_dimension or inputs)
     kinds = [(m.particle, state)] + ([(m.head_particle, outputs)] if m.head else [])
-    own = [particle(name, state, made).smooth for name, made in kinds if name != TWO_LAYER]
-    plain = activation(m.activation).second is not None
-    return all(own) and (plain or len(own) == len(kinds))
+    own = [(particle(name, state, made), made) for name, made in kinds if name != TWO_LAYER]
+    smooth = all(kind.smooth for kind, _ in own) and (
+        len(own) == len(kinds) or activation(m.activation).second is not None
+    )
+    if smooth and config.train.probes + config.train.head_probes > 0:
+        for kind, made in own:
+            kind.check_smooth(state, made)
+    return smooth
 
 
 def keys(seed: int | Array) -> tuple[Array, Array, Array]:
