@@ -40,6 +40,13 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "python" / "summary.json").is_file()
 
 
+def test_python_of_the_page_on_own_models_runs():
+    names: dict = {}
+    for block in blocks(ROOT / "docs" / "own_particle.md", "python"):
+        exec(compile(block, "own_particle.md", "exec"), names)
+    assert names["matrices"].total.shape == (64, 64)
+
+
 def test_a_users_script_runs():
     """The script whose types `make lint` checks strictly."""
     runpy.run_path(str(ROOT / "tests" / "typing" / "user_script.py"))
