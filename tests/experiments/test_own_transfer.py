@@ -8,6 +8,7 @@ import pytest
 from own_factories import convolution, perceptron, transformer
 
 from mfresnet import MfresnetError, scaling
+from mfresnet.experiments import create
 from mfresnet.experiments.own_transfer import Task, coordinate_check, transfer
 from mfresnet.scaling import GROUPS, Growth, adam, factors, initialise, label, sgd
 
@@ -88,7 +89,7 @@ def test_the_best_rate_carries_over_from_depth_4_to_64(factory):
 
 
 def test_what_is_refused():
-    with pytest.raises(MfresnetError, match="no group covers the parameter b.u"):
+    with pytest.raises(MfresnetError, match=r"no group covers the parameter b\.u"):
         label(PARAMS, {"a": "input", "b.w": "hidden"})
     with pytest.raises(MfresnetError, match="groups names c, which no parameter's path contains"):
         label(PARAMS, {"a": "input", "b": "hidden", "c": "output"})
@@ -109,3 +110,34 @@ def test_what_is_refused():
 
     with pytest.raises(MfresnetError, match="no rate lowers the loss at depth 4"):
         transfer(lost, (4, 8), [0.1], steps=1, other=4)
+
+
+def test_the_sweep_of_a_users_factory(tmp_path):
+    """Over two small sizes; its rows are the losses of `transfer`."""
+    settings = {
+        "factory": "own_factories:perceptron",
+        "sizes": (2, 4),
+        "other": 4,
+        "steps": 2,
+        "rates": (0.01, 0.1, 1.0),
+    }
+    experiment = create("own-transfer", settings)
+    cells = experiment.cells()
+    rows = [cell | row for cell, row in zip(cells, experiment.run(cells), strict=True)]
+    found = experiment.analyse(rows)
+    for scaling_name, on in (("scaled", True), ("plain", False)):
+        expected = transfer(perceptron, (2, 4), (0.01, 0.1, 1.0), other=4, steps=2, scaled=on)
+        losses = [
+            [row[f"loss.{rate:g}"] for rate in (0.01, 0.1, 1.0)] for row in rows if row["scaling"] == scaling_name
+        ]
+        np.testing.assert_allclose(losses, expected.losses, rtol=1e-5)
+        assert found.fit["steps_moved"][scaling_name] == expected.steps_moved
+    for changes, sentence in (
+        ({"factory": ""}, "no factory: give --factory"),
+        ({"factory": "own_factories:nothing"}, "cannot be loaded"),
+        ({"sizes": (4,)}, "has one value"),
+    ):
+        with pytest.raises(MfresnetError, match=sentence):
+            create("own-transfer", settings | changes)
+    with pytest.raises(MfresnetError, match="made a float: return an mfresnet"):
+        create("own-transfer", settings | {"factory": "math:hypot"}).run(cells[:1])

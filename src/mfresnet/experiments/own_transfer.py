@@ -153,17 +153,21 @@ def transfer(
     logs = np.zeros((len(sizes), len(rates)))
     for seed in range(seeds):
         for place, (task, growth) in enumerate(_tasks(factory, sizes, axis, other, seed, scaled)):
-            labels = scaling.label(task.params, task.groups)
-            start = scaling.initialise(task.params, labels, growth)
-            train = partial(_train, task, start, labels, growth, optimiser, steps)
-            losses = np.asarray(jax.jit(jax.vmap(lambda rate, train=train: train(rate)[1]))(jnp.asarray(rates)))
-            first = float(task.loss(start))
-            bad = ~np.isfinite(losses) | (losses > first)
-            logs[place] += np.where(bad, np.inf, np.log(np.maximum(losses, 1e-30))) / seeds
+            losses = losses_of(task, growth, rates, steps=steps, optimiser=optimiser)
+            logs[place] += np.log(np.maximum(losses, 1e-30)) / seeds
     for size, row in zip(sizes, logs, strict=True):
         if not np.isfinite(row).any():
             raise MfresnetError(f"no rate lowers the loss at {axis} {size}: give lower rates.")
     return Transferred(tuple(sizes), rates, np.exp(logs), tuple(int(np.argmin(row)) for row in logs))
+
+
+def losses_of(task: Task, growth: Growth, rates: Sequence[float], *, steps: int, optimiser: str = "adam") -> np.ndarray:
+    """The last training loss at each rate, as one program; infinite where it is not below that of the start."""
+    labels = scaling.label(task.params, task.groups)
+    start = scaling.initialise(task.params, labels, growth)
+    train = partial(_train, task, start, labels, growth, optimiser, steps)
+    losses = np.asarray(jax.jit(jax.vmap(lambda rate: train(rate)[1]))(jnp.asarray(rates)), np.float64)
+    return np.where(np.isfinite(losses) & (losses < float(task.loss(start))), losses, np.inf)
 
 
 def _tasks(

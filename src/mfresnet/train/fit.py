@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import html
 from ..certify import Problem
 from ..config import Config
 from ..data import Split, load
@@ -91,6 +92,20 @@ class Result:
         """
         steps = recorded_steps(self.config)
         return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
+
+    def _repr_html_(self) -> str:
+        """Table and loss curves for a notebook."""
+        names = (
+            "train.loss",
+            "train.error",
+            "test.error",
+            "gram.lambda_min.total",
+            "kl.encoder.value",
+            "kl.head.value",
+        )
+        rows = [(name, float(value)) for name in names if isinstance(value := self.summary.get(name), int | float)]
+        shown = {name: self.column(name).tolist() for name in ("train.loss", "test.loss")}
+        return html.table(f"{self.status}, step {int(self.state.step)}", rows) + html.curves(shown)
 
     def __repr__(self) -> str:
         numbers = {name: self.summary.get(name) for name in ("train.loss", "train.error", "test.error")}
