@@ -74,7 +74,7 @@ def test_mlflow(run, tmp_path):
         warnings.simplefilter("ignore")  # of the package itself
         mlflow = pytest.importorskip("mlflow")
         assert main(["export", str(run), "--to", "mlflow", "--out", str(tmp_path)]) == 0
-        client = mlflow.MlflowClient(tracking_uri=tmp_path.resolve().as_uri())
+        client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{(tmp_path / 'mlflow.db').resolve()}")
         (one,) = client.search_runs([client.get_experiment_by_name("mfresnet").experiment_id])
         history = client.get_metric_history(one.info.run_id, "train.loss")
     assert {m.step: m.value for m in history} == {row["step"]: row["train.loss"] for row in rows(run)}

@@ -1,4 +1,4 @@
-"""``mfresnet sweep own-transfer``: the best learning rate of a user's own model, with `mfresnet.scaling` and without."""
+"""``mfresnet sweep own-transfer``: the best learning rate of a user's own model, scaled by the rules or not."""
 
 from __future__ import annotations
 
