@@ -34,7 +34,7 @@ extensions = [
     "benchmark_pages",
     "moving_pictures",
 ]
-exclude_patterns = ["_build", "_ext", "_static", "gallery", "**/.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_ext", "_static", "gallery", "_gallery/*.ipynb", "**/.ipynb_checkpoints"]
 templates_path = ["_templates"]
 nitpicky = False
 default_role = "py:obj"  # a name in single backticks of a docstring

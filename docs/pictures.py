@@ -89,7 +89,9 @@ def boundary(result: Result, path: Path) -> None:
     kept = [step for step in kept if step in time]
     values = [np.asarray(result.snapshots[step].model(PLANE))[:, 0].reshape(80, 80) for step in kept]
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4.1), width_ratios=(1, 1))
-    image = left.imshow(values[0], extent=(-1.25, 1.25) * 2, origin="lower", cmap="RdBu", vmin=-1.5, vmax=1.5, alpha=0.6)
+    image = left.imshow(
+        values[0], extent=(-1.25, 1.25) * 2, origin="lower", cmap="RdBu", vmin=-1.5, vmax=1.5, alpha=0.6
+    )
     left.scatter(*x.T, c=c, s=10, edgecolors="white", linewidths=0.3)
     plain(left)
     (line,) = right.plot([], [], color=COLOURS[1])

@@ -1,4 +1,7 @@
-"""The reference: a page for each public package, made from what it exports. A symbol without a docstring stops the build."""
+"""The reference: a page for each public package, made from what it exports.
+
+A package without a page, or a symbol without a docstring, stops the build.
+"""
 
 from __future__ import annotations
 

@@ -49,39 +49,65 @@ def machine(facts: dict) -> list[str]:
     versions = facts.get("versions", {})
     names = ", ".join(f"{name} {versions[name]}" for name in ("jax", "torch") if versions.get(name))
     return [
-        f"*Measured {facts['date'][:10]} on {facts['cores']} cores ({facts['cpu']}), {facts['memory_gib']} GiB; {names}.*",
+        f"*Measured {facts['date'][:10]} on {facts['cores']} cores ({facts['cpu']}), {facts['memory_gib']} GiB; "
+        f"{names}.*",
         "",
     ]
 
 
 def certificates(data: dict) -> list[str]:
     """What the certificates reach on three data sets."""
+
     def mean(case: dict, name: str) -> float:
         return sum(seed[name] for seed in case["seeds"]) / len(case["seeds"])
 
     def moved(case: dict) -> float:
         return sum(seed["moved"]["moved.value"] for seed in case["seeds"]) / len(case["seeds"])
 
-    head = ["Data set", "Best bound (mean of seeds)", "Worst seed", "Of another posterior", "Test error of the drawn networks"]
+    head = [
+        "Data set",
+        "Best bound (mean of seeds)",
+        "Worst seed",
+        "Of another posterior",
+        "Test error of the drawn networks",
+    ]
     rows = [
         [name, case["reached.mean"], case["reached.worst"], moved(case), percent(mean(case, "test.error.of.draws"))]
         for name, case in data["cases"].items()
     ]
-    note = "All at δ = 0.05. The best posterior was the trained prior itself, which makes the bound one by points held out: "
-    note += "`held_out_part` is that bound, sharper. A bound of another posterior rests on an estimated density."
+    note = "All at δ = 0.05. The best posterior was the trained prior itself: a bound by points held out, of which "
+    note += "`held_out_part` is the sharper form. A bound of another posterior rests on an estimated density."
     commands = [f"    {case['command']}" for case in data["cases"].values()]
-    return [*table(head, rows), note, "", *machine(data["machine"]), "The commands:", "", *commands, "", data.get("recomputed", ""), ""]
+    return [
+        *table(head, rows),
+        note,
+        "",
+        *machine(data["machine"]),
+        "The commands:",
+        "",
+        *commands,
+        "",
+        data.get("recomputed", ""),
+        "",
+    ]
 
 
 def validity(data: dict) -> list[str]:
     """How often certificates were violated."""
     head = ["Certificate", "Draws", "Violated", "95 % interval of the share", "Median bound", "Median true error"]
     rows = [
-        [name, kind["draws"], kind["violated"], interval(kind["interval_95"], 3), kind["certificate.median"], kind["true.median"]]
+        [
+            name,
+            kind["draws"],
+            kind["violated"],
+            interval(kind["interval_95"], 3),
+            kind["certificate.median"],
+            kind["true.median"],
+        ]
         for name, kind in data["kinds"].items()
     ]
-    note = f"A certificate at δ = {data['delta']} may be violated in at most that share of independent draws of the training data. "
-    note += "The last row but one is a control: the training error is no bound, and the benchmark notices."
+    note = f"A certificate at δ = {data['delta']} may be violated in that share of independent draws of the data. "
+    note += "One row is a control: the training error is no bound, and the benchmark notices."
     return [*table(head, rows), note, "", f"    {data['command']}", "", *machine(data["machine"])]
 
 
@@ -95,7 +121,12 @@ def path(data: dict) -> list[str]:
         for name, case in data["cases"].items()
     ]  # fmt: skip
     lines = table(["Case", "n", "Certificate (mean)", "Training error", "Test error", "Seeds"], rows)
-    return [*lines, f"δ = {data['delta']}. `python benchmarks/path.py`", "", *machine(next(iter(data["cases"].values()))["machine"])]
+    return [
+        *lines,
+        f"δ = {data['delta']}. `python benchmarks/path.py`",
+        "",
+        *machine(next(iter(data["cases"].values()))["machine"]),
+    ]
 
 
 def experiments(data: dict) -> list[str]:
@@ -115,7 +146,14 @@ def finite_size(data: dict) -> list[str]:
         if isinstance(entry, dict) and "value" in entry
     ]
     lines = table(["Quantity", "Fitted", "95 % interval", "Theory"], rows)
-    return [*lines, f"Verdict: {data['verdict']}.", "", f"The same states in NumPy take {data['times']:.1f} times as long.", "", *machine(data["machine"])]
+    return [
+        *lines,
+        f"Verdict: {data['verdict']}.",
+        "",
+        f"The same states in NumPy take {data['times']:.1f} times as long.",
+        "",
+        *machine(data["machine"]),
+    ]
 
 
 def sweeps(data: dict) -> list[str]:
@@ -126,16 +164,24 @@ def sweeps(data: dict) -> list[str]:
     ]
     lines = table(["n", "Test error, mfresnet", "Test error, PyTorch"], rows)
     fit = data["mfresnet"]["fit"]
-    note = f"Slope {fit['slope']:.3f}, 95 % interval {interval(fit.get('student_95'))}; reported: {fit['reported']['slope']}. "
+    note = f"Slope {fit['slope']:.3f}, 95 % interval {interval(fit.get('student_95'))}; "
+    note += f"reported: {fit['reported']['slope']}. "
     note += f"{data['mfresnet']['seconds']:.0f} s in one process, {data['torch']['seconds']:.0f} s in eager PyTorch: "
-    note += f"{data['ratio_torch']:.1f} times (goal: {data['goal']['ratio']:g}, {'reached' if data['goal']['reached'] else 'not reached'})."
+    goal = f"goal: {data['goal']['ratio']:g}, {'reached' if data['goal']['reached'] else 'not reached'}"
+    note += f"{data['ratio_torch']:.1f} times ({goal})."
     return [*lines, note, "", *machine(data["machine"])]
 
 
 def train(data: dict) -> list[str]:
     """Speed of a training step."""
     rows = [
-        [row["n"], row["seeds"], row["ms_per_step_and_run"]["mfresnet"], row["ms_per_step_and_run"]["torch"], row["ratio"]]
+        [
+            row["n"],
+            row["seeds"],
+            row["ms_per_step_and_run"]["mfresnet"],
+            row["ms_per_step_and_run"]["torch"],
+            row["ratio"],
+        ]
         for row in data["training"]
     ]
     lines = table(["Points", "Seeds side by side", "ms a step and run", "Eager PyTorch", "Ratio"], rows)
@@ -148,7 +194,13 @@ def train(data: dict) -> list[str]:
 def gram(data: dict) -> list[str]:
     """Gram matrices and their smallest eigenvalues."""
     rows = [
-        [f"n, L, M, K = {', '.join(map(str, row['size']))}", row["method"], row.get("skipped") or row["seconds"], row.get("peak_gb"), row.get("relative_error")]
+        [
+            f"n, L, M, K = {', '.join(map(str, row['size']))}",
+            row["method"],
+            row.get("skipped") or row["seconds"],
+            row.get("peak_gb"),
+            row.get("relative_error"),
+        ]
         for row in data["gram"]
     ]
     lines = table(["Size", "Method", "Seconds", "Peak GB", "Relative error"], rows)
@@ -172,8 +224,16 @@ def estimators(data: dict) -> list[str]:
 
 def coverage(data: dict) -> list[str]:
     """Whether the intervals of KL cover."""
-    rows = [[row["law"], row["of"] if "of" in row else row["sizes of"], row["kl"], percent(row["interval 95 % covers"])] for row in data["rows"]]
-    return [*table(["Law", "Sizes of", "KL", "95 % interval covers"], rows), f"    {data['command']}", "", *machine(data["machine"])]
+    rows = [
+        [row["law"], row["of"] if "of" in row else row["sizes of"], row["kl"], percent(row["interval 95 % covers"])]
+        for row in data["rows"]
+    ]
+    return [
+        *table(["Law", "Sizes of", "KL", "95 % interval covers"], rows),
+        f"    {data['command']}",
+        "",
+        *machine(data["machine"]),
+    ]
 
 
 def solver(data: dict) -> list[str]:
@@ -183,7 +243,10 @@ def solver(data: dict) -> list[str]:
         for problem in data["problems"]
         for row in problem["rows"]
     ]
-    return [*table(["Problem", "Tolerance", "Steps", "Error of the loss", "Error of KL, encoder"], rows), *machine(data["facts"])]
+    return [
+        *table(["Problem", "Tolerance", "Steps", "Error of the loss", "Error of KL, encoder"], rows),
+        *machine(data["facts"]),
+    ]
 
 
 EXPECTED = ("pac_bayes", "pac_bayes_learned", "gibbs", "kl_ball", "theorem6", "kernel", "held_out")
@@ -191,12 +254,17 @@ EXPECTED = ("pac_bayes", "pac_bayes_learned", "gibbs", "kl_ball", "theorem6", "k
 
 def expect(data: dict) -> list[str]:
     """What each kind of bound reached, mean of seeds, beside the number of points."""
+
     def mean(case: dict, name: str) -> float | str:
         values = [seed["certificates"][name]["value"] for seed in case["seeds"] if name in seed["certificates"]]
         return sum(values) / len(values) if values else "-"
 
     rows = [
-        [case, seeds["seeds"][0]["certificates"]["pac_bayes"]["details"]["n"], *(mean(seeds, name) for name in EXPECTED)]
+        [
+            case,
+            seeds["seeds"][0]["certificates"]["pac_bayes"]["details"]["n"],
+            *(mean(seeds, name) for name in EXPECTED),
+        ]
         for case, seeds in data["cases"].items()
     ]
     return table(["Data set", "n", *(f"`{name}`" for name in EXPECTED)], rows)
@@ -204,7 +272,19 @@ def expect(data: dict) -> list[str]:
 
 PAGES: dict[str, Callable[[dict], list[str]]] = {
     function.__name__: function
-    for function in (certificates, path, validity, experiments, finite_size, sweeps, train, gram, estimators, coverage, solver)
+    for function in (
+        certificates,
+        path,
+        validity,
+        experiments,
+        finite_size,
+        sweeps,
+        train,
+        gram,
+        estimators,
+        coverage,
+        solver,
+    )
 }
 DERIVED = {"expect": ("certificates", expect)}
 

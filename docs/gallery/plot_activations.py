@@ -13,7 +13,7 @@ from mfresnet import initial_kernel
 angle = np.linspace(0, np.pi, 60)
 x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
 for name in ("tanh", "erf", "relu", "sin"):
-    row = initial_kernel(x, name).matrix[0]
+    row = initial_kernel(x, name).gram[0]
     plt.plot(angle, row / row[0], label=name)
 plt.xlabel("angle between two inputs")
 plt.ylabel("kernel, relative to its diagonal")

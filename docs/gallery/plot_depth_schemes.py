@@ -12,13 +12,14 @@ import numpy as np
 from mfresnet import LayeredResNet
 
 x = jax.random.normal(jax.random.key(1), (16, 2))
-depths = [2, 4, 8, 16, 32]
+depths = [2, 4, 8, 16]
+options = {"inputs": 2, "width": 16, "alpha": 2.0, "shared": True}  # one law for every depth: one limit for all
+limit = LayeredResNet.create(jax.random.key(0), depth=2, **options).limit_state(x, 1e-6)
 for scheme in ("euler", "midpoint", "rk4"):
     errors = []
     for depth in depths:
-        options = {"inputs": 2, "depth": depth, "width": 16, "alpha": 2.0, "shared": True, "scheme": scheme}
-        model = LayeredResNet.create(jax.random.key(0), **options)
-        errors.append(np.abs(np.asarray(model.states(x)[-1] - model.limit_state(x, 1e-6))).max())
+        model = LayeredResNet.create(jax.random.key(0), depth=depth, scheme=scheme, **options)
+        errors.append(np.abs(np.asarray(model.states(x)[-1] - limit)).max())
     plt.loglog(depths, errors, "o-", label=scheme)
 plt.xlabel("layers L")
 plt.ylabel("distance to the depth ODE")

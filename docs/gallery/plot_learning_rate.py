@@ -17,7 +17,7 @@ for depth in (4, 16, 64):
             data={"n": 64, "n_test": 16},
             model={"depth": depth, "width": 8, "head_width": 32},
             train={"rule": "adam", "learning_rate": rate, "steps": 60},
-            diagnostics={"gram_every": 0, "landscape": False},
+            diagnostics={"gram_every": 0, "kl_every": 0, "landscape": False},
         )
         losses.append(fit(config).summary["train.loss"])
     plt.loglog(rates, losses, "o-", label=f"L = {depth}")

@@ -15,7 +15,7 @@ result = fit(
         data={"n": 128, "n_test": 16, "transform": "none"},
         model={"depth": 6, "width": 12, "head_width": 256},
         train={"rule": "adam", "steps": 200},
-        diagnostics={"gram_every": 0, "landscape": False},
+        diagnostics={"gram_every": 0, "kl_every": 0, "landscape": False},
     )
 )
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4), sharex=True, sharey=True)
