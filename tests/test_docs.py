@@ -25,7 +25,7 @@ RUN = [path for path in (ROOT / "README.md", *SITE) if "\n```python\n" in path.r
 
 def blocks(path: Path, language: str) -> list[str]:
     """The fenced blocks of that language."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.S | re.M)
+    found = re.findall(r"^```([^\n`]*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.S | re.M)
     return [block for kind, block in found if kind == language]
 
 
