@@ -23,7 +23,7 @@ absorbed into the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,7 +165,7 @@ def adam(
     [-0.05000000074505806]
     """
     table = factors("adam", growth)
-    ways = {
+    ways: dict[Hashable, optax.GradientTransformation] = {
         group: optax.adam(_times(rate, one.rate), b1=b1, b2=b2, eps=epsilon * one.epsilon)
         for group, one in table.items()
     }
@@ -180,9 +180,14 @@ def sgd(rate: Any, labels: Any, growth: Growth, *, momentum: float | None = None
     [-0.05000000074505806]
     """
     table = factors("sgd", growth)
-    ways = {group: optax.sgd(_times(rate, one.rate), momentum=momentum) for group, one in table.items()}
+    ways: dict[Hashable, optax.GradientTransformation] = {
+        group: optax.sgd(_times(rate, one.rate), momentum=momentum) for group, one in table.items()
+    }
     return optax.multi_transform(ways, labels)
 
 
 def _times(rate: Any, factor: float) -> Any:
-    return (lambda count: factor * rate(count)) if callable(rate) else factor * rate
+    if not callable(rate):
+        return factor * rate
+    schedule: Callable[[Any], Any] = rate
+    return lambda count: factor * schedule(count)

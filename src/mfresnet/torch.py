@@ -200,7 +200,7 @@ def predictor(module: torch.nn.Module, std: float | Mapping[str, float] = 1.0) -
 
     def backward(params: Mapping[str, Any], x: Any, cotangent: Any) -> dict[str, np.ndarray]:
         tensors, outputs = call(params, x)
-        _, pull = vjp(outputs, tensors)
+        pull = vjp(outputs, tensors)[1]
         return {name: leaf.numpy() for name, leaf in pull(torch.from_numpy(np.array(cotangent)))[0].items()}
 
     def made(params: Any, x: Any) -> jax.ShapeDtypeStruct:

@@ -15,6 +15,7 @@ from ..bounds.certificate import build
 from ..bounds.supremum import quadrature
 from ..errors import MfresnetError
 from ..flow import predict
+from ..model import Particles
 from .drawn import error_of
 from .problem import Problem
 from .snapshots import Snapshot
@@ -32,7 +33,7 @@ def certify_kl_ball(problem: Problem) -> Certificate:
     radius = float(certificate.details["head_radius"] or 0)
     exact = head_rademacher(
         network.embed(x), radius, beta=float(network.beta), sigma=network.sigma,
-        bias=network.head is not None and network.head.b is not None,
+        bias=isinstance(network.head, Particles) and network.head.b is not None,
         draws=16, samples=quadrature(len(x)), replicates=2, seed=problem.seed,
     )  # fmt: skip
     more = {"rademacher.head.exact": exact.value, "rademacher.head.exact.error": exact.error}

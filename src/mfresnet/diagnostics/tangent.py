@@ -108,8 +108,8 @@ def tangent_training(
         network = cast(params, np.float64)
         f, g = (np.asarray(fn(network, jnp.asarray(points)), np.float64) for points in (x, others))
     _check_targets(f, np.asarray(y))
-    rows = [np.asarray(one, np.float64).reshape(len(one), -1) for one in (f, g, y)]
-    return linearised_predictions(matrix, cross, *rows, np.asarray(times, float), beta=1.0)
+    begun, guess, wanted = (np.asarray(one, np.float64).reshape(len(one), -1) for one in (f, g, y))
+    return linearised_predictions(matrix, cross, begun, guess, wanted, np.asarray(times, float), beta=1.0)
 
 
 def tangent_regime(fn: Function, start: Any, end: Any, x: Any, y: Any) -> Regime:

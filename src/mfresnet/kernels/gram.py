@@ -180,7 +180,9 @@ def _block(model: AbstractResNet, x: Array, keep: bool) -> _Block:
     z, q = states_and_adjoints(model, x)
     entering, leaving = z[:-1], q[1:].reshape(model.depth, -1, z.shape[-1])
     layers = (model.encoder, entering, leaving)
-    features = jax.lax.map(lambda layer: row_factors(*layer, model.sigma), layers) if keep else None
+    features = (
+        jax.lax.map(lambda layer: row_factors(layer[0], layer[1], layer[2], model.sigma), layers) if keep else None
+    )
     return _Block(entering, leaving, features, z[-1])
 
 

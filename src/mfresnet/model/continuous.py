@@ -92,12 +92,15 @@ class ContinuousResNet(AbstractResNet):
         Raises:
             MfresnetError: a network of another width, or another number of places.
         """
-        if plain.encoder.w.shape[:2] != (len(t), 1):
+        encoder, head = plain.encoder, plain.head
+        if not isinstance(encoder, Particles) or not isinstance(head, Particles | None):
+            raise MfresnetError("a continuous network has two-layer particles: leave particle and head_particle out.")
+        if encoder.batch != (len(t), 1):
             raise MfresnetError(
-                f"{len(t)} places need {len(t)} layers of width 1, but the encoder has {plain.encoder.w.shape[0]} "
-                f"layers of width {plain.encoder.width}."
+                f"{len(t)} places need {len(t)} layers of width 1, but the encoder has {encoder.layers} "
+                f"layers of width {encoder.width}."
             )
-        return cls(plain.encoder, plain.head, plain.embedding, plain.alpha, plain.beta, plain.sigma, plain.depth, t=t)
+        return cls(encoder, head, plain.embedding, plain.alpha, plain.beta, plain.sigma, plain.depth, t=t)
 
     @property
     def places(self) -> Float[Array, " particles"]:

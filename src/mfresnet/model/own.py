@@ -149,8 +149,9 @@ class OwnParticles(AbstractParticles):
     def redraw(
         self, key: Array, shape: tuple[int, ...], scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     ) -> OwnParticles:
-        sizes = {"state": self.state_size, "outputs": self.output_size}
-        return OwnParticles.draw(key, shape, self.kind, **sizes, dtype=self.dtype)
+        return OwnParticles.draw(
+            key, shape, self.kind, state=self.state_size, outputs=self.output_size, dtype=self.dtype
+        )
 
     def smooth(self, sigma: Activation) -> bool:
         return self.kind.smooth
