@@ -170,7 +170,7 @@ Factory = Callable[[int, int], Particle]
 
 TWO_LAYER = "two-layer"
 DRAWS = 8  # of the start, at which a function is tried
-SAMPLES, TRIES = 4096, 8  # of Stein's identity
+SAMPLES, TRIES = 32768, 8  # of Stein's identity
 
 # Kinds of particles by name: functions (D, outputs) -> `Particle`. The two-layer particles have a class of their own.
 PARTICLES: Registry[Factory] = Registry(
@@ -277,7 +277,7 @@ def _check_smooth(kind: Particle, state: int, outputs: int) -> None:
             return jnp.trace(jax.hessian(products)(theta), axis1=1, axis2=2) - jax.jacrev(products)(theta) @ theta
 
         draws = jax.random.normal(keys[3], (SAMPLES, *std.shape))
-        gaps = np.asarray(jax.jit(lambda draws: jax.lax.map(gap, draws, batch_size=256))(draws), np.float64)
+        gaps = np.asarray(jax.jit(lambda draws: jax.lax.map(gap, draws, batch_size=1024))(draws), np.float64)
     if np.any(np.abs(gaps.mean(axis=0)) > 6 * gaps.std(axis=0) / SAMPLES**0.5):
         name = getattr(kind.function, "__name__", "sigma")
         raise MfresnetError(
