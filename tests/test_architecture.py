@@ -34,7 +34,6 @@ PACKAGES = (
     "experiments",
     "runs",
     "report",
-    "torch",
     "sklearn",
     "cli",
 )
