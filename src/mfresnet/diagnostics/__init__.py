@@ -6,7 +6,6 @@ from .estimate import Estimate
 from .landscape import Landscape, first_order_share, landscape
 from .regime import Regime, linearised_predictions, regime
 from .solver_error import SolverError, solver_error
-from .tangent import TangentDissipation, tangent_dissipation, tangent_rate, tangent_regime, tangent_training
 from .transport import KnnKl, knn_kl, wasserstein2
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "Landscape",
     "Regime",
     "SolverError",
-    "TangentDissipation",
     "convergence_certificate",
     "dissipation",
     "first_order_share",
@@ -27,9 +25,5 @@ __all__ = [
     "linearised_predictions",
     "regime",
     "solver_error",
-    "tangent_dissipation",
-    "tangent_rate",
-    "tangent_regime",
-    "tangent_training",
     "wasserstein2",
 ]

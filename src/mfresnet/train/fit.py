@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import html
 from ..certify import Problem
 from ..config import Config
 from ..data import Split, load
@@ -91,21 +90,8 @@ class Result:
             changes: see `mfresnet.train.certifying.problem_of`.
         """
         steps = recorded_steps(self.config)
-        return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
-
-    def _repr_html_(self) -> str:
-        """Table and loss curves for a notebook."""
-        names = (
-            "train.loss",
-            "train.error",
-            "test.error",
-            "gram.lambda_min.total",
-            "kl.encoder.value",
-            "kl.head.value",
-        )
-        rows = [(name, float(value)) for name in names if isinstance(value := self.summary.get(name), int | float)]
-        shown = {name: self.column(name).tolist() for name in ("train.loss", "test.loss")}
-        return html.table(f"{self.status}, step {int(self.state.step)}", rows) + html.curves(shown)
+        with precision(self.config):
+            return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
 
     def __repr__(self) -> str:
         numbers = {name: self.summary.get(name) for name in ("train.loss", "train.error", "test.error")}
