@@ -123,7 +123,7 @@ def _root(square: float) -> float | None:
 
 def _format(number: Mapping[str, Any]) -> str:
     if number["interval_95"] is None:  # fewer than two fits
-        return "undetermined"
+        return "(undetermined)"
     low, high = number["interval_95"]
     return f"{number['value']:.3f} [{low:.3f}, {high:.3f}]"
 
