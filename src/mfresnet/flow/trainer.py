@@ -12,11 +12,10 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from ..model import AbstractResNet, InitialScales
-from .field import Batch, Field, Options, Probes, field
+from .field import Batch, Options, field
 from .layout import Layout
 from .losses import LOSSES, error
 from .rules import Rule
-from .shares import field_of_shares
 from .state import Ensemble, TrainState
 
 
@@ -99,18 +98,10 @@ class Trainer(eqx.Module):
             state.model,
             state.ensemble,
             state.rule,
-            lambda model, probes, curvature: self.field(model, batch, probes, curvature),
+            lambda model, probes, curvature: field(model, self.trained, batch, self.options, probes, curvature),
         )
         time = state.time + passed.astype(state.time.dtype)
         return TrainState(model, ensemble, memory, state.step + 1, time, order), loss
-
-    def field(self, model: AbstractResNet, batch: Batch, probes: Probes | None, curvature: str) -> Field:
-        """The field of a batch, whose points the devices of the layout may share."""
-        arguments = model, self.trained, batch, self.options, probes, curvature
-        layout = self.layout
-        if layout is None or layout.shares == 1 or layout.particle_shares > 1 or len(batch.x) % layout.shares:
-            return field(*arguments)
-        return field_of_shares(layout, *arguments)
 
     def batch(self, state: TrainState, data: Batch, key: Array) -> tuple[Batch, Int[Array, " n"] | None]:
         """The points of this step: every epoch visits whole batches in an order of its own."""
