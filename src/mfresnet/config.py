@@ -54,12 +54,12 @@ class DataConfig(Section):
         description="how inputs reach the unit ball: sphere x/|x|, lift (x,1)/|(x,1)|, max x/max|x| (each after "
         "standardising real data), none; auto is the data set's own",
     )
-    map_share: float = Field(
-        default=1.0,
+    map_share: float | None = Field(
+        default=None,
         gt=0,
         le=1,
         description="share of the training points that fix the transform's means, deviations and largest norm; "
-        "below 1, certificates are on the others",
+        "below 1, certificates are on the others (default: 1; 0.1 for train.rule langevin)",
     )
     noise: float | None = Field(
         default=None, ge=0, le=1e6, description="noise of the generated inputs (default: the data set's own)"
@@ -109,7 +109,12 @@ class ModelConfig(Section):
     depth: int = Field(default=10, ge=1, le=1_000_000, description="layers L")
     width: int = Field(default=20, ge=1, le=1_000_000, description="encoder particles M of each layer")
     head_width: int = Field(default=20, ge=1, le=10_000_000, description="head particles K")
-    alpha: float = Field(default=10.0, ge=0, le=1e6, description="scale of the residual branch")
+    alpha: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e6,
+        description="scale of the residual branch (default: 10; 40/d for train.rule langevin in d dimensions)",
+    )
     beta: float = Field(default=20.0, gt=0, le=1e6, description="scale of the output")
     activation: str = Field(default="tanh", description="sigma0: a name, or package.module:ATTRIBUTE for your own")
     bias: bool = Field(default=True, description="particles carry a bias")
@@ -150,7 +155,7 @@ class TrainConfig(Section):
         default=None,
         ge=1,
         le=100_000_000,
-        description="optimiser steps (default 1000), of langevin (3000), or recorded steps of the flow (default 200; "
+        description="optimiser steps (default 1000), of langevin (8000), or recorded steps of the flow (default 200; "
         "fixed-step: 2000)",
     )
     batch_size: int | None = Field(default=None, ge=1, le=10**15, description="points of a mini-batch (default: all)")

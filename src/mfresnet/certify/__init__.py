@@ -52,8 +52,8 @@ __all__ = [
 class Certifiable(Protocol):
     """What can be certified: a `mfresnet.train.fit.Result`."""
 
-    def problem(self, **changes: Any) -> Problem:
-        """The problem of the pipeline, with other settings than its own where given."""
+    def certificates(self, names: Any = None, **changes: Any) -> Certificates:
+        """Its certificates, with other settings than its own where given."""
         ...
 
 
@@ -81,7 +81,7 @@ class CertifyPackage(ModuleType):
         >>> sorted(certificates), certificates["held_out"].confidence
         (['held_out', 'pac_bayes'], 0.9)
         """
-        return run(result if isinstance(result, Problem) else result.problem(**changes), names)
+        return run(result, names) if isinstance(result, Problem) else result.certificates(names, **changes)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")

@@ -145,13 +145,15 @@ def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
             rows.append((name, value if solver is None else f"{value} +- {solver:.2g} (solver)"))
     name = "gram.final.lambda_min.total"
     if summary.get(name) is not None:
-        rows.append(("lambda_min(G)", f"{summary[name]:.4g} +- {summary['gram.final.error.total']:.2g}"))
+        value, error = summary[name], summary["gram.final.error.total"]
+        zero = abs(value) <= error
+        rows.append(("lambda_min(G)", f"0 within its error of {error:.2g}" if zero else f"{value:.4g} +- {error:.2g}"))
         rows.append(("regime", summary["regime.verdict"]))
-    for key, value in summary.items():
-        prefix, _, name = key.removesuffix(".value").partition(".")
-        if prefix == "certificate" and key.endswith(".value"):
-            word = " (vacuous)" if summary[f"certificate.{name}.vacuous"] else ""
-            rows.append((f"bound {name}", f"{value:.4g}{word}"))
+    names = [key.split(".")[1] for key in summary if key.startswith("certificate.") and key.endswith(".value")]
+    vacuous = [name for name in names if summary[f"certificate.{name}.vacuous"]]
+    rows += [(f"bound {name}", f"{summary[f'certificate.{name}.value']:.4g}") for name in names if name not in vacuous]
+    if vacuous:
+        rows.append(("vacuous", ", ".join(vacuous)))
     if "control.test.error" in summary:
         rows.append(("frozen encoder", f"test.error {summary['control.test.error']:.4g}"))
     return rows

@@ -48,7 +48,7 @@ def describe_datasets() -> list[tuple[str, str]]:
     return [*GENERATED.items(), *((name, TABLES.summary(name)) for name in TABLES)]
 
 
-def load(config: DataConfig, seed: int = 0) -> Split:
+def load(config: DataConfig, seed: int = 0, *, map_share: float = 1.0) -> Split:
     """The training and test set of a configuration; the same seed gives the same bits.
 
     A name of `describe_datasets` or the path of a file is read or generated, split (with the classes in proportion),
@@ -59,6 +59,7 @@ def load(config: DataConfig, seed: int = 0) -> Split:
     Args:
         config: the section ``data`` of the configuration.
         seed: of generation, split and flips.
+        map_share: what ``config.map_share`` = None stands for.
 
     Raises:
         MfresnetError: an unknown name, an unreadable file, sizes that do not fit, settings that do not apply.
@@ -72,11 +73,11 @@ def load(config: DataConfig, seed: int = 0) -> Split:
         raise unknown_name("data set", config.name, (*GENERATED, *TABLES))
     _refuse_inapplicable(config, named)
     if config.name in GENERATED:
-        return _generated(config, seed)
+        return _generated(config, seed, map_share)
     if named:
-        return _tabular(config, TABLES[config.name](), seed)
+        return _tabular(config, TABLES[config.name](), seed, map_share)
     options = {"categories": config.categories, "missing": config.missing}
-    return _tabular(config, read_file(config.name, config.target, config.labels, config.task, **options), seed)
+    return _tabular(config, read_file(config.name, config.target, config.labels, config.task, **options), seed, map_share)
 
 
 def _looks_like_path(name: str) -> bool:
@@ -108,13 +109,14 @@ def _stream(seed: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, 0, purpose])
 
 
-def _mapped(config: DataConfig, n: int, seed: int) -> np.ndarray:
+def _map_rows(config: DataConfig, n: int, seed: int, default: float) -> np.ndarray:
     """Training rows that fix the transform, in order."""
-    count = max(1, round(config.map_share * n))
+    share = default if config.map_share is None else config.map_share
+    count = max(1, round(share * n))
     return np.sort(_stream(seed, MAP).permutation(n)[:count])
 
 
-def _generated(config: DataConfig, seed: int) -> Split:
+def _generated(config: DataConfig, seed: int, map_share: float) -> Split:
     n, n_test = config.n or 512, config.n_test or 1024
     d = config.dimension if config.name in ON_SPHERE else 2
     needed = 4 * 8.0 * (n + n_test) * d
@@ -138,18 +140,18 @@ def _generated(config: DataConfig, seed: int) -> Split:
         # a map taken from the points is one more thing they fix: none where they lie in the unit ball without one
         inside = config.name in ON_SPHERE or (config.name == "two-spirals" and not config.noise)
         kind = "none" if inside else "max"
-    fitted_on = _mapped(config, n, seed)
+    fitted_on = _map_rows(config, n, seed, map_share)
     transform = Transform.fit(kind, train[0][fitted_on])
     classes = () if task == "regression" else ("-1", "+1")
     names = tuple(f"x{j}" for j in range(d))
     return _finished(config, seed, train, test, task, transform, fitted_on, classes, names, ())
 
 
-def _tabular(config: DataConfig, table: Table, seed: int) -> Split:
+def _tabular(config: DataConfig, table: Table, seed: int, map_share: float) -> Split:
     train, test = split_rows(table, config.n, config.n_test, _stream(seed, SPLIT))
     kind = "sphere" if config.transform == "auto" else config.transform
     regression = table.task == "regression"
-    fitted_on = _mapped(config, len(train), seed)
+    fitted_on = _map_rows(config, len(train), seed, map_share)
     encoding = Encoding.fit(table, train[fitted_on], missing=config.missing)
     inputs = encoding.apply(table.x, table.levels)
     transform = Transform.fit(
@@ -223,7 +225,7 @@ def _finished(
     """Label noise, transform and check, the same for every source."""
     name = config.name if table is None else table.name
     reads_data = transform.reads_data or (encoding is not None and encoding.reads_data)
-    if config.map_share < 1 and (task == "regression" or not reads_data):
+    if config.map_share is not None and config.map_share < 1 and (task == "regression" or not reads_data):
         why = (
             "keeps points out of certificates, which are for classes"
             if task == "regression"

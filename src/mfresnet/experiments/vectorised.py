@@ -30,6 +30,7 @@ from ..train.job import (
     check_memory,
     initial_scales,
     keys,
+    known,
     precision,
     probe_counts,
     resolve_config,
@@ -191,7 +192,7 @@ def _begin(program: Program, trainings: Sequence[Training]) -> tuple[Trainer, Tr
             rule,
             common.trained,
             jnp.asarray(training.config.seed),
-            jnp.asarray(m.alpha, dtype),
+            jnp.asarray(known(m.alpha), dtype),
             jnp.asarray(m.beta, dtype),
         )
         for training, m, rule in zip(trainings, models, rules, strict=True)

@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 
 from ..errors import MfresnetError
 from .certificates import certificates
+from .chain import chain
 from .depth import depth
 from .headline import headline
 from .images import IMAGE_SECTIONS, image_headline, is_images
@@ -33,6 +34,7 @@ from .training import training
 # A further section is a function of the run in a module of its own, and its name here.
 SECTIONS: list[Callable[[Run], Section | None]] = [
     training,
+    chain,
     regions,
     depth,
     particles,

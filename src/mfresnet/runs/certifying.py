@@ -16,11 +16,10 @@ from ..bounds.checks import check_delta
 from ..certify import Certificates, Grid
 from ..certify import run as run_pipeline
 from ..config import build
-from ..data import load
 from ..errors import MfresnetError
 from ..messages import Say, print_message
 from ..train.certifying import check_possible, problem_of, recorded_steps
-from ..train.job import Job, assemble, precision
+from ..train.job import Job, assemble, load_split, precision
 from ..train.langevin import LANGEVIN
 from ..train.path import path_certificates
 from .directory import RunDirectory
@@ -69,7 +68,7 @@ def certify(
         if config.train.rule != LANGEVIN:
             check_possible(config, stored.get("data", {}).get("task"))
         with precision(config):
-            job = assemble(config, load(config.data, config.seed))
+            job = assemble(config, load_split(config))
             check_data(stored, job, say)
             return certify_job(run, job, settings=settings, say=say)
 

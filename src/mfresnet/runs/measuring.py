@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import build
-from ..data import load
 from ..errors import MfresnetError
 from ..json_types import plain
 from ..messages import Say, print_message
-from ..train.job import assemble, precision
+from ..train.job import assemble, load_split, precision
 from ..train.measurements import Measurements
 from . import checkpoint
 from .directory import RunDirectory
@@ -48,7 +47,7 @@ def _measure_points(run: RunDirectory, points: int | None, say: Say) -> list[dic
         config = build(config.model_copy(update={"diagnostics": wanted}).model_dump())
     rows: list[dict[str, Any]] = []
     with precision(config):
-        job = assemble(config, load(config.data, config.seed))
+        job = assemble(config, load_split(config))
         measurements = Measurements(job, set(), say)
         for step in checkpoint.steps(run.checkpoints):
             try:

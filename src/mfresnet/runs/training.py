@@ -13,7 +13,6 @@ import numpy as np
 
 from ..certify.tuning import describe_best
 from ..config import Config, build
-from ..data import load
 from ..diagnostics.figures import network_figures
 from ..errors import MfresnetError
 from ..flow import TrainState
@@ -21,7 +20,7 @@ from ..messages import Say, print_message
 from ..train.certifying import Watch, check_possible, tune_config
 from ..train.devices import Devices
 from ..train.fit import train_job
-from ..train.job import Job, assemble, data_arrays, data_facts, precision
+from ..train.job import Job, assemble, data_arrays, data_facts, load_split, precision
 from ..train.schedule import snapshot_steps
 from . import checkpoint
 from .certifying import certify_job, entries
@@ -63,7 +62,7 @@ def train(
         where.check(config)
         refuse_on_processes(config, where)
         quiet, say = (quiet, say) if where.leader else (True, lambda message: None)
-        split = load(config.data, config.seed)
+        split = load_split(config)
         facts: dict[str, Any] = {}
         if config.certify.tune:
             check_possible(config, split.train.task)
@@ -139,7 +138,7 @@ def _resume(
         refuse_on_processes(config, where)
         if not where.leader:
             run, quiet, say = Follower(path), True, lambda message: None
-        job = where.place_start(assemble(config, load(config.data, config.seed)))
+        job = where.place_start(assemble(config, load_split(config)))
         check_data(stored, job, say)
         newest = checkpoint.latest(run.checkpoints, job.state, say)
         if newest is None:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from ..certify import Problem
+from ..certify import Certificates, Problem
+from ..certify import run as run_pipeline
 from ..config import Config
-from ..data import Split, load
-from ..errors import MfresnetError
+from ..data import Split
+from ..errors import MfresnetError, unknown_name
 from ..flow import Ensemble, TrainState
 from ..messages import Say
 from ..model import AbstractResNet
 from .certifying import problem_of, recorded_steps
 from .devices import Devices
 from .divergence import likely_cause
-from .job import Job, assemble, precision
+from .job import Job, assemble, load_split, precision
+from .langevin import LANGEVIN
 from .loop import Callback, End, Loop, Recorder, Row, Stopping
 from .measurements import Measurements
+from .path import path_certificates
 from .schedule import snapshot_steps
 
 
@@ -91,6 +94,28 @@ class Result:
         """
         steps = recorded_steps(self.config)
         return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
+
+    def certificates(self, names: Sequence[str] | None = None, **changes: Any) -> Certificates:
+        """What `mfresnet.certify` returns: of the laws of a flow, or of the chain of the rule langevin.
+
+        Args:
+            names: which; None for all that apply.
+            changes: see `mfresnet.train.certifying.problem_of`; for langevin, delta and settings.
+
+        Raises:
+            MfresnetError: what was trained cannot be certified, or a name that does not apply.
+        """
+        if self.config.train.rule != LANGEVIN:
+            return run_pipeline(self.problem(**changes), names)
+        if self.status != "completed":
+            raise MfresnetError(f"this chain is {self.status}: train it to the end, for which its certificate is.")
+        if unknown := sorted(set(changes) - {"delta", "settings"}):
+            raise MfresnetError(f"{unknown[0]} has no meaning for a Langevin chain: give delta or settings.")
+        made = path_certificates(self.job, self.state, **changes)
+        for name in names or ():
+            if name not in made:
+                raise unknown_name("certificate", name, made)
+        return Certificates({name: made[name] for name in names or made})
 
     def __repr__(self) -> str:
         numbers = {name: self.summary.get(name) for name in ("train.loss", "train.error", "test.error")}
@@ -164,7 +189,7 @@ def fit(
     with precision(config):
         where = Devices.of(devices, particle_devices)
         where.check(config)
-        job = where.place_start(assemble(config, load(config.data, config.seed) if data is None else data))
+        job = where.place_start(assemble(config, load_split(config) if data is None else data))
         for message in job.split.notes:
             note(message)
         recorder = MemoryRecorder(snapshot_steps(job.steps, job.every, job.config.record.snapshots))

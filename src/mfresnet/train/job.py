@@ -15,12 +15,14 @@ import psutil
 from jax import Array
 
 from ..config import Config
-from ..data import Split
+from ..data import Split, load
 from ..errors import MfresnetError
 from ..flow import LOSSES, Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
 from ..model import AbstractResNet, ContinuousResNet, InitialScales, LayeredResNet, activation, scaling, trainable
+from . import langevin
 from .langevin import LANGEVIN, check_langevin, langevin_rule
 
+ALPHA = 10.0
 STEPS = {"adaptive": 200, "heun": 2000, "euler": 2000}
 RATES = {"sgd": 0.5, "momentum": 0.05}
 # Above this many bytes of stored activations, recomputing them costs less than moving them through memory.
@@ -65,15 +67,28 @@ def precision(config: Config) -> Iterator[None]:
         yield
 
 
-def fill_defaults(config: Config, n: int, n_test: int) -> Config:
-    """The configuration with every default that depends on another value filled in."""
-    train, record = config.train, config.record
+def load_split(config: Config) -> Split:
+    """The data of a configuration; where it does not say which rows fix the map of the inputs, the rule does."""
+    share = langevin.MAP_SHARE if config.train.rule == LANGEVIN else 1.0
+    return load(config.data, config.seed, map_share=share)
+
+
+def fill_defaults(config: Config, n: int, n_test: int, inputs: int) -> Config:
+    """The configuration with every default that depends on another value filled in, but ``data.map_share``.
+
+    Args:
+        n, n_test, inputs: number of training points, test points and dimensions.
+    """
+    train, record, alpha = config.train, config.record, config.model.alpha
     flowing = train.rule == "gradient-flow"
-    steps = train.steps or (STEPS[train.solver] if flowing else 3000 if train.rule == LANGEVIN else 1000)
+    steps = train.steps or (STEPS[train.solver] if flowing else langevin.STEPS if train.rule == LANGEVIN else 1000)
+    if alpha is None:
+        alpha = langevin.default_alpha(inputs) if train.rule == LANGEVIN else ALPHA
     rate = train.learning_rate or (None if flowing else RATES.get(train.rule, 0.01))
     return config.model_copy(
         update={
             "data": config.data.model_copy(update={"n": n, "n_test": n_test}),
+            "model": config.model.model_copy(update={"alpha": alpha}),
             "train": train.model_copy(update={"steps": steps, "learning_rate": rate}),
             "record": record.model_copy(
                 update={"metrics_every": min(record.metrics_every or max(1, steps // 100), steps)}
@@ -157,7 +172,7 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Abstra
         "inputs": inputs,
         "outputs": outputs,
         "head_width": m.head_width,
-        "alpha": m.alpha,
+        "alpha": known(m.alpha),
         "beta": m.beta,
         "sigma": activation(m.activation),
         "bias": m.bias,
@@ -289,7 +304,7 @@ def resolve_config(config: Config, split: Split) -> Config:
     LOSSES[config.train.loss]  # an unknown name is an error before anything is allocated
     if config.train.loss == "logistic" and split.train.task == "regression":
         raise MfresnetError("train.loss = 'logistic' needs classes, but the target is numeric: use squared.")
-    config = fill_defaults(config, len(split.train.x), len(split.test.x))
+    config = fill_defaults(config, *map(len, (split.train.x, split.test.x)), split.train.x.shape[1])
     m = config.model
     no_ratio = m.kind == "continuous" or m.initial.law != "gaussian" or activation(m.activation).second is None
     if config.train.rule == "gradient-flow" and no_ratio:

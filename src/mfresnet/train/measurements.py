@@ -16,13 +16,27 @@ from ..diagnostics.landscape import first_order_share, landscape
 from ..diagnostics.regime import linearised_predictions, verdict
 from ..diagnostics.solver_error import solver_error
 from ..errors import MfresnetError
-from ..flow import Batch, TrainState, evaluate, mistakes, predict
+from ..flow import Batch, LangevinMemory, LangevinRule, TrainState, evaluate, mistakes, predict
 from ..json_types import plain
 from ..kernels.gram import gram
 from ..messages import Say
 from .job import Job, initial_scales
+from .path import bound_so_far
 
 LINEAR_LIMIT = 2048  # most outputs n C for which the linearised model is solved (an n C x n C eigenproblem)
+
+
+def chain_row(job: Job, state: TrainState) -> dict[str, float]:
+    """Inverse temperature, price c and mean acceptance of a Langevin chain so far, and its certificate."""
+    rule, memory = job.trainer.rule, state.rule
+    assert isinstance(rule, LangevinRule) and isinstance(memory, LangevinMemory)
+    step = int(memory.step)
+    return {
+        "chain.gamma": float(rule.gammas[step - 1]) if step else 0.0,
+        "chain.c": memory.c,
+        "chain.acceptance": float(memory.accepted) / step if step else 1.0,
+        "chain.bound": bound_so_far(job, state),
+    }
 
 
 class Measurements:
@@ -80,8 +94,10 @@ class Measurements:
         if config.train.rule == "gradient-flow":
             row["time"] = int(state.step) * config.train.time / job.steps
         for name, data in zip(("train", "test"), self.data, strict=True):
-            loss, error = evaluate(state.model, data, config.train.loss, job.split.train.task)
+            loss, error = evaluate(state.model, data, job.trainer.options.loss, job.split.train.task)
             row |= {f"{name}.loss": float(loss), f"{name}.error": float(error)}
+        if isinstance(state.rule, LangevinMemory):
+            row |= chain_row(job, state)
         return row
 
     def due(self, step: int) -> bool:
@@ -131,7 +147,7 @@ class Measurements:
         train, wanted = self.job.split.train, self.job.config.diagnostics
         if wanted.landscape:
             sample = record.draw_rows(len(train.x), record.LANDSCAPE_POINTS, self.job.config.seed)
-            if self.job.config.train.loss == "squared":
+            if self.job.trainer.options.loss == "squared":
                 values = self._measure(
                     "landscape", lambda: vars(landscape(state.model, train.x[sample], train.y[sample]))
                 )
