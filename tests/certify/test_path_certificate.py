@@ -135,7 +135,7 @@ def test_several_classes_and_no_head():
     model = LayeredResNet.create(KEY, inputs=2, embedding=3, outputs=3, depth=1, width=8, head=False, alpha=20.0)
     f = NetworkPredictor(model)
     classes = np.digitize(X[:, 0], [-0.5, 0.5])
-    schedule = AnnealingSchedule.power(90.0, 150)
+    schedule = AnnealingSchedule.power(90.0, 150, exponent=4.0)
     one = path(f, f.prior(), (X, classes), schedule, KEY)
     hot = path(f, f.prior(), (X, np.eye(3)[classes]), schedule, KEY)
     assert one.certificate.value == hot.certificate.value < 2 / 3

@@ -68,6 +68,11 @@ _BUILT_IN = {
         ".settings:FiniteSizeSettings",
         ".finite_size.experiment:FiniteSize",
     ),
+    "certificate": Entry(
+        "the path certificate of Langevin training against n or any other settings",
+        ".settings:CertificateSettings",
+        ".certificate:CertificateSweep",
+    ),
     "grid": Entry("any settings against each other, on any data set", ".settings:GridSettings", ".grid:Grid"),
 }
 EXPERIMENTS: Registry[Entry] = Registry("experiment", "mfresnet.experiments", _BUILT_IN, base=Entry)
