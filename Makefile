@@ -21,8 +21,8 @@ SOURCES := pyproject.toml constraints.txt
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */make \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
-demo: .venv/.run  ## set up, then train a mean-field ResNet on two spirals into runs/demo
-	@$(BIN)/mfresnet train two-spirals --out runs/demo --overwrite
+demo: .venv/.run  ## set up, then train and certify a mean-field ResNet on two spirals into runs/demo
+	@$(BIN)/mfresnet train two-spirals --data.n 1024 --train.rule langevin --out runs/demo --overwrite
 
 test: .venv/.test .venv/.browser  ## set up, then run the tests and the documentation's examples
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --doctest-modules $(TESTS)

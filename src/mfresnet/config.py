@@ -113,7 +113,7 @@ class ModelConfig(Section):
         default=None,
         ge=0,
         le=1e6,
-        description="scale of the residual branch (default: 10; 30/sqrt(d) for train.rule langevin in d dimensions)",
+        description="scale of the residual branch (default: 10; 60/d for train.rule langevin in d dimensions)",
     )
     beta: float = Field(default=20.0, gt=0, le=1e6, description="scale of the output")
     activation: str = Field(default="tanh", description="sigma0: a name, or package.module:ATTRIBUTE for your own")

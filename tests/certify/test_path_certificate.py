@@ -22,7 +22,7 @@ X = np.random.default_rng(0).normal(size=(N, 2)).astype(np.float32)
 Y = np.sign(X[:, 0] + 0.5 * X[:, 1]).astype(np.float32)
 KEY = jax.random.key(0)
 LINEAR = GaussianPrior.standard(jnp.zeros(2), std=3.0)
-SHORT = AnnealingSchedule.power(40.0, 60)
+SHORT = AnnealingSchedule.power(40.0, 60, exponent=4.0)
 
 
 def linear(w, x):

@@ -77,7 +77,9 @@ def load(config: DataConfig, seed: int = 0, *, map_share: float = 1.0) -> Split:
     if named:
         return _tabular(config, TABLES[config.name](), seed, map_share)
     options = {"categories": config.categories, "missing": config.missing}
-    return _tabular(config, read_file(config.name, config.target, config.labels, config.task, **options), seed, map_share)
+    return _tabular(
+        config, read_file(config.name, config.target, config.labels, config.task, **options), seed, map_share
+    )
 
 
 def _looks_like_path(name: str) -> bool:
@@ -158,6 +160,7 @@ def _tabular(config: DataConfig, table: Table, seed: int, map_share: float) -> S
         kind,
         inputs[train[fitted_on]],
         standardise=kind != "none",
+        is_part=len(fitted_on) < len(train),
         regression_target=table.target[train] if regression else None,
     )
     task: Task = "regression" if regression else "binary" if len(table.classes) == 2 else "multiclass"

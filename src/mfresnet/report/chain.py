@@ -21,25 +21,28 @@ def chain(run: Run) -> Section | None:
     if not np.isfinite(run.column("chain.c")).any():
         return None
     step, gamma, price = (run.column(name) for name in ("step", "chain.gamma", "chain.c"))
-    errors = [_line(label, step, 100 * run.column(name), colour, dash) for name, (label, colour, dash) in ERRORS.items()]
-    accepted = np.diff(run.column("chain.acceptance") * step) / np.diff(step)
-    schedule = [
-        _line("inverse temperature", step, gamma, "@class-0"),
-        _line("acceptance since the row before, %", step[1:], 100 * accepted, "@class-1", "dot") | {"yaxis": "y2"},
+    errors = [
+        _line(label, step, 100 * run.column(name), colour, dash) for name, (label, colour, dash) in ERRORS.items()
     ]
-    heat = gamma > 0
+    accepted = np.diff(run.column("chain.acceptance") * step) / np.diff(step)
+    warm = gamma > 0
+    log = {"type": "log", "exponentformat": "power"}
     figures = [
-        Figure("Errors and certificate, %", errors, _axes("step", "error, %")),
-        Figure(
-            "Schedule",
-            schedule,
-            _axes("step", "inverse temperature")
-            | {"yaxis2": axis("acceptance, %", overlaying="y", side="right", range=[0, 100], showgrid=False)},
-        ),
+        Figure("Errors and certificate, %", errors, _axes("step", "error, %", y={"type": "log", "nticks": 6})),
         Figure(
             "Price c against inverse temperature",
-            [_line("price c, nats", gamma[heat], price[heat], "@ink")],
-            _axes("inverse temperature", "c, nats", x={"type": "log", "exponentformat": "power"}),
+            [_line("price c, nats", gamma[warm], price[warm], "@ink")],
+            _axes("inverse temperature", "c, nats", x=log),
+        ),
+        Figure(
+            "Inverse temperature",
+            [_line("inverse temperature", step[warm], gamma[warm], "@class-0")],
+            _axes("step", "inverse temperature", y=log),
+        ),
+        Figure(
+            "Acceptance since the row before, %",
+            [_line("acceptance, %", step[1:], 100 * accepted, "@class-0")],
+            _axes("step", "acceptance, %", y={"range": [0, 100]}),
         ),
     ]
     caption = (
@@ -61,9 +64,5 @@ def _line(name: str, x: np.ndarray, y: np.ndarray, colour: str, dash: str = "sol
     }
 
 
-def _axes(x_title: str, y_title: str, x: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {
-        "xaxis": axis(x_title, **(x or {})),
-        "yaxis": axis(y_title, rangemode="tozero"),
-        "hovermode": "x unified",
-    }
+def _axes(x_title: str, y_title: str, *, x: Any = (), y: Any = ()) -> dict[str, Any]:
+    return {"xaxis": axis(x_title, **dict(x)), "yaxis": axis(y_title, **dict(y)), "hovermode": "x unified"}

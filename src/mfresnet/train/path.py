@@ -33,7 +33,7 @@ def path_certificates(
         MfresnetError: fewer settings than the configuration's.
     """
     config, data = job.config.certify, data_of(job)
-    settings = settings or config.settings
+    settings = config.settings if settings is None else settings
     if settings < config.settings:
         raise MfresnetError(f"settings = {settings} is fewer than the {config.settings} that were tried: give those.")
     delta = config.delta if delta is None else delta
