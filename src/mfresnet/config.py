@@ -115,7 +115,9 @@ class ModelConfig(Section):
         le=1e6,
         description="scale of the residual branch (default: 10; 60/d for train.rule langevin in d dimensions)",
     )
-    beta: float = Field(default=20.0, gt=0, le=1e6, description="scale of the output")
+    beta: float | None = Field(
+        default=None, gt=0, le=1e6, description="scale of the output (default: 20; 120 for train.rule langevin)"
+    )
     activation: str = Field(default="tanh", description="sigma0: a name, or package.module:ATTRIBUTE for your own")
     bias: bool = Field(default=True, description="particles carry a bias")
     head: bool = Field(

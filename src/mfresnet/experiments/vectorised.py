@@ -178,7 +178,7 @@ def _begin(program: Program, trainings: Sequence[Training]) -> tuple[Trainer, Tr
     common, _ = build_trainer(trainings[0].config, shapes, largest)
 
     def rule(config: Config, n: int) -> Any:
-        beta = config.model.beta if config.model.head else 1.0
+        beta = known(config.model.beta) if config.model.head else 1.0
         return build_rule(config, scaling.time_unit(config.train.time_unit, n, float(np.asarray(beta, dtype))))
 
     rules = [rule(training.config, training.n) for training in trainings]
@@ -193,7 +193,7 @@ def _begin(program: Program, trainings: Sequence[Training]) -> tuple[Trainer, Tr
             common.trained,
             jnp.asarray(training.config.seed),
             jnp.asarray(known(m.alpha), dtype),
-            jnp.asarray(m.beta, dtype),
+            jnp.asarray(known(m.beta), dtype),
         )
         for training, m, rule in zip(trainings, models, rules, strict=True)
     ]

@@ -22,7 +22,7 @@ from ..model import AbstractResNet, ContinuousResNet, InitialScales, LayeredResN
 from . import langevin
 from .langevin import LANGEVIN, check_langevin, langevin_rule
 
-ALPHA = 10.0
+ALPHA, BETA = 10.0, 20.0
 STEPS = {"adaptive": 200, "heun": 2000, "euler": 2000}
 RATES = {"sgd": 0.5, "momentum": 0.05}
 # Above this many bytes of stored activations, recomputing them costs less than moving them through memory.
@@ -79,16 +79,18 @@ def fill_defaults(config: Config, n: int, n_test: int, inputs: int) -> Config:
     Args:
         n, n_test, inputs: number of training points, test points and dimensions.
     """
-    train, record, alpha = config.train, config.record, config.model.alpha
+    train, record, alpha, beta = config.train, config.record, config.model.alpha, config.model.beta
     flowing = train.rule == "gradient-flow"
     steps = train.steps or (STEPS[train.solver] if flowing else langevin.STEPS if train.rule == LANGEVIN else 1000)
     if alpha is None:
         alpha = langevin.default_alpha(inputs) if train.rule == LANGEVIN else ALPHA
+    if beta is None:
+        beta = langevin.BETA if train.rule == LANGEVIN else BETA
     rate = train.learning_rate or (None if flowing else RATES.get(train.rule, 0.01))
     return config.model_copy(
         update={
             "data": config.data.model_copy(update={"n": n, "n_test": n_test}),
-            "model": config.model.model_copy(update={"alpha": alpha}),
+            "model": config.model.model_copy(update={"alpha": alpha, "beta": beta}),
             "train": train.model_copy(update={"steps": steps, "learning_rate": rate}),
             "record": record.model_copy(
                 update={"metrics_every": min(record.metrics_every or max(1, steps // 100), steps)}
@@ -173,7 +175,7 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Abstra
         "outputs": outputs,
         "head_width": m.head_width,
         "alpha": known(m.alpha),
-        "beta": m.beta,
+        "beta": known(m.beta),
         "sigma": activation(m.activation),
         "bias": m.bias,
         "head": m.head,
