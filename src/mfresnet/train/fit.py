@@ -93,7 +93,8 @@ class Result:
             changes: see `mfresnet.train.certifying.problem_of`.
         """
         steps = recorded_steps(self.config)
-        return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
+        with precision(self.config):
+            return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
 
     def certificates(self, names: Sequence[str] | None = None, **changes: Any) -> Certificates:
         """What `mfresnet.certify` returns: of the laws of a flow, or of the chain of the rule langevin.
