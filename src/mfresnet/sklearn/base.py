@@ -17,9 +17,10 @@ from ..errors import MfresnetError
 from ..kernels.gram import gram
 from ..kernels.precision import double_precision
 from ..model import AbstractResNet
+from ..train.langevin import LANGEVIN
 from . import engine
 from .certify import certificate_of, rows_apart, why_not
-from .langevin import LANGEVIN, check_langevin, train_langevin
+from .langevin import check_langevin, train_langevin
 from .rows import Rows, merged, padded_length
 
 
@@ -38,7 +39,7 @@ class MeanFieldResNet(BaseEstimator):
         rule: str = "adam",
         loss: str = "auto",
         learning_rate: float | None = None,
-        max_iter: int = 600,
+        max_iter: int | None = None,
         batch_size: int | None = 256,
         standardize: bool = True,
         probes: int = 32,

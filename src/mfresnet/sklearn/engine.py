@@ -17,11 +17,13 @@ from ..errors import DivergedError
 from ..flow import Batch, Ensemble, Options, Rule, Trainer, TrainState, batch_of, evaluate, predict
 from ..kernels.precision import double_precision
 from ..model import AbstractResNet, LayeredResNet, Particles, activation, scaling, trainable
-from ..train.job import build_model, build_rule
+from ..train.job import build_model, build_rule, known
+from ..train.langevin import LANGEVIN
 from .rows import Rows, filled, weighted_moments
 
 FLOW = "gradient-flow"
 RATES = {FLOW: 0.5, "sgd": 0.5, "momentum": 0.05, "adam": 0.02}
+STEPS, LANGEVIN_STEPS = 600, 4000  # at most, where max_iter is None
 CHUNK = 50  # steps between two looks at the loss
 BLOCKS = (64, 1024)  # rows of one prediction
 
@@ -73,7 +75,7 @@ def settings_of(params: dict[str, Any], loss: str) -> Settings:
     return Settings(
         config=config,
         batch_size=config.train.batch_size or 2**31,
-        steps=config.train.steps or 1000,
+        steps=config.train.steps or (LANGEVIN_STEPS if rule == LANGEVIN else STEPS),
         tol=float(params["tol"]),
         patience=int(params["n_iter_no_change"]),
         probes=(config.train.probes, config.train.head_probes) if rule == FLOW and smooth else (0, 0),
@@ -83,7 +85,7 @@ def settings_of(params: dict[str, Any], loss: str) -> Settings:
 
 def rule_of(config: Config) -> Rule:
     """The rule; rates of the flow, of sgd and of momentum are steps of training time in units of 1/beta^2."""
-    train, unit = config.train, scaling.time_unit("1/beta2", 1, config.model.beta)
+    train, unit = config.train, scaling.time_unit("1/beta2", 1, known(config.model.beta))
     rate = train.learning_rate
     assert rate is not None, "settings_of fills it in"
     if train.rule == FLOW:
