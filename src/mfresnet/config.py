@@ -297,7 +297,7 @@ def leaves(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[
             yield prefix + name, field
 
 
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """``{"model.depth": 3}`` as ``{"model": {"depth": 3}}``."""
     tree: dict[str, Any] = {}
     for name, value in flat.items():
@@ -309,12 +309,12 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with the values of ``over`` written over it, section by section."""
     out = dict(base)
     for name, value in over.items():
         old = out.get(name)
-        out[name] = merged(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+        out[name] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
     return out
 
 

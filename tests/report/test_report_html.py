@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from mfresnet.errors import MfresnetError
 from mfresnet.report import SECTIONS, Run, Section, render, write_report
 from mfresnet.report.headline import headline, wilson
-from mfresnet.report.parts import embedded, plain
+from mfresnet.report.parts import embed_json, plain
 
 
 class Page(HTMLParser):
@@ -209,7 +209,7 @@ def test_hostile_text_stays_text(tmp_path, bad):
 def test_class_names_reach_figures_without_markup_and_not_too_long():
     assert plain("<a href='x'>%{y}") == "&lt;a href='x'&gt;%\u200b{y}"
     assert len(plain("x" * 500)) == 40
-    assert "<" not in embedded(["</script>", "<!--"])
+    assert "<" not in embed_json(["</script>", "<!--"])
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

@@ -31,7 +31,7 @@ assert result.status == "completed" and len(steps) == len(losses)
 
 sigma: Activation = activation("tanh")
 layered = LayeredResNet.create(jax.random.key(0), inputs=2, depth=3, width=4, sigma=sigma)
-continuous = ContinuousResNet.scattered(jax.random.key(0), particles=4, inputs=2, head_width=3)
+continuous = ContinuousResNet.create(jax.random.key(0), particles=4, inputs=2, head_width=3)
 points = np.eye(2)
 for model in (layered, continuous):
     lowest: float = smallest_eigenvalue(gram(model, points).total).value

@@ -165,9 +165,9 @@ def gibbs_certificate(
     >>> round(found.value, 2), found.status
     (0.12, 'estimated')
     """
-    points, n, delta = _checked_points(points), check_points(n), check_delta(delta)
-    priors = _checked_grid(priors, len({(p.heads, p.residuals, p.setting) for p in points}), "priors")
-    tried = _checked_grid(tried, len(points), "tried")
+    points, n, delta = _check_grid_points(points), check_points(n), check_delta(delta)
+    priors = _check_grid_size(priors, len({(p.heads, p.residuals, p.setting) for p in points}), "priors")
+    tried = _check_grid_size(tried, len(points), "tried")
     for_bound, for_train, for_kl = (share * delta for share in SHARES)
     found: list[tuple[float, GibbsPoint, tuple]] = []
     measured: dict[tuple[int, int], tuple[KLEstimate, KLEstimate | None]] = {}
@@ -251,8 +251,8 @@ def drawn_certificate(
     >>> round(found.value, 3), found.status
     (0.083, 'estimated')
     """
-    points, n, delta = _checked_points(points), check_points(n), check_delta(delta)
-    grid_size = _checked_grid(grid_size, len(points), "grid_size")
+    points, n, delta = _check_grid_points(points), check_points(n), check_delta(delta)
+    grid_size = _check_grid_size(grid_size, len(points), "grid_size")
     found: list[tuple[float, DrawnPoint, float, float]] = []
     for p in points:
         errors = check_values(p.errors, "errors", low=0.0, high=1.0)
@@ -306,7 +306,7 @@ def _normalisation_error(encoder: KLEstimate, head: KLEstimate | None) -> float:
     return max(abs(found.normalisation - 1) for found in (encoder, head) if found is not None)
 
 
-def _checked_points(points: Sequence[Any]) -> Sequence[Any]:
+def _check_grid_points(points: Sequence[Any]) -> Sequence[Any]:
     if len(points) == 0:
         raise MfresnetError("there is no grid point: give at least one choice of k', N' and training time.")
     for p in points:
@@ -315,7 +315,7 @@ def _checked_points(points: Sequence[Any]) -> Sequence[Any]:
     return points
 
 
-def _checked_grid(given: int | None, counted: int, name: str) -> int:
+def _check_grid_size(given: int | None, counted: int, name: str) -> int:
     size = counted if given is None else check_count(given, name=name)
     if size < counted:
         raise MfresnetError(f"{name} = {size} is smaller than the {counted} that are used: count all that were tried.")

@@ -19,7 +19,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from ..errors import MfresnetError
-from ..flow import Probes, misclassified
+from ..flow import Probes, is_misclassified
 from ..model import AbstractResNet, Activation, Particles
 from ..model.draws import uniform
 from .checks import check_count
@@ -279,14 +279,16 @@ def draw_errors(
 ) -> np.ndarray:
     """Share of the points that each drawn network gets wrong (targets -1/+1 in one column, or one-hot), float64.
 
-    Errors are those of `flow.misclassified`.
+    Errors are those of `flow.is_misclassified`.
     """
     return np.asarray(_mistakes(chosen, probes, model, x, y, batch), np.float64) / len(y)
 
 
 @eqx.filter_jit
 def _mistakes(chosen: Draw, probes: Probes, model: AbstractResNet, x: Array, y: Array, batch: int) -> Array:
-    return jax.lax.map(lambda one: jnp.sum(misclassified(assemble(one, probes, model)(x), y)), chosen, batch_size=batch)
+    return jax.lax.map(
+        lambda one: jnp.sum(is_misclassified(assemble(one, probes, model)(x), y)), chosen, batch_size=batch
+    )
 
 
 def vote(f: Float[Array, "draws n outputs"]) -> Int[Array, " n"]:

@@ -51,10 +51,10 @@ def image(options: argparse.Namespace, argv: list[str]) -> int:
     summary = train_images(
         config, out, command=command, overwrite=options.overwrite, quiet=options.quiet, devices=options.devices
     )
-    return image_finished(out, summary, report=config.record.report)
+    return print_image_outcome(out, summary, report=config.record.report)
 
 
-def image_finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
+def print_image_outcome(out: Path, summary: dict[str, Any], *, report: bool) -> int:
     """Print errors and paired differences, write the report, and turn the status into an exit code."""
     stopped = summary["status"] == "interrupted"  # the rules are at different epochs then
     rows = [("status", summary["status"])]

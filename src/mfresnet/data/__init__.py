@@ -1,7 +1,7 @@
 """Arrays in: synthetic data, bundled tables and the user's own file, brought to the sphere by a stated transform."""
 
 from .assumption import Assumption1, check_assumption_1
-from .bundled import bundled
+from .bundled import load_bundled
 from .dataset import Dataset, Split
 from .encoding import Encoding
 from .files import read_file, read_inputs
@@ -17,11 +17,11 @@ __all__ = [
     "Split",
     "Table",
     "Transform",
-    "bundled",
     "check_assumption_1",
     "circles",
     "describe_datasets",
     "load",
+    "load_bundled",
     "read_file",
     "read_inputs",
     "sphere_teacher",

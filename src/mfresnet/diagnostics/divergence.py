@@ -165,7 +165,7 @@ def model_displacement(start: Particles, end: Particles) -> float:
     return float(np.sqrt(displacements(end, start).mean()))
 
 
-def stacked(particles: Particles) -> np.ndarray:
+def stack_parameters(particles: Particles) -> np.ndarray:
     """Particles as plain vectors (out, w, b), shape (..., P, dimension)."""
     parts = [particles.out, particles.w] + ([] if particles.b is None else [particles.b[..., None]])
     return np.concatenate([np.asarray(jax.device_get(p), np.float64) for p in parts], axis=-1)

@@ -25,7 +25,7 @@ from ..kernels.initial_kernel import initial_kernel
 from ..kernels.precision import cast, double_precision
 from ..model import AbstractResNet, InitialScales, Particles
 from .convergence import dissipation
-from .divergence import Divergence, feature_displacement, kl_to_start, model_displacement, stacked, talagrand
+from .divergence import Divergence, feature_displacement, kl_to_start, model_displacement, stack_parameters, talagrand
 from .regime import alignment, regime
 from .transport import knn_kl, wasserstein2
 
@@ -178,7 +178,7 @@ def transport_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe
     for part, (now, then) in pairs.items():
         if now is None or now.width < 2:
             continue
-        a, b = stacked(now), stacked(then)
+        a, b = stack_parameters(now), stack_parameters(then)
         layers = (a[None], b[None]) if a.ndim == 2 else (a, b)
         distances = [wasserstein2(p[:TRANSPORT_POINTS], q[:TRANSPORT_POINTS]) for p, q in zip(*layers, strict=True)]
         # the mean over layers of W2^2 is the squared distance of the laws over depth
@@ -211,11 +211,11 @@ def _kl_entries(name: str, found: Divergence) -> dict[str, Any]:
         f"check.talagrand_{name}": inequality.holds,
     }
     if found.layers is not None:
-        row[f"kl.{name}.layers"] = _binned(found.layers[0])
+        row[f"kl.{name}.layers"] = _bin(found.layers[0])
     return row
 
 
-def _binned(values: np.ndarray) -> np.ndarray:
+def _bin(values: np.ndarray) -> np.ndarray:
     """At most LAYERS values, means over equal bins of depth."""
     if len(values) <= LAYERS:
         return values

@@ -60,7 +60,7 @@ class Transfer(TrainingExperiment):
         if settings.train.rule == "gradient-flow":
             raise MfresnetError("the gradient flow has no learning rate to transfer: set --train.rule to an optimiser.")
         if "standard" in settings.scalings:
-            own = _scaled({"scaling": "standard", "model.depth": 1, "model.width": 1})
+            own = _scaling_settings({"scaling": "standard", "model.depth": 1, "model.width": 1})
             self.refuse(dict.fromkeys(own, "leave it out, or set --scalings mean-field"))
 
     def cells(self) -> list[dict[str, Any]]:
@@ -87,7 +87,7 @@ class Transfer(TrainingExperiment):
         )
 
     def config(self, cell):
-        return super().config({**cell, **_scaled(cell)})
+        return super().config({**cell, **_scaling_settings(cell)})
 
     def analyse(self, rows: Sequence[Row]) -> Result:
         rates = sorted({row["train.learning_rate"] for row in rows})
@@ -199,7 +199,7 @@ def _interval(rows: Sequence[Row], rate: float) -> tuple[float, float]:
     return float(np.exp(mean - half)), float(np.exp(mean + half))
 
 
-def _scaled(cell: Mapping[str, Any]) -> dict[str, Any]:
+def _scaling_settings(cell: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that make the network of a cell, see the module."""
     depth, width = cell["model.depth"], cell["model.width"]
     if cell["scaling"] == "mean-field":

@@ -262,11 +262,11 @@ def _stack(cells: Sequence[Any]) -> Any:
 def _pad_sets(sets: Sequence[Dataset], most: int, dtype: str) -> Batch:
     """Data sets as one batch with a leading axis, each padded with points of weight 0."""
 
-    def padded(rows: np.ndarray) -> np.ndarray:
+    def pad(rows: np.ndarray) -> np.ndarray:
         return np.pad(rows, [(0, most - len(rows))] + [(0, 0)] * (rows.ndim - 1))
 
     columns = ([data.x for data in sets], [data.y for data in sets], [np.ones(len(data.x)) for data in sets])
-    return Batch(*(jnp.asarray(np.stack([padded(rows) for rows in column]), dtype) for column in columns))
+    return Batch(*(jnp.asarray(np.stack([pad(rows) for rows in column]), dtype) for column in columns))
 
 
 def _dtype(config: Config) -> str:

@@ -7,7 +7,7 @@ from .field import Batch, Field, Hessians, Laplacians, Options, Probes, decay_ra
 from .langevin import KERNELS, Chains
 from .langevin_rule import LangevinMemory, LangevinRule
 from .layout import Layout
-from .losses import LOSSES, error, logistic, misclassified, mistakes, squared
+from .losses import LOSSES, error, is_misclassified, logistic, mistakes, squared
 from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, flow, optimiser
 from .state import Ensemble, LogRatio, TrainState, Unfolded
 from .trainer import Trainer, batch_of, evaluate, predict
@@ -47,8 +47,8 @@ __all__ = [
     "field",
     "first_bad_step",
     "flow",
+    "is_misclassified",
     "logistic",
-    "misclassified",
     "mistakes",
     "optimiser",
     "predict",

@@ -43,7 +43,7 @@ class Rule(eqx.Module):
         """One step."""
 
 
-def moved_by(tree: Any, velocity: Any, h: float | Array) -> Any:
+def move_along(tree: Any, velocity: Any, h: float | Array) -> Any:
     """tree + h velocity; leaves without velocity stay."""
     return eqx.apply_updates(tree, jax.tree.map(lambda v: h * v, velocity))
 
@@ -55,14 +55,14 @@ def euler_gain(seen: Hessians, h: float | Array) -> tuple[LogRatio, Unfolded]:
     return LogRatio(encoder[0], head[0]), Unfolded(encoder[1], head[1])
 
 
-def _advanced(
+def _advance(
     ensemble: Ensemble, velocity: Probes, gain: LogRatio, h: float | Array, unfolded: Unfolded | None = None
 ) -> Ensemble:
     """Probes moved by ``h velocity``, log-densities by ``gain``."""
     log_ratio, still = jax.tree.map(jnp.add, ensemble.log_ratio, gain), ensemble.unfolded
     if unfolded is not None:
         still = jax.tree.map(jnp.logical_and, still, unfolded)
-    return Ensemble(moved_by(ensemble.probes, velocity, h), ensemble.start, log_ratio, still)
+    return Ensemble(move_along(ensemble.probes, velocity, h), ensemble.start, log_ratio, still)
 
 
 class EulerFlow(Rule):
@@ -79,8 +79,8 @@ class EulerFlow(Rule):
         if ensemble is not None:
             velocity, seen = now.at_probes(Hessians)
             gain, unfolded = euler_gain(seen, self.h)
-            ensemble = _advanced(ensemble, velocity, gain, self.h, unfolded)
-        return moved_by(model, now.model, self.h), ensemble, memory, now.loss, self.h
+            ensemble = _advance(ensemble, velocity, gain, self.h, unfolded)
+        return move_along(model, now.model, self.h), ensemble, memory, now.loss, self.h
 
 
 class HeunFlow(Rule):
@@ -96,8 +96,8 @@ class HeunFlow(Rule):
         probes = None if ensemble is None else ensemble.probes
         here = fieldof(model, probes, "laplacian")
         there = fieldof(
-            moved_by(model, here.model, self.h),
-            None if probes is None else moved_by(probes, here.probes, self.h),
+            move_along(model, here.model, self.h),
+            None if probes is None else move_along(probes, here.probes, self.h),
             "laplacian",
         )
 
@@ -107,8 +107,8 @@ class HeunFlow(Rule):
         if ensemble is not None:
             bend = mean(here.curvature, there.curvature)
             gain = jax.tree.map(lambda c: self.h * c, LogRatio(bend.encoder, bend.head))
-            ensemble = _advanced(ensemble, mean(here.probes, there.probes), gain, self.h)
-        model = moved_by(model, mean(here.model, there.model), self.h)
+            ensemble = _advance(ensemble, mean(here.probes, there.probes), gain, self.h)
+        model = move_along(model, mean(here.model, there.model), self.h)
         return model, ensemble, memory, here.loss, self.h
 
 
@@ -148,7 +148,7 @@ class AdaptiveFlow(Rule):
     carries_probes: ClassVar[bool] = True
 
     def begin(self, moved: AbstractResNet) -> Array:
-        return jnp.asarray(self.h / 16, moved_dtype(moved))
+        return jnp.asarray(self.h / 16, dtype_of(moved))
 
     def step(self, model, ensemble, memory, fieldof) -> Moved:
         end, rest, loss = self.solve(model, ensemble, memory, fieldof)
@@ -186,7 +186,7 @@ class AdaptiveFlow(Rule):
         return end, rest, first.loss
 
 
-def moved_dtype(moved: AbstractResNet) -> jnp.dtype:
+def dtype_of(moved: AbstractResNet) -> jnp.dtype:
     """Precision of what is trained."""
     return jnp.result_type(*jax.tree.leaves(moved))
 

@@ -49,7 +49,7 @@ def continuous_gram(
         Two matrices of shape (n C, n' C); zeros for what is not there (a head, or an encoder of alpha 0).
 
     >>> import jax
-    >>> model = ContinuousResNet.scattered(jax.random.key(0), particles=6, inputs=2, head_width=5)
+    >>> model = ContinuousResNet.create(jax.random.key(0), particles=6, inputs=2, head_width=5)
     >>> encoder, head = continuous_gram(model, np.eye(2))
     >>> encoder.shape, bool(np.allclose(encoder, encoder.T))
     ((2, 2), True)

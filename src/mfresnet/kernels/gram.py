@@ -266,7 +266,7 @@ def _shared_product(model: AbstractResNet, left: _Block, right: _Block, chunk: i
     width = particles.width
     groups = -(-width // chunk)
 
-    def grouped(leaf: Array) -> Array:
+    def group(leaf: Array) -> Array:
         padded = jnp.pad(leaf, [(0, groups * chunk - width)] + [(0, 0)] * (leaf.ndim - 1))
         return padded.reshape(groups, chunk, *leaf.shape[1:])
 
@@ -275,8 +275,8 @@ def _shared_product(model: AbstractResNet, left: _Block, right: _Block, chunk: i
         return total + _outer(fi, fj), None
 
     start = jnp.zeros((left.q.shape[1], right.q.shape[1]), left.q.dtype)
-    real = grouped(jnp.ones(width, start.dtype))
-    return jax.lax.scan(add, start, (jax.tree.map(grouped, particles), real))[0]
+    real = group(jnp.ones(width, start.dtype))
+    return jax.lax.scan(add, start, (jax.tree.map(group, particles), real))[0]
 
 
 def _shared_features(sigma: Activation, particles: Particles, real: Array, side: _Block) -> Array:

@@ -102,7 +102,7 @@ def initial_kernel(
     if method == "closed form":
         if act.name not in _CLOSED:
             raise MfresnetError(f"activation {act.name!r} has no closed form: use method 'hermite'.")
-        matrix, rounding = _closed(_CLOSED[act.name], std, rho, shift)
+        matrix, rounding = _closed_form(_CLOSED[act.name], std, rho, shift)
     elif method == "hermite":
         matrix, error = _series(act, std, rho, weights)
         if error > TAIL * np.trace(matrix):
@@ -203,7 +203,7 @@ def _row_sum(factor: np.ndarray) -> float:
     return float(factor.max() * factor.sum())
 
 
-def _closed(kernel: Callable, std: np.ndarray, rho: np.ndarray, shift: float) -> tuple[np.ndarray, float]:
+def _closed_form(kernel: Callable, std: np.ndarray, rho: np.ndarray, shift: float) -> tuple[np.ndarray, float]:
     """A closed form, and a bound of what rounding does to it, row sums: rho is known to ``shift`` only."""
     matrix = kernel(std, rho)
     moved = np.zeros_like(matrix)

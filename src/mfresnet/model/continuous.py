@@ -50,7 +50,7 @@ class ContinuousResNet(AbstractResNet):
     The velocity of theta is -N dLoss/dtheta, as for L M = N. That of t is -dLoss/dt, without N: neighbours on the axis
     differ by order 1, and with them dLoss/dt_j = alpha p . (F_{j-1} - F_j), which therefore is of order 1 itself.
 
-    >>> model = ContinuousResNet.scattered(jax.random.key(0), particles=12, inputs=2, head_width=5)
+    >>> model = ContinuousResNet.create(jax.random.key(0), particles=12, inputs=2, head_width=5)
     >>> model(jnp.ones((7, 2))).shape, model.places.shape
     ((7, 1), (12,))
     """
@@ -66,7 +66,7 @@ class ContinuousResNet(AbstractResNet):
     t: Float[Array, " particles"] = eqx.field(kw_only=True)
 
     @classmethod
-    def scattered(cls, key: Array, *, particles: int, spread: bool = False, **options: Any) -> ContinuousResNet:
+    def create(cls, key: Array, *, particles: int, spread: bool = False, **options: Any) -> ContinuousResNet:
         """A network at its start: Gaussian theta, and places j/N (with ``spread``: independent and uniform).
 
         Args:

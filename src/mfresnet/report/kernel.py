@@ -18,7 +18,7 @@ PARTS = {"total": ("G = α²G₁ + G₂", "@ink"), "head": ("G₂, head", "@clas
 
 def kernel(run: Run) -> Section | None:
     """Gram matrices of the run, where they were measured."""
-    rows = measured(run, "gram.lambda_min.total")
+    rows = rows_with(run, "gram.lambda_min.total")
     if len(rows) == 0:
         return None
     points = run.summary.get("gram.points")
@@ -38,7 +38,7 @@ def kernel(run: Run) -> Section | None:
     return Section("Gram matrices and regime", caption, [*figures, *([Facts(facts)] if facts else [])])
 
 
-def measured(run: Run, key: str) -> list[Mapping[str, Any]]:
+def rows_with(run: Run, key: str) -> list[Mapping[str, Any]]:
     """The rows that hold a key."""
     return [row for row in run.metrics if row.get(key) is not None]
 

@@ -77,7 +77,7 @@ class Run:
         return cls(
             name=path.resolve().name,
             record=_object(path / "config.json", problems),
-            metrics=_measured(
+            metrics=_merge_measured(
                 _rows(path / "metrics.jsonl", problems),
                 _optional(path / "measure.jsonl", _rows, problems) or (),
             ),
@@ -156,10 +156,10 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
-def _measured(rows: tuple[Mapping[str, Any], ...], again: tuple[Mapping[str, Any], ...]) -> tuple[Mapping, ...]:
+def _merge_measured(rows: tuple[Mapping[str, Any], ...], again: tuple[Mapping[str, Any], ...]) -> tuple[Mapping, ...]:
     """Rows of training, each with what `mfresnet measure` found at its step (of images: under its rule).
 
-    >>> _measured(({"step": 1, "a": 0},), ({"step": 1, "b": 2},))
+    >>> _merge_measured(({"step": 1, "a": 0},), ({"step": 1, "b": 2},))
     ({'step': 1, 'a': 0, 'b': 2},)
     """
     found = {(row.get("step"), row.get("rule")): row for row in again}

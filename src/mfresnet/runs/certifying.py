@@ -26,7 +26,7 @@ from ..train.path import path_certificates
 from .directory import RunDirectory
 from .files import read_json, write_json
 from .identity import check_data
-from .lock import locked
+from .lock import hold_lock
 from .recorded import read_states
 
 NAME = "certificates.json"
@@ -57,7 +57,7 @@ def certify(
     """
     run = RunDirectory.open(path)
     run.refuse_images("certify")
-    with locked(path):
+    with hold_lock(path):
         stored = run.config
         tree = build(stored["config"]).model_dump()
         if delta is not None:

@@ -20,7 +20,7 @@ from ..model import AbstractResNet
 from . import engine
 from .certify import certificate_of, rows_apart, why_not
 from .langevin import LANGEVIN, check_langevin, train_langevin
-from .rows import Rows, merged, padded_length
+from .rows import Rows, merge_rows, padded_length
 
 
 class MeanFieldResNet(BaseEstimator):
@@ -144,7 +144,7 @@ class MeanFieldResNet(BaseEstimator):
             factors: of the rows in the loss alone.
         """
         settings, seed = self._settings(), self._seed()
-        rows = merged(x, y, weights * factors)
+        rows = merge_rows(x, y, weights * factors)
         again = again and hasattr(self, "particles_")
         chain = self.rule == LANGEVIN
         if chain:
@@ -160,7 +160,7 @@ class MeanFieldResNet(BaseEstimator):
             model = engine.model_of(self.particles_, self._scales)
         else:
             part = slice(None) if apart is None else apart
-            fitting = merged(x[part], y[part], weights[part])
+            fitting = merge_rows(x[part], y[part], weights[part])
             self.transform_ = engine.sphere_lift(fitting.x, fitting.weights, self.standardize)
             model = engine.start(settings, seed, x.shape[1] + 1, y.shape[1])
         bounded = slice(None) if apart is None else np.setdiff1d(np.arange(len(x)), apart)
@@ -196,13 +196,13 @@ class MeanFieldResNet(BaseEstimator):
     def _continue(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, factors: np.ndarray | float = 1.0) -> None:
         """One pass over the rows, from where training is; the first call fixes the map to the sphere."""
         settings, seed = self._settings(), self._seed()
-        rows = merged(x, y, weights * factors)
+        rows = merge_rows(x, y, weights * factors)
         again = hasattr(self, "particles_")
         if again:
             self._check_same(y.shape[1])
             model = engine.model_of(self.particles_, self._scales)
         else:
-            fitting = merged(x, y, weights)
+            fitting = merge_rows(x, y, weights)
             self.transform_ = engine.sphere_lift(fitting.x, fitting.weights, self.standardize)
             model = engine.start(settings, seed, x.shape[1] + 1, y.shape[1])
         rows = rows._replace(x=self.transform_.apply(rows.x))

@@ -18,7 +18,7 @@ from ..flow import Batch, Ensemble, Options, Rule, Trainer, TrainState, batch_of
 from ..kernels.precision import double_precision
 from ..model import AbstractResNet, LayeredResNet, Particles, activation, scaling, trainable
 from ..train.job import build_model, build_rule
-from .rows import Rows, filled, weighted_moments
+from .rows import Rows, fill_rows, weighted_moments
 
 FLOW = "gradient-flow"
 RATES = {FLOW: 0.5, "sgd": 0.5, "momentum": 0.05, "adam": 0.02}
@@ -137,14 +137,14 @@ def train(
     Raises:
         DivergedError: the loss is no finite number.
     """
-    full = filled(rows)
+    full = fill_rows(rows)
     n, most = len(full.x), settings.steps if steps is None else steps
     trainer = trainer_of(settings, model, n)
     state = trainer.begin(model, jax.random.key(seed + 1), n, probes=(0, 0) if done else settings.probes)
     if memory is not None:
         leaves = [jnp.asarray(leaf) for leaf in memory]
         state = eqx.tree_at(lambda s: s.rule, state, jax.tree.unflatten(jax.tree.structure(state.rule), leaves))
-    batch, check = _batch(full), None if held_out is None else _batch(filled(held_out))
+    batch, check = _batch(full), None if held_out is None else _batch(fill_rows(held_out))
     key = jax.random.key(seed + 2)
     losses: list[float] = []
     best, kept, waited, taken, stopped = np.inf, state, 0, 0, False

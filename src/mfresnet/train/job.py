@@ -45,17 +45,17 @@ class Job:
     @property
     def steps(self) -> int:
         """Steps of the whole run."""
-        return known(self.config.train.steps)
+        return resolved(self.config.train.steps)
 
     @property
     def every(self) -> int:
         """Steps between two rows of metrics."""
-        return known(self.config.record.metrics_every)
+        return resolved(self.config.record.metrics_every)
 
     @property
     def rate(self) -> float:
         """Learning rate of an optimiser; a flow has none."""
-        return known(self.config.train.learning_rate)
+        return resolved(self.config.train.learning_rate)
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def fill_defaults(config: Config, n: int, n_test: int) -> Config:
     )
 
 
-def known(value: Value | None) -> Value:
+def resolved(value: Value | None) -> Value:
     """A setting without a fixed default, of a configuration in which `fill_defaults` has filled it in."""
     assert value is not None, "`fill_defaults` fills in every setting that a run reads"
     return value
@@ -173,7 +173,7 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Abstra
                     f"model.{name} = {getattr(m, name)!r} has no meaning for a continuous model, whose particles lie "
                     "on one depth axis: leave it out, or set model.kind layered."
                 )
-        return ContinuousResNet.scattered(key, particles=m.depth * m.width, **common)
+        return ContinuousResNet.create(key, particles=m.depth * m.width, **common)
     return LayeredResNet.create(
         key, depth=m.depth, width=m.width, shared=m.shared, scheme=m.scheme, antithetic=m.antithetic, **common
     )
@@ -190,14 +190,14 @@ def build_rule(config: Config, unit: float) -> Rule:
     if t.rule == LANGEVIN:
         raise MfresnetError("train.rule langevin needs the data for its schedule: train it alone, with mfresnet.fit.")
     if t.rule != "gradient-flow":
-        rate = known(t.learning_rate)
+        rate = resolved(t.learning_rate)
         return optimiser(t.rule, rate, unit=unit, momentum=t.momentum, decay=t.decay, steps=t.steps)
     if t.solver == "adaptive" and t.batch_size is not None:
         raise MfresnetError(
             f"train.batch_size = {t.batch_size} goes with fixed steps only: the adaptive solver needs the field "
             "of all points, so set --train.solver heun or euler."
         )
-    return flow(t.solver, t.time * unit / known(t.steps), t.tolerance)
+    return flow(t.solver, t.time * unit / resolved(t.steps), t.tolerance)
 
 
 def build_trainer(config: Config, model: AbstractResNet, n: int, rule: Rule | None = None) -> tuple[Trainer, float]:

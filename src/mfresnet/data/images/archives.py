@@ -14,8 +14,8 @@ from types import MappingProxyType
 import numpy as np
 
 from ...errors import MfresnetError
-from .cache import Say, cached_set
-from .download import fetched
+from .cache import Say, load_cached
+from .download import fetch
 from .sets import ImageSet, refuse_labels
 
 PIXELS = 3 * 32 * 32
@@ -90,12 +90,12 @@ def cifar(name: str, cache: Path, say: Say) -> tuple[ImageSet, ImageSet, tuple[s
     def part(which: str) -> ImageSet:
         def decode() -> tuple[ImageSet, tuple[str, ...]]:
             if not kept:
-                file = fetched(source.url, source.sha256, cache / source.file, say)
+                file = fetch(source.url, source.sha256, cache / source.file, say)
                 say(f"reading {str(file)!r}.")
                 kept.update(zip(("train", "test"), read_archive(file, source), strict=True))
             return kept[which], ()
 
-        return cached_set(cache, f"{source.sha256}-{which}", name, decode, say)[0]
+        return load_cached(cache, f"{source.sha256}-{which}", name, decode, say)[0]
 
     return part("train"), part("test"), ()
 

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from ...errors import MfresnetError
-from ..guard import guarded
+from ..guard import call_reader
 from .cache import Say, file_sha256, replacing
 
 TIMEOUT = 30.0  # seconds without a byte
@@ -17,7 +17,7 @@ LARGEST = 512 * 2**20
 BLOCK = 2**20
 
 
-def fetched(url: str, sha256: str, file: Path, say: Say) -> Path:
+def fetch(url: str, sha256: str, file: Path, say: Say) -> Path:
     """The archive at ``file``, fetched from ``url`` unless it is there; its SHA-256 is compared either way.
 
     Raises:
@@ -27,7 +27,7 @@ def fetched(url: str, sha256: str, file: Path, say: Say) -> Path:
     if file.exists():
         if not file.is_file():
             raise MfresnetError(f"{str(file)!r} is not a file: remove it, so that the archive can be kept there.")
-        if (found := guarded(file, "an archive", lambda: file_sha256(file))) != sha256:
+        if (found := call_reader(file, "an archive", lambda: file_sha256(file))) != sha256:
             raise MfresnetError(
                 f"archive {str(file)!r} has SHA-256 {found[:12]}..., not {sha256[:12]}...: it is truncated, damaged or "
                 "another file; remove it, so that it is fetched again."
