@@ -25,7 +25,7 @@ class Snapshot:
         ensemble: the probes of its laws.
         head, encoder: log-density ratios R of the probes to the prior, shapes (P,) and (L, P).
         solver: what moved the laws: "euler", or another solver of the flow.
-        tolerance: of the solver, where it has one.
+        tolerance: of a solver that controls its error, else None.
     """
 
     step: int
@@ -81,9 +81,7 @@ class Snapshot:
         """How well its ratios are known."""
         if self.solver == "euler":
             return Density("euler", self.normalisation_error, int(self.ensemble.folded))
-        return Density(
-            "solver", self.normalisation_error, tolerance=self.tolerance if self.solver == "adaptive" else None
-        )
+        return Density("solver", self.normalisation_error, tolerance=self.tolerance)
 
     @property
     def network_of_probes(self) -> AbstractResNet:

@@ -6,6 +6,7 @@ from .dataset import Dataset, Split
 from .encoding import Encoding
 from .files import read_file, read_inputs
 from .loading import describe_datasets, load
+from .memory import split_of
 from .synthetic import circles, sphere_teacher, teacher_outputs, two_spirals
 from .table import Table
 from .transform import Transform
@@ -25,6 +26,7 @@ __all__ = [
     "read_file",
     "read_inputs",
     "sphere_teacher",
+    "split_of",
     "teacher_outputs",
     "two_spirals",
 ]

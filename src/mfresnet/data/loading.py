@@ -74,9 +74,9 @@ def load(config: DataConfig, seed: int = 0) -> Split:
     if config.name in GENERATED:
         return _generate(config, seed)
     if named:
-        return _tabular(config, TABLES[config.name](), seed)
+        return split_table(TABLES[config.name](), config, seed)
     options = {"categories": config.categories, "missing": config.missing}
-    return _tabular(config, read_file(config.name, config.target, config.labels, config.task, **options), seed)
+    return split_table(read_file(config.name, config.target, config.labels, config.task, **options), config, seed)
 
 
 def _looks_like_path(name: str) -> bool:
@@ -145,7 +145,8 @@ def _generate(config: DataConfig, seed: int) -> Split:
     return _finish(config, seed, train, test, task, transform, fitted_on, classes, names, ())
 
 
-def _tabular(config: DataConfig, table: Table, seed: int) -> Split:
+def split_table(table: Table, config: DataConfig, seed: int) -> Split:
+    """The training and test set of a table, by the section ``data`` of the configuration."""
     train, test = split_rows(table, config.n, config.n_test, _stream(seed, SPLIT))
     kind = "sphere" if config.transform == "auto" else config.transform
     regression = table.task == "regression"

@@ -91,7 +91,7 @@ def draw_rows(n: int, most: int, seed: int) -> np.ndarray:
     return np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
 
 
-def gram_row(model: AbstractResNet, probe: Probe) -> dict[str, Any]:
+def gram_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe) -> dict[str, Any]:
     """Gram matrices of a state: smallest eigenvalues, spectra, dissipation, regime."""
     matrices = probe.matrices if model is probe.start else gram(model, probe.x)
     parts = {"encoder": matrices.encoder, "head": matrices.head, "total": matrices.total}

@@ -35,7 +35,6 @@ import numpy as np
 
 from ..errors import MfresnetError
 from ..flow import (
-    LOSSES,
     AdaptiveFlow,
     Batch,
     Ensemble,
@@ -48,6 +47,7 @@ from ..flow import (
     TrainState,
     Unfolded,
     first_bad_step,
+    loss_of,
     predict,
 )
 from ..model import InitialScales
@@ -166,7 +166,7 @@ def solver_error(
         rule=rule.begin(eqx.filter(start.model, trainer.trained)),
     )
     other, losses = replace(trainer, rule=rule).advance(begin, data, jax.random.key(0), jnp.asarray(count), count)
-    loss = LOSSES[trainer.options.loss]
+    loss = loss_of(trainer.options.loss)
     ends = [
         (float(loss(predict(s.model, data.x), data.y, data.weights)), np.asarray(predict(s.model, x), np.float64))
         for s in (end, other)

@@ -7,8 +7,9 @@ from .field import Batch, Field, Hessians, Laplacians, Options, Probes, decay_ra
 from .langevin import KERNELS, Chains
 from .langevin_rule import LangevinMemory, LangevinRule
 from .layout import Layout
-from .losses import LOSSES, error, is_misclassified, logistic, mistakes, squared
-from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, flow, optimiser
+from .losses import LOSSES, Loss, error, is_misclassified, logistic, loss_of, mistakes, squared
+from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, optimiser
+from .solvers import SOLVERS, Solver, control_steps, flow, solver_of
 from .state import Ensemble, LogRatio, TrainState, Unfolded
 from .trainer import Trainer, batch_of, evaluate, predict
 
@@ -16,6 +17,7 @@ __all__ = [
     "KERNELS",
     "LOSSES",
     "PRESETS",
+    "SOLVERS",
     "AdaptiveFlow",
     "AnnealingSchedule",
     "Batch",
@@ -30,10 +32,12 @@ __all__ = [
     "Laplacians",
     "Layout",
     "LogRatio",
+    "Loss",
     "OptaxRule",
     "Options",
     "Probes",
     "Rule",
+    "Solver",
     "Sweep",
     "TrainState",
     "Trainer",
@@ -41,6 +45,7 @@ __all__ = [
     "Velocities",
     "adjoint",
     "batch_of",
+    "control_steps",
     "decay_rate",
     "error",
     "evaluate",
@@ -49,9 +54,11 @@ __all__ = [
     "flow",
     "is_misclassified",
     "logistic",
+    "loss_of",
     "mistakes",
     "optimiser",
     "predict",
+    "solver_of",
     "squared",
     "states",
     "velocities",

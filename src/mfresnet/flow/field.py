@@ -19,7 +19,7 @@ from jax import Array
 from jaxtyping import Float
 
 from ..model import AbstractResNet, Ghosts, Particles, scaling
-from .losses import LOSSES
+from .losses import Loss, loss_of
 
 
 class Batch(NamedTuple):
@@ -91,13 +91,13 @@ class Options(eqx.Module):
     """What the field is taken of; all static.
 
     Args:
-        loss: "squared" or "logistic".
+        loss: a name of `mfresnet.flow.LOSSES`, or a loss.
         recompute: recompute the states in segments of depth (memory like sqrt(L)).
         compute: precision of the network's sweep, or None for the particles' own, which probes have always.
         rates: learning-rate factors of (encoder, head).
     """
 
-    loss: str = eqx.field(static=True, default="squared")
+    loss: str | Loss = eqx.field(static=True, default="squared")
     recompute: bool = eqx.field(static=True, default=False)
     compute: str | None = eqx.field(static=True, default=None)
     rates: tuple[float, float] = eqx.field(static=True, default=(1.0, 1.0))
@@ -136,7 +136,7 @@ def field(
         if options.compute is not None:
             network, ghosts, inputs = cast((network, ghosts, inputs), options.compute)
         prediction = network(inputs, *(ghosts or (None, None)), recompute=options.recompute)
-        return LOSSES[options.loss](prediction.astype(batch.y.dtype), batch.y, batch.weights)
+        return loss_of(options.loss)(prediction.astype(batch.y.dtype), batch.y, batch.weights)
 
     value, (of_model, of_ghosts) = jax.value_and_grad(loss, argnums=(0, 1))(moved, ghosts)
     velocity = jax.tree.map(jnp.negative, per_mass(of_model, model, options.rates))

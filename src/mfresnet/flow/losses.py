@@ -57,6 +57,18 @@ LOSSES: Registry[Loss] = Registry(
 )
 
 
+def loss_of(loss: str | Loss) -> Loss:
+    """A loss by its name in `LOSSES`, or the loss itself.
+
+    Raises:
+        MfresnetError: an unknown name.
+
+    >>> loss_of("squared") is loss_of(squared)
+    True
+    """
+    return LOSSES[loss] if isinstance(loss, str) else loss
+
+
 def is_misclassified(f: Any, y: Any) -> Any:
     """Which points get a wrong class; a prediction with an output that is not finite is wrong, whatever the label.
 

@@ -33,6 +33,7 @@ class Rule(eqx.Module):
     """One step of training."""
 
     carries_probes: ClassVar[bool]  # whether the rule is a flow of the laws, which probes can follow
+    adaptive: ClassVar[bool] = False  # whether it chooses its own steps
 
     @abc.abstractmethod
     def begin(self, moved: AbstractResNet) -> Any:
@@ -146,6 +147,7 @@ class AdaptiveFlow(Rule):
     solver: diffrax.AbstractSolver = eqx.field(static=True, default=diffrax.Bosh3())
     control: Callable[[Array], diffrax.AbstractStepSizeController] = eqx.field(static=True, default=pid)
     carries_probes: ClassVar[bool] = True
+    adaptive: ClassVar[bool] = True
 
     def begin(self, moved: AbstractResNet) -> Array:
         return jnp.asarray(self.h / 16, dtype_of(moved))
@@ -238,17 +240,6 @@ DECAYS: dict[str, Callable[[Array], Array]] = {
     "linear": lambda t: 1.0 - t,
     "cosine": lambda t: 0.5 * (1.0 + jnp.cos(jnp.pi * t)),
 }
-
-
-def flow(solver: str, h: float, tolerance: float = 1e-5) -> Rule:
-    """The gradient flow advanced by ``h`` a step, by "adaptive", "heun" or "euler".
-
-    Step and tolerance are arrays: flows that differ only in them share one compiled program.
-    """
-    step = jnp.asarray(h, float)
-    if solver == "adaptive":
-        return AdaptiveFlow(step, jnp.asarray(tolerance, float))
-    return {"heun": HeunFlow, "euler": EulerFlow}[solver](step)
 
 
 PRESETS = ("sgd", "momentum", "adam")

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from ..model import AbstractResNet, InitialScales
 from .field import Batch, Options, field
 from .layout import Layout
-from .losses import LOSSES, error
+from .losses import Loss, error, loss_of
 from .rules import Rule
 from .state import Ensemble, TrainState
 
@@ -132,10 +132,12 @@ def predict(model: AbstractResNet, x: Float[Array, "n inputs"], block: int = 409
 
 
 @eqx.filter_jit
-def evaluate(model: AbstractResNet, data: Batch, loss: str, task: str) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def evaluate(
+    model: AbstractResNet, data: Batch, loss: str | Loss, task: str
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """(loss, error) on a data set; see `mfresnet.flow.losses`."""
     f = predict(model, data.x)
-    return LOSSES[loss](f, data.y, data.weights), error(f, data.y, data.weights, task)
+    return loss_of(loss)(f, data.y, data.weights), error(f, data.y, data.weights, task)
 
 
 def batch_of(x: np.ndarray, y: np.ndarray, dtype: str = "float32", weights: np.ndarray | None = None) -> Batch:

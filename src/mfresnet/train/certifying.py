@@ -74,7 +74,7 @@ def snapshot_of(job: Job, state: TrainState) -> Snapshot:
         state.ensemble,
         scales=initial_scales(job.config),
         solver=train.solver,
-        tolerance=train.tolerance,
+        tolerance=train.tolerance if job.trainer.rule.adaptive else None,
     )
 
 

@@ -31,7 +31,7 @@ def likely_cause(job: Job, state: TrainState, loss: float) -> str:
             f"the loss is not finite before the first step; lower model.alpha ({model.alpha:g}), "
             f"model.beta ({model.beta:g}) or the scales in model.initial, or set --train.precision float64."
         )
-    if config.rule == "gradient-flow" and config.solver == "adaptive":
+    if job.trainer.rule.adaptive:
         return (
             f"the adaptive solver (tolerance {config.tolerance:g}) could not follow the flow; lower model.alpha "
             f"({model.alpha:g}) or model.beta ({model.beta:g}), or set --train.precision float64."
