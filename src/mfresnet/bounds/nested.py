@@ -41,8 +41,8 @@ def errors_by_heads(
     >>> probes = Ensemble.create(jax.random.key(1), model, encoder=4, head=8).probes
     >>> x, y = jax.random.normal(jax.random.key(2), (50, 2)), jnp.ones((50, 1))
     >>> chosen = draws(jax.random.key(3), 5, **pool(probes), residuals=6, heads=8)
-    >>> found = errors_by_heads(chosen, probes, model, x, y, (2, 8))
-    >>> bool(np.allclose(found[:, 1], draw_errors(chosen, probes, model, x, y)))
+    >>> errors = errors_by_heads(chosen, probes, model, x, y, (2, 8))
+    >>> bool(np.allclose(errors[:, 1], draw_errors(chosen, probes, model, x, y)))
     True
     """
     return mistakes_by_heads(chosen, probes, model, x, y, heads).mean(axis=-1)

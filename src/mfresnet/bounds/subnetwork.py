@@ -119,8 +119,8 @@ def draw(
         MfresnetError: more particles asked for than there are probes: draws with replacement would follow the
             empirical law, not Q, and the certificate would not hold.
 
-    >>> found = draw(jax.random.key(0), layers=4, probes=3, head_probes=5, residuals=8, heads=2)
-    >>> found.layer.tolist(), len(set(found.head.tolist()))
+    >>> drawn = draw(jax.random.key(0), layers=4, probes=3, head_probes=5, residuals=8, heads=2)
+    >>> drawn.layer.tolist(), len(set(drawn.head.tolist()))
     ([0, 0, 1, 1, 2, 2, 3, 3], 2)
     """
     options: dict[str, Any] = {"layers": layers, "probes": probes, "head_probes": head_probes}
@@ -164,10 +164,10 @@ def draws(
     _check_pool(heads * blocks, head_probes, f"{heads} head particles in {blocks} disjoint draws")
     numbers = [jnp.asarray(v, jnp.int32) for v in (residuals, heads, needed)]
     sizes = (layers, probes, head_probes, most_residuals, most_heads)
-    found = _draws(key, max(count, most_draws or count), *numbers, sizes, depths, disjoint)
+    drawn = _draws(key, max(count, most_draws or count), *numbers, sizes, depths, disjoint)
     if most_draws is None:
-        return found
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], found)  # not JAX's, which compiles for every length
+        return drawn
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], drawn)  # not JAX's, which compiles for every length
 
 
 @partial(jax.jit, static_argnums=(1, 5, 6, 7))

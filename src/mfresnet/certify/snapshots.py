@@ -92,10 +92,10 @@ class Snapshot:
 
 def ratios_to_start(ensemble: Ensemble, scales: InitialScales) -> tuple[np.ndarray | None, np.ndarray]:
     """R of the probes of the head and of the encoder: log-density ratios to the Gaussian start."""
-    found: list[np.ndarray | None] = []
+    ratios: list[np.ndarray | None] = []
     for part in ("head", "encoder"):
         probes, start, gain = (getattr(one, part) for one in (ensemble.probes, ensemble.start, ensemble.log_ratio))
-        found.append(None if probes is None else log_density_ratios(probes, start, gain, getattr(scales, part)))
-    head, encoder = found
+        ratios.append(None if probes is None else log_density_ratios(probes, start, gain, getattr(scales, part)))
+    head, encoder = ratios
     assert encoder is not None
     return head, encoder

@@ -128,10 +128,10 @@ def columns_of(
                 continue
             _refuse_text(series, what, row, unread, categories)
         values = series.cast(pl.String)
-        found = values.drop_nulls().unique().sort().to_list()
-        code = {level: float(place) for place, level in enumerate(found)}
+        texts = values.drop_nulls().unique().sort().to_list()
+        code = {level: float(place) for place, level in enumerate(texts)}
         x[:, j] = [np.nan if value is None else code[value] for value in values]
-        levels.append(tuple(found))
+        levels.append(tuple(texts))
     return x, tuple(levels)
 
 

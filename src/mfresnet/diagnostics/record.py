@@ -142,9 +142,9 @@ def law_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe) -> d
     if ensemble is None:
         return row
     encoder, head = kl_to_start(ensemble, probe.initial)
-    for name, found in (("encoder", encoder), ("head", head)):
-        if found is not None:
-            row |= _kl_entries(name, found)
+    for name, divergence in (("encoder", encoder), ("head", head)):
+        if divergence is not None:
+            row |= _kl_entries(name, divergence)
     if encoder is not None and model.sigma.bounds[0] <= 1:
         bound = feature_displacement(z_start, z_end, float(model.alpha), encoder)
         row |= {"check.features": bound.right, "check.features_hold": bound.holds}
@@ -200,18 +200,18 @@ def _scales(particles: Particles, scale: tuple[float, float, float]) -> np.ndarr
     return np.repeat(np.asarray(scale), sizes)
 
 
-def _kl_entries(name: str, found: Divergence) -> dict[str, Any]:
-    inequality = talagrand(found)
+def _kl_entries(name: str, divergence: Divergence) -> dict[str, Any]:
+    inequality = talagrand(divergence)
     row = {
-        f"kl.{name}.value": found.kl.value,
-        f"kl.{name}.stderr": found.kl.stderr,
-        f"kl.{name}.check": found.normalisation.value,
-        f"kl.{name}.check_stderr": found.normalisation.stderr,
-        f"kl.{name}.displacement": found.displacement,
+        f"kl.{name}.value": divergence.kl.value,
+        f"kl.{name}.stderr": divergence.kl.stderr,
+        f"kl.{name}.check": divergence.normalisation.value,
+        f"kl.{name}.check_stderr": divergence.normalisation.stderr,
+        f"kl.{name}.displacement": divergence.displacement,
         f"check.talagrand_{name}": inequality.holds,
     }
-    if found.layers is not None:
-        row[f"kl.{name}.layers"] = _bin(found.layers[0])
+    if divergence.layers is not None:
+        row[f"kl.{name}.layers"] = _bin(divergence.layers[0])
     return row
 
 

@@ -151,8 +151,8 @@ def solver_error(
     >>> from mfresnet import Config, fit
     >>> train = {"solver": "heun", "steps": 8, "time": 1, "probes": 2, "head_probes": 4}
     >>> run = fit(Config(data={"n": 16, "n_test": 8}, model={"depth": 2, "width": 4}, train=train))
-    >>> found = solver_error(run.job.trainer, run.job.state, run.state, run.job.train, run.job.test.x)
-    >>> found.loss < 0.1, found.head.rms < 0.1
+    >>> error = solver_error(run.job.trainer, run.job.state, run.state, run.job.train, run.job.test.x)
+    >>> error.loss < 0.1, error.head.rms < 0.1
     (True, True)
     """
     steps = int(end.step) - int(start.step)

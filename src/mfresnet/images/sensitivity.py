@@ -40,7 +40,7 @@ def predict(network: Any, statistics: Any, plans: tuple[Plan, ...], x: Array) ->
 def _vary(trainer: ImageTrainer, state: ImageState, x: Array, variants: list[tuple[Any, Any]]) -> np.ndarray:
     """Logits, shape (variants, n, classes), of (factors, orders) for each family: steps times factors, places read in
     other orders."""
-    x, found = trainer.normalise(x), []
+    x, logits = trainer.normalise(x), []
     own = trainer.evaluation_plans(state.weights.coordinates, state.orders)
     for factors, orders in variants:
         plans = []
@@ -48,8 +48,8 @@ def _vary(trainer: ImageTrainer, state: ImageState, x: Array, variants: list[tup
             blocks = np.arange(len(plan.steps)) if plan.order is None else np.asarray(plan.order)
             mix = jnp.zeros_like(plan.steps) if plan.mix is None else plan.mix
             plans.append(Plan(plan.steps * keep, jnp.asarray(blocks[move], jnp.int32), mix))
-        found.append(np.asarray(predict(state.weights.network, state.statistics, tuple(plans), x)))
-    return np.stack(found)
+        logits.append(np.asarray(predict(state.weights.network, state.statistics, tuple(plans), x)))
+    return np.stack(logits)
 
 
 def _keep_all(trainer: ImageTrainer) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -134,10 +134,10 @@ def gram_shares(
 
     groups = {name: name for name in [*blocks, "rest"]}
     images = np.asarray(trainer.normalise(x).astype(jnp.float32))
-    found = empirical_gram(
+    matrices = empirical_gram(
         logits, blocks | {"rest": _with_families(arrays, [None] * len(places))}, images, groups=groups, dtype=dtype
     )
-    traces = {name: float(np.trace(matrix)) for name, matrix in found.items()}
+    traces = {name: float(np.trace(matrix)) for name, matrix in matrices.items()}
     total = sum(traces.values())
     return {names.get(name, name): value / total for name, value in traces.items()}
 

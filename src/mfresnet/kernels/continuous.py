@@ -27,8 +27,8 @@ def _jacobians(network: ContinuousResNet, x: Float[Array, "n inputs"]) -> dict[s
         moved = eqx.tree_at(lambda m: [getattr(m, name) for name in parts], network, list(parts.values()))
         return moved(point[None])[0]
 
-    found = jax.lax.map(lambda point: jax.jacrev(single)(parts, point), x, batch_size=POINTS)
-    rows = {name: jax.tree.leaves(part) for name, part in found.items()}
+    jacobians = jax.lax.map(lambda point: jax.jacrev(single)(parts, point), x, batch_size=POINTS)
+    rows = {name: jax.tree.leaves(part) for name, part in jacobians.items()}
     return {
         name: jnp.concatenate([leaf.reshape(leaf.shape[0] * leaf.shape[1], -1) for leaf in leaves], axis=1)
         for name, leaves in rows.items()
@@ -58,9 +58,9 @@ def continuous_gram(
         network = cast(model, dtype)
         left = _jacobians(network, jnp.asarray(x, dtype))
         right = left if other is None else _jacobians(network, jnp.asarray(other, dtype))
-        found = {name: np.asarray(one) @ np.asarray(right[name]).T for name, one in left.items()}
+        matrices = {name: np.asarray(one) @ np.asarray(right[name]).T for name, one in left.items()}
     alpha, beta = float(model.alpha), float(model.beta)
-    zero = np.zeros_like(found["t"])
-    encoder = zero if alpha == 0 else (model.depth * found["encoder"] + found["t"]) / (alpha * beta) ** 2
-    head = zero if model.head is None else model.head.width * found["head"] / beta**2
+    zero = np.zeros_like(matrices["t"])
+    encoder = zero if alpha == 0 else (model.depth * matrices["encoder"] + matrices["t"]) / (alpha * beta) ** 2
+    head = zero if model.head is None else model.head.width * matrices["head"] / beta**2
     return encoder, head

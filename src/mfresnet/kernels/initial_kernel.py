@@ -140,8 +140,8 @@ def hermite_weights(sigma: str | Activation, std: Any, terms: int = TERMS) -> np
         polynomials[k + 1] = (t * polynomials[k] - np.sqrt(k) * polynomials[k - 1]) / np.sqrt(k + 1)
     weighted = (polynomials * mass).T
     distinct, place = np.unique(scales, return_inverse=True)
-    found = _evaluate(act.value, distinct[:, None] * t[None, :]) @ weighted
-    return (found * np.sqrt(1.0 + np.arange(terms)))[place]
+    coefficients = _evaluate(act.value, distinct[:, None] * t[None, :]) @ weighted
+    return (coefficients * np.sqrt(1.0 + np.arange(terms)))[place]
 
 
 def _nodes(order: int = 16) -> tuple[np.ndarray, np.ndarray]:

@@ -36,10 +36,10 @@ def depth(run: Run) -> Section | None:
 
 
 def _panel(run: Run, when: str, title: str) -> Figure | None:
-    found = run.arrays("depth.s", "depth.label", f"depth.{when}.state")
-    if not found or found[2].ndim != 3 or not found[2].size:
+    arrays = run.arrays("depth.s", "depth.label", f"depth.{when}.state")
+    if not arrays or arrays[2].ndim != 3 or not arrays[2].size:
         return None
-    s, label, z = found
+    s, label, z = arrays
     traces: list[dict[str, Any]] = []
     read = run.arrays(f"depth.{when}.first", f"depth.{when}.second", f"depth.{when}.read")
     count = int(np.nanmax(label, initial=0)) + 1 if run.classification else 1

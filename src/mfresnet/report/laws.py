@@ -17,7 +17,7 @@ PARTS = {"head": ("head, KL(τₜ‖τ₀)", "@class-1"), "encoder": ("encoder, 
 def laws(run: Run) -> Section | None:
     """KL and displacement over training."""
     rows = rows_with(run, "kl.head.value") or rows_with(run, "kl.encoder.value")
-    figures = [found for found in (_divergence(rows), _layers(rows), _displacement(run)) if found]
+    figures = [figure for figure in (_divergence(rows), _layers(rows), _displacement(run)) if figure]
     if not figures:
         return None
     if rows:

@@ -28,10 +28,10 @@ def particles(run: Run) -> Section | None:
 
 
 def _pair(run: Run, part: str, title: str, marker: dict[str, Any], hover: str) -> Figure | None:
-    found = run.arrays(f"particles.{part}.start.w", f"particles.{part}.end.w", f"particles.{part}.end.out")
-    if not found:
+    arrays = run.arrays(f"particles.{part}.start.w", f"particles.{part}.end.w", f"particles.{part}.end.out")
+    if not arrays:
         return None
-    start, end, out = found
+    start, end, out = arrays
     size = np.abs(out) / (np.nanmax(np.abs(out), initial=0) or 1.0)
     gaps = np.full_like(start, np.nan)
     line = np.stack([start, end, gaps], axis=1).reshape(-1, 2)

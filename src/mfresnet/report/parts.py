@@ -128,11 +128,11 @@ class Section:
     @property
     def controls(self) -> dict[str, list[str]]:
         """Options of each control that some figure listens to."""
-        found: dict[str, dict[str, None]] = {}
+        values: dict[str, dict[str, None]] = {}
         for part in self.parts:
             for control, options in getattr(part, "choices", {}).items():
-                found.setdefault(control, {}).update(dict.fromkeys(options))
-        return {control: list(options) for control, options in found.items() if len(options) > 1}
+                values.setdefault(control, {}).update(dict.fromkeys(options))
+        return {control: list(options) for control, options in values.items() if len(options) > 1}
 
     @property
     def slider(self) -> Frames | None:

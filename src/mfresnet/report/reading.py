@@ -162,9 +162,9 @@ def _merge_measured(rows: tuple[Mapping[str, Any], ...], again: tuple[Mapping[st
     >>> _merge_measured(({"step": 1, "a": 0},), ({"step": 1, "b": 2},))
     ({'step': 1, 'a': 0, 'b': 2},)
     """
-    found = {(row.get("step"), row.get("rule")): row for row in again}
-    merged = tuple({**row, **found.pop((row.get("step"), row.get("rule")), {})} for row in rows)
-    return merged + tuple(row for row in found.values() if "rule" in row)  # a run of images, stopped amid an epoch
+    measured = {(row.get("step"), row.get("rule")): row for row in again}
+    merged = tuple({**row, **measured.pop((row.get("step"), row.get("rule")), {})} for row in rows)
+    return merged + tuple(row for row in measured.values() if "rule" in row)  # a run of images, stopped amid an epoch
 
 
 def _optional(path: Path, read: Callable[[Path, list[str]], Any], problems: list[str]) -> Any:

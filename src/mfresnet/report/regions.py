@@ -53,10 +53,10 @@ def points(run: Run, count: int, *, marks: bool) -> list[dict[str, Any]]:
     wrong: list[np.ndarray] = []
     names = run.classes(count)
     for part, word in (("test", "held out"), ("train", "")):
-        found = run.arrays(f"points.{part}.place", f"points.{part}.label")
-        if not found:
+        arrays = run.arrays(f"points.{part}.place", f"points.{part}.label")
+        if not arrays:
             continue
-        place, label = found
+        place, label = arrays
         correct = run.portrait.get(f"points.{part}.correct")
         if correct is not None:
             wrong.append(place[correct < 0.5])
@@ -175,9 +175,9 @@ def _targets(run: Run) -> list[dict[str, Any]]:
     """Points of a regression, coloured by their target on the scale of the function."""
     traces = []
     for part, word in (("train", "training"), ("test", "held out")):
-        found = run.arrays(f"points.{part}.place", f"points.{part}.label")
-        if found:
-            place, label = found
+        arrays = run.arrays(f"points.{part}.place", f"points.{part}.label")
+        if arrays:
+            place, label = arrays
             marker = {"color": label, "colorscale": diverging(), "cmid": 0, "size": 5, "showscale": False}
             marker |= {"line": {"color": "@ink/50", "width": 0.5}, "symbol": "circle" if part == "train" else "diamond"}
             traces.append(_scatter(word, place, marker))
@@ -189,10 +189,10 @@ def _curve(run: Run) -> Figure:
     styles = {"start": ("@muted", "dot", "at the start"), "end": ("@class-1", "solid", "trained")}
     traces: list[dict[str, Any]] = []
     for part, word, symbol in (("test", "held out", "circle-open"), ("train", "training", "circle")):
-        found = run.arrays(f"points.{part}.place")
-        if found:
+        arrays = run.arrays(f"points.{part}.place")
+        if arrays:
             marker = {"color": "@class-0", "size": 5, "symbol": symbol, "opacity": 0.6}
-            traces.append(_scatter(word, found[0], marker))
+            traces.append(_scatter(word, arrays[0], marker))
     for when, (colour, dash, name) in styles.items():
         if f"curve.{when}" in run.portrait:
             y = run.portrait[f"curve.{when}"]

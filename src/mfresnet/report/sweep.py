@@ -43,20 +43,20 @@ def _summary(name: str) -> str:
 
 def result(run: Run) -> Section | None:
     """Verdict, figures, fitted numbers and the points behind them."""
-    found = run.result
-    if not found:
+    stored = run.result
+    if not stored:
         return None
     figures = [
         Figure(plot["title"], plot["data"], plot["layout"], aspect=plot.get("aspect"), height=420, wide=True)
-        for plot in found.get("figures", [])
+        for plot in stored.get("figures", [])
     ]
-    facts = [(name.replace("_", " "), format_value(_short(value))) for name, value in flat(found.get("fit", {}))]
+    facts = [(name.replace("_", " "), format_value(_short(value))) for name, value in flat(stored.get("fit", {}))]
     parts: list[Any] = [*figures, *([Facts(facts)] if facts else [])]
-    if found.get("notes"):
-        parts.append(Notes([str(note) for note in found["notes"]]))
-    if found.get("points"):
-        parts.append(Fold(f"The {len(found['points'])} points", _table(found["points"])))
-    return Section("Result", str(found.get("verdict", "")), parts)
+    if stored.get("notes"):
+        parts.append(Notes([str(note) for note in stored["notes"]]))
+    if stored.get("points"):
+        parts.append(Fold(f"The {len(stored['points'])} points", _table(stored["points"])))
+    return Section("Result", str(stored.get("verdict", "")), parts)
 
 
 def cells(run: Run) -> Section | None:

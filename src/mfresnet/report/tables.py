@@ -34,14 +34,14 @@ def configuration(run: Run) -> Section | None:
 
 def data(run: Run) -> Section | None:
     """The data set, how it reached the network, and what the theory's assumptions say about it."""
-    found = run.part("data")
-    if not found:
+    about = run.part("data")
+    if not about:
         return None
     names = {"name": "data set", "n": "training points", "n_test": "held-out points", "task": "task"}
     names |= {"size": "size", "inputs": "inputs", "outputs": "outputs", "classes": "classes", "transform": "transform"}
-    facts = [(word, format_value(found[key])) for key, word in names.items() if found.get(key) not in (None, [], "")]
+    facts = [(word, format_value(about[key])) for key, word in names.items() if about.get(key) not in (None, [], "")]
     parts: list[Any] = [Facts(facts)]
-    notes = found.get("notes")
+    notes = about.get("notes")
     if isinstance(notes, list) and notes:
         parts.append(Notes([str(note) for note in notes]))
     return Section("Data", "", parts)

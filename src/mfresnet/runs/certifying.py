@@ -119,10 +119,10 @@ def _write(run: RunDirectory, certificates: Certificates, begun: float, **facts:
     return certificates
 
 
-def entries(found: Mapping[str, Certificate]) -> dict[str, Any]:
+def entries(certificates: Mapping[str, Certificate]) -> dict[str, Any]:
     """What the summary says of the certificates."""
     flat: dict[str, Any] = {}
-    for name, certificate in found.items():
+    for name, certificate in certificates.items():
         flat |= {f"certificate.{name}.value": certificate.value, f"certificate.{name}.vacuous": certificate.vacuous}
     return flat
 
@@ -153,7 +153,7 @@ def read_certificates(path: Path) -> tuple[dict[str, Certificate], dict[str, str
         MfresnetError: there is no such file, or it is damaged.
     """
     record = read_json(path / NAME)
-    found, refused = record.get("certificates"), record.get("refused")
-    if not isinstance(found, dict) or not isinstance(refused, dict):
+    certificates, refused = record.get("certificates"), record.get("refused")
+    if not isinstance(certificates, dict) or not isinstance(refused, dict):
         raise MfresnetError(f"{str(path / NAME)!r} is damaged: it lists no certificates.")
-    return {name: Certificate.from_dict(one) for name, one in found.items()}, refused
+    return {name: Certificate.from_dict(one) for name, one in certificates.items()}, refused

@@ -36,8 +36,8 @@ def measure_images(run: RunDirectory, points: int | None, say: Say) -> list[dict
             say(f"{name}: seed {job.seeds[0]} diverged and is not measured.")
             continue
         step = int(state.step[0])
-        found = block_sensitivity(job, name, state, points or GRAM_IMAGES)
-        rows.append({"step": step, "rule": name, "epoch": step / per_epoch, "sensitivity": found})
+        measured = block_sensitivity(job, name, state, points or GRAM_IMAGES)
+        rows.append({"step": step, "rule": name, "epoch": step / per_epoch, "sensitivity": measured})
     if not rows:
         raise MfresnetError(f"the first seed of every rule of {str(run.path)!r} diverged: there is nothing to measure.")
     return rows

@@ -165,16 +165,16 @@ class MeanFieldResNet(BaseEstimator):
             model = engine.start(settings, seed, x.shape[1] + 1, y.shape[1])
         bounded = slice(None) if apart is None else np.setdiff1d(np.arange(len(x)), apart)
         if chain:
-            found, self.certificate_ = train_langevin(
+            trained, self.certificate_ = train_langevin(
                 settings, model, self.transform_.apply(x[bounded]), y[bounded], seed, self.delta,
                 0 if apart is None else len(apart),
             )  # fmt: skip
-            self._keep(found, x, again)
+            self._keep(trained, x, again)
             self._drawn, self.certificate_note_ = None, ""
             return
         rows = rows._replace(x=self.transform_.apply(rows.x))
         rows, held_out = self._split(rows, seed) if self.early_stopping else (rows, None)
-        found = engine.train(
+        trained = engine.train(
             settings,
             model,
             rows,
@@ -184,13 +184,13 @@ class MeanFieldResNet(BaseEstimator):
             memory=self._memory if again and self._rule == self.rule else None,
             done=self.n_iter_ if again else 0,
         )
-        self._keep(found, x, again)
+        self._keep(trained, x, again)
         self.certificate_: Certificate | None = None
         self._drawn: Any = None
         self.certificate_note_ = reason
-        if not reason and found.ensemble is not None:
+        if not reason and trained.ensemble is not None:
             self.certificate_, self._drawn = certificate_of(
-                found.model, found.ensemble, self.transform_.apply(x), y, seed, self.delta, apart
+                trained.model, trained.ensemble, self.transform_.apply(x), y, seed, self.delta, apart
             )
 
     def _continue(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, factors: np.ndarray | float = 1.0) -> None:
@@ -207,7 +207,7 @@ class MeanFieldResNet(BaseEstimator):
             model = engine.start(settings, seed, x.shape[1] + 1, y.shape[1])
         rows = rows._replace(x=self.transform_.apply(rows.x))
         n = padded_length(len(rows.x))
-        found = engine.train(
+        trained = engine.train(
             settings,
             model,
             rows,
@@ -216,7 +216,7 @@ class MeanFieldResNet(BaseEstimator):
             done=self.n_iter_ if again else 0,
             steps=-(-n // min(n, settings.batch_size)),
         )
-        self._keep(found, x, again)
+        self._keep(trained, x, again)
         self.certificate_ = self._drawn = None
         self.certificate_note_ = "partial_fit does not see all points at once: call fit"
 
@@ -251,15 +251,15 @@ class MeanFieldResNet(BaseEstimator):
         training, held_out = (Rows(*(leaf[part] for leaf in rows)) for part in parts)
         return training, held_out
 
-    def _keep(self, found: engine.Trained, x: np.ndarray, again: bool) -> None:
+    def _keep(self, trained: engine.Trained, x: np.ndarray, again: bool) -> None:
         """The result as plain arrays: what a fitted estimator holds, and all that is pickled."""
-        self.particles_ = engine.arrays_of(found.model)
-        self._memory = [np.asarray(leaf) for leaf in jax.tree.leaves(found.memory)]
+        self.particles_ = engine.arrays_of(trained.model)
+        self._memory = [np.asarray(leaf) for leaf in jax.tree.leaves(trained.memory)]
         self._scales = {"alpha": self.alpha, "beta": self.beta, "activation": self.activation}
         self._rule = self.rule
         self._x = x
-        self.n_iter_ = found.steps + (self.n_iter_ if again else 0)
-        self.loss_curve_ = (list(self.loss_curve_) if again else []) + found.losses
+        self.n_iter_ = trained.steps + (self.n_iter_ if again else 0)
+        self.loss_curve_ = (list(self.loss_curve_) if again else []) + trained.losses
 
     def _outputs(self, X: Any) -> np.ndarray:
         """f(x_i), shape (n, C), float64."""

@@ -150,9 +150,9 @@ def train(
     best, kept, waited, taken, stopped = np.inf, state, 0, 0, False
     while taken < most:
         count = min(CHUNK, most - taken)
-        state, found = trainer.advance(state, batch, jax.random.fold_in(key, done + taken), count, CHUNK)
+        state, values = trainer.advance(state, batch, jax.random.fold_in(key, done + taken), count, CHUNK)
         taken += count
-        losses.append(float(np.mean(np.asarray(found)[:count])))
+        losses.append(float(np.mean(np.asarray(values)[:count])))
         if not np.isfinite(losses[-1]):
             rate = settings.config.train.learning_rate
             raise DivergedError(
@@ -221,14 +221,14 @@ def outputs_of(arrays: dict[str, np.ndarray], params: dict[str, Any], x: np.ndar
     """
     n = len(x)
     length = BLOCKS[0] if n <= BLOCKS[0] else BLOCKS[1]
-    found = []
+    outputs = []
     with double_precision():
         model = model_of(arrays, params, "float64")
         for begin in range(0, n, length):
             part = x[begin : begin + length]
             padded = np.pad(part, ((0, length - len(part)), (0, 0)))
-            found.append(np.asarray(predict(model, jnp.asarray(padded, "float64")))[: len(part)])
-    return np.concatenate(found)
+            outputs.append(np.asarray(predict(model, jnp.asarray(padded, "float64")))[: len(part)])
+    return np.concatenate(outputs)
 
 
 def sphere_lift(x: np.ndarray, weights: np.ndarray, standardize: bool) -> Transform:

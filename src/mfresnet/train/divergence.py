@@ -18,8 +18,8 @@ def stable_step(job: Job, state: TrainState) -> float | None:
     """
     trained, rates = job.trainer.trained, job.trainer.options.rates
     x = job.train.x[draw_rows(len(job.train.x), SAMPLE, job.config.seed)]
-    found = [float(decay_rate(s.model, trained, x, rates)) for s in (job.state, state)]
-    finite = [rate for rate in found if 0 < rate < np.inf]
+    decay_rates = [float(decay_rate(s.model, trained, x, rates)) for s in (job.state, state)]
+    finite = [rate for rate in decay_rates if 0 < rate < np.inf]
     return 2 / (max(finite) * job.unit) if finite else None
 
 

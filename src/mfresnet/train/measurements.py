@@ -153,19 +153,19 @@ class Measurements:
     def solver_error(self, state: TrainState) -> dict[str, Any]:
         """Summary entries: the estimated error of the solver in loss, predictions and KL."""
         begun = time.perf_counter()
-        found = self._measure("solver error", lambda: self._solver_error(state))
-        return plain(found | {"solver_s": time.perf_counter() - begun}) if found else {}
+        row = self._measure("solver error", lambda: self._solver_error(state))
+        return plain(row | {"solver_s": time.perf_counter() - begun}) if row else {}
 
     def _solver_error(self, state: TrainState) -> dict[str, Any]:
         job = self.job
         if "KL" in self.refused:
             state = replace(state, ensemble=None)
         scales = initial_scales(job.config)
-        found = solver_error(job.trainer, job.state, state, job.train, job.test.x, scales)
-        if found is None:
+        error = solver_error(job.trainer, job.state, state, job.train, job.test.x, scales)
+        if error is None:
             return {}
-        row = {"solver.loss": found.loss, "solver.prediction": found.prediction}
-        for part, ratios in (("encoder", found.encoder), ("head", found.head)):
+        row = {"solver.loss": error.loss, "solver.prediction": error.prediction}
+        for part, ratios in (("encoder", error.encoder), ("head", error.head)):
             if ratios is not None:
                 row |= {f"kl.{part}.solver_error": ratios.kl, f"kl.{part}.solver_rms": ratios.rms}
         return row

@@ -85,8 +85,8 @@ def load_cached(cache: Path, key: str, name: str, decode: Callable[[], Found], s
     """
     file = cache / f"{key}-decoded{FORMAT}.safetensors"
     if file.is_file():
-        if (found := _read(file, name)) is not None:
-            return found
+        if (stored := _read(file, name)) is not None:
+            return stored
         say(f"{str(file)!r} is damaged: decoding again.")
     images, notes = decode()
     try:

@@ -184,10 +184,10 @@ def _half_decades(largest: int) -> list[int]:
     >>> _half_decades(300)
     [10, 32, 100, 316]
     """
-    found = [10]
-    while found[-1] < largest:
-        found.append(round(10 ** (1 + len(found) / 2)))
-    return found
+    sizes = [10]
+    while sizes[-1] < largest:
+        sizes.append(round(10 ** (1 + len(sizes) / 2)))
+    return sizes
 
 
 def _head(task: Problem, count: int, dtype: np.dtype) -> Any:

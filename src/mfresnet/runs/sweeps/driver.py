@@ -96,9 +96,9 @@ def resume_sweep(
     directory = SweepDirectory.open(path, _flags(executor, address))
     with Stop(say, WHEN).install() as stop, hold_lock(path), stoppable(directory.how_to_resume, LAST):
         stored = directory.config
-        found = entry(stored["experiment"])
-        settings = build(stored["settings"], found.settings_type())
-        experiment = found.create(settings)
+        kind = entry(stored["experiment"])
+        settings = build(stored["settings"], kind.settings_type())
+        experiment = kind.create(settings)
         if plain(experiment.cells()) != stored["cells"]:
             raise MfresnetError(
                 f"the settings in {str(path / 'config.json')!r} no longer give its cells: put them back, or run a new "
