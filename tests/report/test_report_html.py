@@ -115,7 +115,7 @@ def test_any_single_file_still_makes_a_page_that_says_what_is_missing(tmp_path, 
     for name in {"config.json", "metrics.jsonl", "summary.json"} - {kept}:
         assert f"{name} is missing." in page.text
     assert f"{kept} is missing" not in page.text
-    assert "portrait" in page.text and "could not be drawn" not in page.text
+    assert "arrays of the figures" in page.text and "could not be drawn" not in page.text
 
 
 def test_no_run_is_an_error_that_names_the_directory(tmp_path):

@@ -302,7 +302,7 @@ def _about_prior(prior: str) -> tuple[Hypothesis, ...]:
 
 
 def _normalisation_error(encoder: KLEstimate, head: KLEstimate | None) -> float:
-    """Largest departure of E exp(-R) from 1."""
+    """Largest deviation of E exp(-R) from 1."""
     return max(abs(part.normalisation - 1) for part in (encoder, head) if part is not None)
 
 

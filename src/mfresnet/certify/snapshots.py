@@ -73,14 +73,14 @@ class Snapshot:
 
     @property
     def normalisation_error(self) -> float:
-        """Largest departure of the mean of exp(-R) from 1, which it is for exact densities."""
+        """Largest deviation of the mean of exp(-R) from 1, which it is for exact densities."""
         return normalisation_error_of(self.head, self.encoder)
 
     @property
     def density(self) -> Density:
         """How well its ratios are known."""
         if self.solver == "euler":
-            return Density("euler", self.normalisation_error, int(self.ensemble.folded))
+            return Density("euler", self.normalisation_error, int(self.ensemble.not_one_to_one))
         return Density("solver", self.normalisation_error, tolerance=self.tolerance)
 
     @property

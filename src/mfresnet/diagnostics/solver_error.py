@@ -41,11 +41,11 @@ from ..flow import (
     EulerFlow,
     HeunFlow,
     LogRatio,
+    OneToOne,
     Probes,
     Rule,
     Trainer,
     TrainState,
-    Unfolded,
     first_bad_step,
     loss_of,
     predict,
@@ -115,12 +115,12 @@ def first_probes(ensemble: Ensemble) -> Ensemble:
 
         return jax.tree.map(cut, tree)
 
-    probes, start, ratio, unfolded = ensemble.probes, ensemble.start, ensemble.log_ratio, ensemble.unfolded
+    probes, start, ratio, one_to_one = ensemble.probes, ensemble.start, ensemble.log_ratio, ensemble.one_to_one
     return Ensemble(
         Probes(few("encoder", 1, probes.encoder), few("head", 0, probes.head)),
         Probes(few("encoder", 1, start.encoder), few("head", 0, start.head)),
         LogRatio(few("encoder", 1, ratio.encoder), few("head", 0, ratio.head)),
-        Unfolded(few("encoder", 1, unfolded.encoder), few("head", 0, unfolded.head)),
+        OneToOne(few("encoder", 1, one_to_one.encoder), few("head", 0, one_to_one.head)),
     )
 
 

@@ -10,7 +10,7 @@ from .layout import Layout
 from .losses import LOSSES, Loss, error, is_misclassified, logistic, loss_of, mistakes, squared
 from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, optimiser
 from .solvers import SOLVERS, Solver, control_steps, flow, solver_of
-from .state import Ensemble, LogRatio, TrainState, Unfolded
+from .state import Ensemble, LogRatio, OneToOne, TrainState
 from .trainer import Trainer, batch_of, evaluate, predict
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Layout",
     "LogRatio",
     "Loss",
+    "OneToOne",
     "OptaxRule",
     "Options",
     "Probes",
@@ -41,7 +42,6 @@ __all__ = [
     "Sweep",
     "TrainState",
     "Trainer",
-    "Unfolded",
     "Velocities",
     "adjoint",
     "batch_of",

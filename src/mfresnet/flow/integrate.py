@@ -122,13 +122,13 @@ def integrate(
         return jax.lax.while_loop(is_rejected, try_step, (state, state.end))
 
     def carry_over(carry: tuple[_State, Any, Any]) -> tuple[_State, Any, Any]:
-        state, followers, memory = carry
+        state, followers, solver_state = carry
         after, end = attempt_until_accepted(state)
-        moved, _, _, memory, _ = solver.step(
-            both, state.start, end, (state.network, followers), None, memory, jnp.asarray(False)
+        moved, _, _, solver_state, _ = solver.step(
+            both, state.start, end, (state.network, followers), None, solver_state, jnp.asarray(False)
         )
-        return after, moved[1], memory
+        return after, moved[1], solver_state
 
-    memory = solver.init(both, zero, end, (network, followers), None)
-    last, followers, _ = jax.lax.while_loop(lambda c: going(c[0]), carry_over, (begin, followers, memory))
+    solver_state = solver.init(both, zero, end, (network, followers), None)
+    last, followers, _ = jax.lax.while_loop(lambda c: going(c[0]), carry_over, (begin, followers, solver_state))
     return Solution(last.network, followers, last.accepted, last.attempted, last.success)

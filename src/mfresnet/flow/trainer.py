@@ -94,14 +94,14 @@ class Trainer(eqx.Module):
     def step(self, state: TrainState, data: Batch, key: Array) -> tuple[TrainState, Float[Array, ""]]:
         """One step, and the loss before it."""
         batch, order = self.batch(state, data, key)
-        model, ensemble, memory, loss, passed = self.rule.step(
+        model, ensemble, rule_state, loss, passed = self.rule.step(
             state.model,
             state.ensemble,
             state.rule,
             lambda model, probes, curvature: field(model, self.trained, batch, self.options, probes, curvature),
         )
         time = state.time + passed.astype(state.time.dtype)
-        return TrainState(model, ensemble, memory, state.step + 1, time, order), loss
+        return TrainState(model, ensemble, rule_state, state.step + 1, time, order), loss
 
     def batch(self, state: TrainState, data: Batch, key: Array) -> tuple[Batch, Int[Array, " n"] | None]:
         """The points of this step: every epoch visits whole batches in an order of its own."""

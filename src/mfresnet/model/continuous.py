@@ -20,7 +20,7 @@ from jaxtyping import Float
 from ..errors import MfresnetError
 from . import scaling
 from .activations import Activation
-from .particles import Ghosts, Particles
+from .particles import Particles, ProbePoints
 from .resnet import AbstractResNet, LayeredResNet, Part
 
 
@@ -126,12 +126,12 @@ class ContinuousResNet(AbstractResNet):
     def sweep(
         self,
         x: Float[Array, "n inputs"],
-        ghosts: Ghosts | None = None,
+        probes: ProbePoints | None = None,
         *,
         recompute: bool = False,
         keep: bool = False,
     ) -> tuple[Float[Array, "n state"], Float[Array, "depth n state"] | None]:
         """The state at s = 1, and with ``keep`` those at the places of the particles, in rising order."""
-        if ghosts is not None:
+        if probes is not None:
             raise MfresnetError("probes belong to a layer, which a continuous network does not have: train without.")
         return self.layered().sweep(x, recompute=recompute, keep=keep)

@@ -87,7 +87,7 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
 def render(run: Run) -> str:
     """The page of a run as text."""
     sections: list[Section] = []
-    problems = [problem for problem in run.problems if not (is_images(run) and "portrait" in problem)]
+    problems = [problem for problem in run.problems if not (is_images(run) and "arrays of the figures" in problem)]
     swept, images = run.kind == "sweep", is_images(run)
     for section in SWEEP_SECTIONS if swept else IMAGE_SECTIONS if images else SECTIONS:
         try:

@@ -26,12 +26,16 @@ from ..errors import MfresnetError
 from .files import flush_directory, writing
 
 T = TypeVar("T")
+NAMES = {"ensemble.one_to_one.": "ensemble.unfolded."}  # what checkpoints call a part of the state, where it differs
 
 
 def leaf_names(tree: Any) -> list[str]:
     """A name for every array of a tree: its path, such as ``model.encoder.w``."""
     paths = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_array))[0]
-    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+    for own, written in NAMES.items():
+        names = [name.replace(own, written) for name in names]
+    return names
 
 
 def save(folder: Path, step: int, state: Any, facts: Mapping[str, Any]) -> Path:

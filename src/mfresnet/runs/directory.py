@@ -2,7 +2,7 @@
 
 config.json       the complete configuration, versions, platform, data facts, command line
 metrics.jsonl     one JSON object a line, flat keys; a torn last line is tolerated
-arrays/           data and portrait (safetensors)
+arrays/           data and figures (`portrait.safetensors`)
 checkpoints/      see `runs.checkpoint`
 summary.json      status and final numbers
 certificates.json bounds of the error on new data, where the run was certified
