@@ -35,6 +35,7 @@ def untimed(row):
     return {name: value for name, value in row.items() if not name.endswith("_s") and name != "diagnostics.share"}
 
 
+@pytest.mark.exact
 def test_equals_the_run_on_disk(result, tmp_path, monkeypatch):
     """The same state, rows, snapshots and summary: one loop, two recorders."""
     monkeypatch.setattr("mfresnet.runs.training.network_figures", lambda *_: {})

@@ -46,7 +46,7 @@ class Laplacians(eqx.Module):
     """Laplacian of the first variation at each probe, shapes (L, P) and (P,): see `ProbePoints`."""
 
     encoder: Float[Array, "layers probes"]
-    head: Float[Array, " probes"] | None
+    head: Float[Array, " head_probes"] | None
 
 
 class Hessians(eqx.Module):

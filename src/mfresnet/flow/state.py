@@ -22,7 +22,7 @@ class LogRatio(eqx.Module):
     """
 
     encoder: Float[Array, "layers probes"]
-    head: Float[Array, " probes"] | None
+    head: Float[Array, " head_probes"] | None
 
 
 class OneToOne(eqx.Module):
@@ -34,7 +34,7 @@ class OneToOne(eqx.Module):
     """
 
     encoder: Bool[Array, "layers probes"]
-    head: Bool[Array, " probes"] | None
+    head: Bool[Array, " head_probes"] | None
 
     @classmethod
     def of(cls, log_ratio: LogRatio) -> OneToOne:

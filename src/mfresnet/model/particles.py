@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from ..errors import MfresnetError
@@ -65,7 +66,7 @@ class Particles(eqx.Module):
         bias: bool = True,
         antithetic: bool = False,
         law: str = "gaussian",
-        dtype: jnp.dtype | type = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ) -> Particles:
         """Independent particles, standard deviations ``scale`` of (out, w, b), Gaussian: Assumption 2 of [C24].
 

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from ..errors import MfresnetError
@@ -226,7 +227,7 @@ class LayeredResNet(AbstractResNet):
         scheme: str = "euler",
         initial: InitialScales | None = None,
         antithetic: bool = False,
-        dtype: jnp.dtype | type = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ) -> LayeredResNet:
         """A network at its start (tau_0, nu_0): independent Gaussian particles.
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -232,8 +233,8 @@ def build_trainer(
 def moving(config: Config, model: AbstractResNet) -> AbstractResNet:
     """Tree of booleans: what training moves."""
     trained = trainable(model, freeze=config.train.freeze, embedding=config.model.embedding == "trained")
-    if config.train.rule == LANGEVIN and isinstance(trained, ContinuousResNet):
-        trained = eqx.tree_at(lambda m: m.t, trained, False)  # places have no Gaussian start
+    if config.train.rule == LANGEVIN and config.model.kind == "continuous":
+        trained = eqx.tree_at(attrgetter("t"), trained, False)  # places have no Gaussian start
     return trained
 
 
