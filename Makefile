@@ -15,7 +15,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow exact bench lint clean
+.PHONY: help demo test slow exact bench lint docs dist clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -44,8 +44,16 @@ bench: .venv/.bench  ## speed beside PyTorch, memory against depth, Gram matrice
 lint: .venv/.dev  ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright && $(BIN)/python tools/strict_types.py
 
+docs: .venv/.docs  ## the documentation site, executed, into docs/_build/html
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+dist: .venv/.docs  ## source distribution and wheel, into dist
+	@$(BIN)/python -m build --quiet
+
 clean:  ## remove what make has made: the environment, caches, runs
-	@rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis runs src/*.egg-info
+	@rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis runs src/*.egg-info docs/_build
+	@rm -rf docs/_api docs/_benchmarks docs/_gallery docs/_pictures docs/_settings docs/sg_execution_times.rst
 	@find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # --- set-up: a stamp says what .venv holds already ------------------------------------------------
@@ -66,8 +74,13 @@ clean:  ## remove what make has made: the environment, caches, runs
 	@touch $@
 
 .venv/.slow: .venv/.test
-	@echo "setting up .venv: Ray, for the sweeps that run on it (once)"
-	@$(INSTALL) --editable '.[test,ray]'
+	@echo "setting up .venv: Ray and the documentation tools (once)"
+	@$(INSTALL) --editable '.[test,ray,docs]'
+	@touch $@
+
+.venv/.docs: .venv/.run
+	@echo "setting up .venv: the documentation tools (once)"
+	@$(INSTALL) --editable '.[docs]'
 	@touch $@
 
 .venv/.dev: .venv/.test

@@ -1,6 +1,7 @@
 """The documents say what is: their code runs, their commands, flags, targets, files and versions exist."""
 
 import argparse
+import json
 import re
 import runpy
 import shlex
@@ -14,30 +15,64 @@ from mfresnet.cli import COMMANDS
 from mfresnet.config import build, leaves, nest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-PAGES = [*DOCUMENTS, *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
+]
+SITE = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*DOCUMENTS, *SITE]
+RUN = [path for path in (ROOT / "README.md", *SITE) if "\n```python\n" in path.read_text(encoding="utf-8")]
 
 
 def blocks(path: Path, language: str) -> list[str]:
     """The fenced blocks of that language."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.S | re.M)
+    found = re.findall(r"^```([^\n`]*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.S | re.M)
     return [block for kind, block in found if kind == language]
 
 
 def commands(name: str) -> list[list[str]]:
     """Every call of a command in the documents' blocks, comments removed."""
-    lines = [line for path in DOCUMENTS for block in blocks(path, "") for line in block.splitlines()]
+    lines = [line for path in PAGES for block in blocks(path, "") for line in block.splitlines()]
     return [call for line in lines if (call := shlex.split(line, comments=True))[:1] == [name]]
 
 
-def test_python_of_the_readme_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.name)
+def test_python_of_a_page_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = blocks(ROOT / "README.md", "python")
-    assert code
-    names: dict = {}
-    for block in code:
-        exec(compile(block, "README.md", "exec"), names)
-    assert (tmp_path / "runs" / "python" / "summary.json").is_file()
+    names: dict = {"__name__": path.stem}
+    for block in blocks(path, "python"):
+        exec(compile(block, path.name, "exec"), names)
+    if path.name == "README.md":
+        assert (tmp_path / "runs" / "python" / "summary.json").is_file()
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def results(name: str) -> dict:
+    """A file of the benchmarks."""
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_results_of_the_readme_are_those_of_the_benchmarks():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    cases, kinds = results("certificates")["cases"], results("validity")["kinds"]
+    fit, moves = results("finite_size")["fit"], results("experiments")["transfer"]["fit"]["moves"]
+    rate, accuracy = results("sweeps"), results("estimators")["accuracy"]["breast-cancer"]
+    speed = {row["n"]: row["ratio"] for row in results("train")["training"] if row["seeds"] == 3}
+    held_out = kinds["held out (uses new points)"]
+    values = [
+        ", ".join(f"{cases[name]['reached.mean']:.3f}" for name in ("two-spirals", "breast-cancer", "digits-binary")),
+        f"{held_out['violated']} of {held_out['draws']}",
+        f"{fit['bias.L']['value']:.2f}, {fit['sampling.L']['value']:.2f}, {fit['sampling.M']['value']:.2f}",
+        f"at most {max(v for k, v in moves.items() if k.startswith('mean-field'))} step of the grid",
+        f"at most {max(v for k, v in moves.items() if k.startswith('standard'))} in the standard one",
+        f"n^{rate['mfresnet']['fit']['slope']:.2f}",
+        f"{rate['ratio_torch']:.1f} times",
+        f"{speed[64]:.0f}, {speed[512]:.0f} and {speed[2048]:.0f} times",
+        f"{100 * accuracy['ours']['accuracy']:.1f} %",
+    ]
+    assert [value for value in values if value not in text] == []
 
 
 def test_a_users_script_runs():

@@ -87,9 +87,10 @@ class KnnKl:
 def knn_kl(samples: Any, reference: Callable[[np.ndarray], Any] | Any, *, neighbours: int = 4) -> KnnKl:
     """Nearest-neighbour estimate of KL(p || q), biased low (seen: 0.98 for 1.25 at d = 10).
 
-    With q a density (Kozachenko & Leonenko 1987):  -1/n sum_i log q(p_i) - H,
-        H = psi(n) - psi(k) + log c_d + d/n sum_i log rho_i,
-    with q a sample of m points (Wang, Kulkarni & Verdu 2009):  d/n sum_i log(nu_i / rho_i) + log(m / (n - 1)),
+    With q a density (Kozachenko & Leonenko 1987), and with q a sample of m points (Wang, Kulkarni & Verdu 2009):
+
+        -1/n sum_i log q(p_i) - H,   H = psi(n) - psi(k) + log c_d + d/n sum_i log rho_i
+        d/n sum_i log(nu_i / rho_i) + log(m / (n - 1))
 
     rho_i (nu_i) being the distance of p_i to its k-th neighbour among the other p (among q), and c_d the
     volume of the unit ball. For updates that are no flow, where the exact value along the flow does not

@@ -263,7 +263,7 @@ def optimiser(
     """A preset, or any optimiser of Optax by its name there (``optax:adamw``).
 
     Args:
-        rate: for sgd and momentum a step of training time in ``unit``s; otherwise the optimiser's own.
+        rate: for sgd and momentum a step of training time in units of ``unit``; otherwise the optimiser's own.
         momentum: of the preset momentum.
         decay: a name of `DECAYS`: "none", or "linear" or "cosine" to 0 after ``steps`` steps.
 

@@ -1,0 +1,157 @@
+"""The reference: a page for each public package, made from what it exports.
+
+A package without a page, or a symbol without a docstring, stops the build.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+from mfresnet.registry import Registry
+
+PACKAGES = {
+    "mfresnet": "What most programs need",
+    "mfresnet.config": "Configuration",
+    "mfresnet.data": "Data",
+    "mfresnet.model": "Models",
+    "mfresnet.flow": "Flows and losses",
+    "mfresnet.kernels": "Kernels",
+    "mfresnet.diagnostics": "Diagnostics",
+    "mfresnet.bounds": "Bounds",
+    "mfresnet.certify": "Certificates",
+    "mfresnet.train": "Training in memory",
+    "mfresnet.images": "Images",
+    "mfresnet.experiments": "Experiments",
+    "mfresnet.runs": "Runs",
+    "mfresnet.report": "Reports",
+    "mfresnet.sklearn": "scikit-learn estimators",
+    "mfresnet.registry": "Objects by name",
+    "mfresnet.errors": "Errors",
+}
+NOT_PYTHON_API = {"mfresnet.cli": "the command line"}
+
+
+def exports(package: str) -> dict[str, Any]:
+    """The public objects of a package by name: ``__all__``, or what a module without it defines itself."""
+    module = importlib.import_module(package)
+    names = getattr(module, "__all__", None)
+    if names is None:
+        names = [
+            name
+            for name, value in vars(module).items()
+            if not name.startswith("_") and getattr(value, "__module__", None) == package
+        ]
+    return {name: getattr(module, name) for name in names if not name.startswith("_")}
+
+
+def homes() -> dict[str, tuple[str, Any]]:
+    """Where each object is documented: full name -> (package of the page, object); once, on the first page."""
+    seen: dict[int, str] = {}
+    out: dict[str, tuple[str, Any]] = {}
+    for package in PACKAGES:
+        for name, value in exports(package).items():
+            if id(value) not in seen or not callable(value):
+                seen[id(value)] = f"{package}.{name}"
+                out[f"{package}.{name}"] = (package, value)
+    return out
+
+
+def missing() -> list[str]:
+    """Public symbols that the reference lacks: packages that are not listed, objects without a docstring."""
+    root = importlib.import_module("mfresnet")
+    faults = [
+        f"{name}: no page (docs/_ext/api_pages.py)"
+        for _, name, is_package in pkgutil.iter_modules(root.__path__, "mfresnet.")
+        if is_package and name not in PACKAGES and name not in NOT_PYTHON_API
+    ]
+    for full, (_, value) in homes().items():
+        if (inspect.isclass(value) or inspect.isroutine(value)) and not (inspect.getdoc(value) or "").strip():
+            faults.append(f"{full}: no docstring")
+    return faults
+
+
+def entry(full: str, value: Any) -> list[str]:
+    """The directive of one object."""
+    if isinstance(value, ModuleType):
+        return [f".. automodule:: {value.__name__}", "   :members:", ""]
+    if inspect.isclass(value):
+        return [f".. autoclass:: {full}", "   :members:", "   :show-inheritance:", ""]
+    if inspect.isroutine(value):
+        return [f".. autofunction:: {full}", ""]
+    return [f".. py:data:: {full}", "", f"   {describe(value)}", ""]
+
+
+def describe(value: Any) -> str:
+    """One line on a constant: the names that it holds, or its value."""
+    if isinstance(value, Registry):
+        return f"Objects by name (`mfresnet.registry.Registry`): {', '.join(f'``{name}``' for name in value.names())}."
+    if isinstance(value, Mapping):
+        return f"By name: {', '.join(f'``{name}``' for name in value)}."
+    return f"``{value!r}``"
+
+
+def kind(value: Any) -> str:
+    """Heading under which an object stands."""
+    if isinstance(value, ModuleType):
+        return "Modules"
+    if inspect.isclass(value):
+        return "Classes"
+    return "Functions" if inspect.isroutine(value) else "Constants and registries"
+
+
+def page(package: str, documented: dict[str, tuple[str, Any]]) -> str:
+    """The source of a package's page."""
+    module = importlib.import_module(package)
+    title = f"{PACKAGES[package]}: ``{package}``"
+    lines = [title, "=" * len(title), "", f".. py:module:: {package}", ""]
+    doc = inspect.getdoc(module) or ""
+    lines += [*doc.partition("\n\n")[0].replace("*", r"\*").replace("|", r"\|").splitlines(), ""]
+    by_id = {id(value): full for full, (_, value) in documented.items() if callable(value)}
+    elsewhere = [
+        f"- `{package}.{name} <{by_id[id(value)]}>`"
+        for name, value in exports(package).items()
+        if f"{package}.{name}" not in documented
+    ]
+    for heading in ("Classes", "Functions", "Constants and registries", "Modules"):
+        own = [(full, v) for full, (home, v) in documented.items() if home == package and kind(v) == heading]
+        if own:
+            lines += [heading, "-" * len(heading), ""]
+            for full, value in own:
+                lines += entry(full, value)
+    if elsewhere:
+        lines += ["Documented elsewhere", "--------------------", "", *elsewhere, ""]
+    return "\n".join(lines)
+
+
+def write(app: Sphinx) -> None:
+    """Write the pages; unchanged ones keep their date."""
+    faults = missing()
+    if faults:
+        raise ExtensionError("the reference is incomplete: " + "; ".join(faults))
+    folder, documented = Path(app.srcdir) / "_api", homes()
+    folder.mkdir(exist_ok=True)
+    for package in PACKAGES:
+        path, text = folder / f"{package}.rst", page(package, documented)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def skip(app: Sphinx, what: str, name: str, obj: object, skipped: bool, options: object) -> bool | None:
+    """Leave out the methods that scikit-learn adds to route metadata."""
+    return True if name.startswith("set_") and name.endswith("_request") else None
+
+
+def setup(app: Sphinx) -> dict:
+    """Write the pages before sources are listed."""
+    app.connect("builder-inited", write)
+    app.connect("autodoc-skip-member", skip)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

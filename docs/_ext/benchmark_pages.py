@@ -1,0 +1,307 @@
+"""The tables of the benchmark page, made from the files in benchmarks/results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A value with sensible digits."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not isinstance(value, float):
+        return str(value)
+    shown = f"{value:.{digits}g}"
+    if "e" in shown and 1e-3 <= abs(value) < 1e6:
+        shown = f"{value:,.0f}"
+    return shown
+
+
+def interval(pair: Sequence[float] | None, digits: int = 2) -> str:
+    """An interval in brackets."""
+    return "" if pair is None else f"[{pair[0]:.{digits}f}, {pair[1]:.{digits}f}]"
+
+
+def percent(value: float) -> str:
+    """A share in percent."""
+    return f"{100 * value:.1f} %"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """A Markdown table; columns after the first are numbers."""
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    return [*lines, *("| " + " | ".join(number(value) for value in row) + " |" for row in rows), ""]
+
+
+def machine(facts: dict) -> list[str]:
+    """One line on where and when a file was measured."""
+    versions = facts.get("versions", {})
+    names = ", ".join(f"{name} {versions[name]}" for name in ("jax", "torch") if versions.get(name))
+    return [
+        f"*Measured {facts['date'][:10]} on {facts['cores']} cores ({facts['cpu']}), {facts['memory_gib']} GiB; "
+        f"{names}.*",
+        "",
+    ]
+
+
+def certificates(data: dict) -> list[str]:
+    """What the certificates reach on three data sets."""
+
+    def mean(case: dict, name: str) -> float:
+        return sum(seed[name] for seed in case["seeds"]) / len(case["seeds"])
+
+    def moved(case: dict) -> float:
+        return sum(seed["moved"]["moved.value"] for seed in case["seeds"]) / len(case["seeds"])
+
+    head = [
+        "Data set",
+        "Best bound (mean of seeds)",
+        "Worst seed",
+        "Of another posterior",
+        "Test error of the drawn networks",
+    ]
+    rows = [
+        [name, case["reached.mean"], case["reached.worst"], moved(case), percent(mean(case, "test.error.of.draws"))]
+        for name, case in data["cases"].items()
+    ]
+    note = "All at δ = 0.05. The best posterior was the trained prior itself: a bound by points held out, of which "
+    note += "`held_out_part` is the sharper form. A bound of another posterior rests on an estimated density."
+    commands = [f"    {case['command']}" for case in data["cases"].values()]
+    return [
+        *table(head, rows),
+        note,
+        "",
+        *machine(data["machine"]),
+        "The commands:",
+        "",
+        *commands,
+        "",
+        data.get("recomputed", ""),
+        "",
+    ]
+
+
+def validity(data: dict) -> list[str]:
+    """How often certificates were violated."""
+    head = ["Certificate", "Draws", "Violated", "95 % interval of the share", "Median bound", "Median true error"]
+    rows = [
+        [
+            name,
+            kind["draws"],
+            kind["violated"],
+            interval(kind["interval_95"], 3),
+            kind["certificate.median"],
+            kind["true.median"],
+        ]
+        for name, kind in data["kinds"].items()
+    ]
+    note = f"A certificate at δ = {data['delta']} may be violated in that share of independent draws of the data. "
+    note += "One row is a control: the training error is no bound, and the benchmark notices."
+    return [*table(head, rows), note, "", f"    {data['command']}", "", *machine(data["machine"])]
+
+
+def path(data: dict) -> list[str]:
+    """Path certificates: the trained network itself, from all points."""
+    if not data:
+        return ["Not measured on this version: `python benchmarks/path.py` measures it.", ""]
+    rows = [
+        [name, case["n"], case["mean"], percent(sum(run["train_error"] for run in case["runs"]) / len(case["runs"])),
+         percent(sum(run["test_error"] for run in case["runs"]) / len(case["runs"])), len(case["runs"])]
+        for name, case in data["cases"].items()
+    ]  # fmt: skip
+    lines = table(["Case", "n", "Certificate (mean)", "Training error", "Test error", "Seeds"], rows)
+    return [
+        *lines,
+        f"δ = {data['delta']}. `python benchmarks/path.py`",
+        "",
+        *machine(next(iter(data["cases"].values()))["machine"]),
+    ]
+
+
+def experiments(data: dict) -> list[str]:
+    """Verdicts of the sweeps."""
+    lines = ["| Command | Verdict | Passed |", "|---|---|---|"]
+    for entry in data.values():
+        passed = {True: "yes", False: "no", None: "not decided"}[entry["passed"]]
+        lines.append(f"| `{entry['command']}` | {entry['verdict'].replace('|', '/')} | {passed} |")
+    return [*lines, "", *machine(next(iter(data.values()))["machine"])]
+
+
+def finite_size(data: dict) -> list[str]:
+    """Exponents of the finite-size law."""
+    rows = [
+        [name, entry["value"], interval(entry["interval_95"]), entry.get("theory")]
+        for name, entry in data["fit"].items()
+        if isinstance(entry, dict) and "value" in entry
+    ]
+    lines = table(["Quantity", "Fitted", "95 % interval", "Theory"], rows)
+    return [
+        *lines,
+        f"Verdict: {data['verdict']}.",
+        "",
+        f"The same states in NumPy take {data['times']:.1f} times as long.",
+        "",
+        *machine(data["machine"]),
+    ]
+
+
+def sweeps(data: dict) -> list[str]:
+    """The rate experiment beside PyTorch."""
+    rows = [
+        [point["data.n"], point["test.error"], data["torch"]["test_errors"].get(str(point["data.n"]))]
+        for point in data["mfresnet"]["points"]
+    ]
+    lines = table(["n", "Test error, mfresnet", "Test error, PyTorch"], rows)
+    fit = data["mfresnet"]["fit"]
+    note = f"Slope {fit['slope']:.3f}, 95 % interval {interval(fit.get('student_95'))}; "
+    note += f"reported: {fit['reported']['slope']}. "
+    note += f"{data['mfresnet']['seconds']:.0f} s in one process, {data['torch']['seconds']:.0f} s in eager PyTorch: "
+    goal = f"goal: {data['goal']['ratio']:g}, {'reached' if data['goal']['reached'] else 'not reached'}"
+    note += f"{data['ratio_torch']:.1f} times ({goal})."
+    return [*lines, note, "", *machine(data["machine"])]
+
+
+def train(data: dict) -> list[str]:
+    """Speed of a training step."""
+    rows = [
+        [
+            row["n"],
+            row["seeds"],
+            row["ms_per_step_and_run"]["mfresnet"],
+            row["ms_per_step_and_run"]["torch"],
+            row["ratio"],
+        ]
+        for row in data["training"]
+    ]
+    lines = table(["Points", "Seeds side by side", "ms a step and run", "Eager PyTorch", "Ratio"], rows)
+    depth = [[row["depth"], row["activation_mib"], row["us_per_layer"]] for row in data["depth"]]
+    lines += table(["Depth", "Activation memory, MiB", "µs a layer"], depth)
+    goals = [[name, goal["measured"], goal["goal"], goal["reached"]] for name, goal in data["goals"].items()]
+    return [*lines, *table(["Goal", "Measured", "Goal", "Reached"], goals), *machine(data["machine"])]
+
+
+def gram(data: dict) -> list[str]:
+    """Gram matrices and their smallest eigenvalues."""
+    rows = [
+        [
+            f"n, L, M, K = {', '.join(map(str, row['size']))}",
+            row["method"],
+            row.get("skipped") or row["seconds"],
+            row.get("peak_gb"),
+            row.get("relative_error"),
+        ]
+        for row in data["gram"]
+    ]
+    lines = table(["Size", "Method", "Seconds", "Peak GB", "Relative error"], rows)
+    values = [
+        [row["n"], row["method"], row["gram_seconds"], row["eigenvalue_seconds"], row["value"], row["error"]]
+        for row in [*data["lambda_min"], *data["lambda_min_large"]]
+    ]
+    head = ["n", "Method", "Gram matrix, s", "Eigenvalue, s", "λ_min", "Its error bound"]
+    return [*lines, *table(head, values), *machine(data["machine_lambda_min"])]
+
+
+def estimators(data: dict) -> list[str]:
+    """Accuracy beside scikit-learn's own."""
+    rows = [
+        [name, *(percent(case[kind]["accuracy"]) for kind in ("ours", "SVC", "MLPClassifier"))]
+        for name, case in data["accuracy"].items()
+    ]
+    head = ["Data set", "MeanFieldResNetClassifier, defaults", "SVC, tuned", "MLPClassifier, tuned"]
+    return [*table(head, rows), *machine(data["machine"])]
+
+
+def coverage(data: dict) -> list[str]:
+    """Whether the intervals of KL cover."""
+    rows = [
+        [row["law"], row["of"] if "of" in row else row["sizes of"], row["kl"], percent(row["interval 95 % covers"])]
+        for row in data["rows"]
+    ]
+    return [
+        *table(["Law", "Sizes of", "KL", "95 % interval covers"], rows),
+        f"    {data['command']}",
+        "",
+        *machine(data["machine"]),
+    ]
+
+
+def solver(data: dict) -> list[str]:
+    """Errors of the adaptive flow against its tolerance."""
+    rows = [
+        [problem["problem"], row["tolerance"], row["attempted"], row["error"]["loss"], row["error"]["kl.encoder"]]
+        for problem in data["problems"]
+        for row in problem["rows"]
+    ]
+    return [
+        *table(["Problem", "Tolerance", "Steps", "Error of the loss", "Error of KL, encoder"], rows),
+        *machine(data["facts"]),
+    ]
+
+
+EXPECTED = ("pac_bayes", "pac_bayes_learned", "gibbs", "kl_ball", "theorem6", "kernel", "held_out")
+
+
+def expect(data: dict) -> list[str]:
+    """What each kind of bound reached, mean of seeds, beside the number of points."""
+
+    def mean(case: dict, name: str) -> float | str:
+        values = [seed["certificates"][name]["value"] for seed in case["seeds"] if name in seed["certificates"]]
+        return sum(values) / len(values) if values else "-"
+
+    rows = [
+        [
+            case,
+            seeds["seeds"][0]["certificates"]["pac_bayes"]["details"]["n"],
+            *(mean(seeds, name) for name in EXPECTED),
+        ]
+        for case, seeds in data["cases"].items()
+    ]
+    return table(["Data set", "n", *(f"`{name}`" for name in EXPECTED)], rows)
+
+
+PAGES: dict[str, Callable[[dict], list[str]]] = {
+    function.__name__: function
+    for function in (
+        certificates,
+        path,
+        validity,
+        experiments,
+        finite_size,
+        sweeps,
+        train,
+        gram,
+        estimators,
+        coverage,
+        solver,
+    )
+}
+DERIVED = {"expect": ("certificates", expect)}
+
+
+def write(app: Sphinx) -> None:
+    """Write one text file of tables for each file of results."""
+    folder = Path(app.srcdir) / "_benchmarks"
+    folder.mkdir(exist_ok=True)
+    for name, (source, render) in ({name: (name, render) for name, render in PAGES.items()} | DERIVED).items():
+        results = RESULTS / f"{source}.json"
+        body = "\n".join(render(json.loads(results.read_text(encoding="utf-8")) if results.exists() else {})) + "\n"
+        path = folder / f"{name}.txt"
+        if not path.exists() or path.read_text(encoding="utf-8") != body:
+            path.write_text(body, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict:
+    """Write the tables before pages are read."""
+    app.connect("builder-inited", write)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
