@@ -1,4 +1,4 @@
-"""Gram matrices by differentiation, for networks without a closed form: particles that move in (theta, t) ([L20], arXiv 2003.05508)."""
+"""Gram matrices by differentiation: particles that move in (theta, t) have no closed form ([L20], arXiv 2003.05508)."""
 
 from __future__ import annotations
 
