@@ -45,7 +45,7 @@ myst_heading_anchors = 3
 myst_dmath_double_inline = True
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE / "_build" / "jupyter_cache")
-nb_execution_timeout = 300
+nb_execution_timeout = 1200  # a busy machine needs many times as long as a quiet one
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
@@ -74,6 +74,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "abort_on_example_error": True,
     "capture_repr": (),
+    "reset_modules": (),  # the style of _static/matplotlibrc stays
     "thumbnail_size": (480, 320),
 }
 
@@ -85,6 +86,7 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+html_show_search_summary = False  # it fetches pages, which browsers refuse for files
 html_math_renderer = "mathml"
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0f5f7a", "color-brand-content": "#0f5f7a"},

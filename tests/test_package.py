@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
-IGNORED = shutil.ignore_patterns(".git", ".venv", "_build", "__pycache__", "*.egg-info", "runs", "dist", "build")
+LEFT_OUT = {".git", ".venv", "runs", "dist", "build"}  # of the root; others of the same name are packages
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,12 @@ def distributions(tmp_path_factory) -> dict[str, Path]:
     """Source distribution, and the wheel built from it."""
     pytest.importorskip("build", reason="the package build is not installed: pip install '.[docs]'")
     copy = tmp_path_factory.mktemp("clone") / "mfresnet"
-    shutil.copytree(ROOT, copy, ignore=IGNORED)
+    everywhere = shutil.ignore_patterns("_build", "__pycache__", "*.egg-info")
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        return everywhere(folder, names) | (LEFT_OUT & set(names) if Path(folder) == ROOT else set())
+
+    shutil.copytree(ROOT, copy, ignore=left_out)
     done = subprocess.run([sys.executable, "-m", "build", "--quiet", str(copy)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     (source,), (wheel,) = (copy / "dist").glob("*.tar.gz"), (copy / "dist").glob("*.whl")

@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -48,7 +48,9 @@ def exports(package: str) -> dict[str, Any]:
         names = [
             name
             for name, value in vars(module).items()
-            if not name.startswith("_") and getattr(value, "__module__", None) == package
+            if not name.startswith("_")
+            and getattr(value, "__module__", None) == package
+            and not isinstance(value, TypeVar)
         ]
     return {name: getattr(module, name) for name in names if not name.startswith("_")}
 
@@ -87,7 +89,7 @@ def entry(full: str, value: Any) -> list[str]:
         return [f".. autoclass:: {full}", "   :members:", "   :show-inheritance:", ""]
     if inspect.isroutine(value):
         return [f".. autofunction:: {full}", ""]
-    return [f".. py:data:: {full}", "", f"   {describe(value)}", ""]
+    return [f".. py:data:: {full.rpartition('.')[2]}", "", f"   {describe(value)}", ""]
 
 
 def describe(value: Any) -> str:

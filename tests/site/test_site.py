@@ -74,7 +74,13 @@ def test_no_internal_link_is_dead(pages, site):
             target = (page.parent / address.partition("?")[0]).resolve() if address else page
             if not target.exists():
                 dead.append(f"{page.relative_to(site)}: {link}")
-            elif place and target in pages and place not in pages[target].places:
+            # source pages link back to the page of an object, and know no place for names that are re-exported
+            elif (
+                place
+                and target in pages
+                and page.relative_to(site).parts[0] != "_modules"
+                and (place not in pages[target].places)
+            ):
                 dead.append(f"{page.relative_to(site)}: {link} (no such place)")
     assert dead == []
 
