@@ -189,3 +189,13 @@ def test_objects_do_what_their_names_do():
     assert jax.tree.all(jax.tree.map(np.array_equal, named.model, given.model))
     with pytest.raises(mfresnet.MfresnetError, match="the solver Euler estimates no error"):
         mfresnet.fit(Config(**flowing), solver=diffrax.Euler())
+
+
+@pytest.mark.filterwarnings("error:Explicitly requested dtype float64")
+def test_a_training_in_float64_is_certified_in_float64():
+    """Outside of `fit` JAX is in its own precision again, which would round data and probes to float32."""
+    precise = SETTINGS | {"train": SETTINGS["train"] | {"precision": "float64"}}
+    found = mfresnet.fit(Config(**precise))
+    certificates = mfresnet.certify(found, names=("pac_bayes", "held_out"))
+    assert sorted(certificates) == ["held_out", "pac_bayes"]
+    assert found.problem().snapshots[-1].head.dtype == np.float64

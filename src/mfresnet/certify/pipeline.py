@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import jax
 
 from ..bounds import Certificate
 from ..errors import MfresnetError
@@ -47,13 +50,15 @@ def run(problem: Problem, names: Sequence[str] | None = None) -> Certificates:
     """
     if names is None:
         names = [name for name in CERTIFICATES if problem.prior is not None or name not in OF_PRIOR]
-    made, refused = {}, {}
-    _ = problem.data.points  # too few points refuse every bound at once
-    for name in names:
-        make = CERTIFICATES[name]
-        try:
-            made[name] = make(problem)
-        except MfresnetError as error:
-            refused[name] = str(error)
-    rows = course(problem) if "pac_bayes" in made else []
+    made: dict[str, Certificate] = {}
+    refused: dict[str, str] = {}
+    with jax.enable_x64(True) if problem.data.dtype == "float64" else nullcontext():
+        _ = problem.data.points  # too few points refuse every bound at once
+        for name in names:
+            make = CERTIFICATES[name]
+            try:
+                made[name] = make(problem)
+            except MfresnetError as error:
+                refused[name] = str(error)
+        rows = course(problem) if "pac_bayes" in made else []
     return Certificates(made, refused, problem.spec.to_dict(), tuple(rows))
