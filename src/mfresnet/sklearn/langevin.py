@@ -12,7 +12,7 @@ from ..bounds import Certificate, Hypothesis
 from ..certify import NetworkPredictor, path
 from ..errors import MfresnetError
 from ..model import AbstractResNet
-from ..train.job import known
+from ..train.job import resolved
 from .engine import Settings, Trained
 
 SHARPNESS = 27.0  # scale of the surrogate in units of the standard deviation of f at the start
@@ -47,11 +47,11 @@ def train_langevin(
         mapped: rows that fixed the map of the inputs and are not among them.
     """
     f, sizes = NetworkPredictor(model), settings.config.model
-    scale = SHARPNESS * sqrt(sizes.head_width) / known(sizes.beta)
+    scale = SHARPNESS * sqrt(sizes.head_width) / resolved(sizes.beta)
     note = f"fitted on {mapped} rows that are left out" if mapped else "it reads no data"
     done = path(
-        f, f.prior(), (x, y), None, jax.random.key(seed), delta=delta, certifies="chain", steps=settings.steps, scale=scale,
-        pilot_steps=max(PILOT_LEAST, settings.steps // PILOT_SHARE),
+        f, f.prior(), (x, y), None, jax.random.key(seed), delta=delta, certifies="chain", steps=settings.steps,
+        scale=scale, pilot_steps=max(PILOT_LEAST, settings.steps // PILOT_SHARE),
         more=(Hypothesis("the map of the inputs does not depend on the points of the bound", "proved", note=note),),
     )  # fmt: skip
     losses = np.asarray(done.chains.losses)[1:, 0]
