@@ -1,13 +1,18 @@
 """Do certificates hold? Trained networks over many independent draws of the training data, true errors known.
 
-Each draw of n training points, from a known distribution with known label noise, trains a network and its prior from
-half of the points; every kind of certificate is compared with the true error of what it certifies, on a large fresh
-test set. Shown: share of violated certificates with its exact 95 % interval (must not exceed delta), certificates
-under pure-noise labels (must not be below chance), and tightness, certificate over true error.
+Everything is trained and certified by what users call: `mfresnet.fit` and the pipeline of certificates for networks of
+the flow, `mfresnet.certify.path` for Langevin chains. Every certificate is compared with the true error of what it
+certifies, on a large fresh sample or, for linear chains, in closed form. A kind fails where more certificates are
+violated than chance allows of a share delta, at a false-alarm rate of 1e-3 for each kind and delta; "detects" is the
+smallest share of violations that this finds with probability 0.99. The control, the train error without a bound, must
+fail. Shown beside: chains without the price of their path, which are violated more often than with it but, at these
+sizes, less often than delta (the price itself is held by the exact test on pure noise in tests/certify), and for
+linear chains the mean of v exp(-c), at most 1 in the theorem (`mfresnet.bounds.exact_tail`): of so heavy a tail
+that a sample mean is far below.
 
-    python benchmarks/validity.py [--quick] [--draws 32]     # results/validity.json
+    python benchmarks/validity.py [--quick] [--draws 5] [--chains 100]     # results/validity.json
 
-The draws of a condition differ in numbers only, so all train as batches of one compiled program.
+``--draws`` of the networks, ``--chains`` of the chains, for each of 10 conditions: a distribution and a label noise.
 """
 
 from __future__ import annotations
@@ -15,50 +20,43 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
-from math import sqrt
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
+from math import pi
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from violations import ALARM, evidence, judge, line, summary
 
-from mfresnet.bounds import (
-    Certificate,
-    DrawnPoint,
-    GibbsPoint,
-    PulledBack,
-    clopper_pearson,
-    drawn_certificate,
-    draws,
-    errors_by_heads,
-    gibbs_certificate,
-    held_out_certificate,
-    kernel_certificate,
-    kl_ball_certificate,
-    kl_estimate,
-    log_ratios_by_heads,
-    pool,
-    pull_back,
-    theorem6_certificate,
-)
+import mfresnet
+from mfresnet import Config
+from mfresnet.bounds.exact_tail import FORMS, log_v
+from mfresnet.bounds.path import path_bound
+from mfresnet.certify import GaussianPrior, NetworkPredictor, Problem, path, run
+from mfresnet.data import Dataset, Split
 from mfresnet.data.synthetic import sphere_teacher, two_spirals
-from mfresnet.diagnostics.divergence import log_density_ratios
-from mfresnet.errors import MfresnetError
-from mfresnet.flow import Batch, Ensemble, Trainer, TrainState, batch_of, evaluate, flow, predict
+from mfresnet.data.transform import Transform
+from mfresnet.flow import misclassified
+from mfresnet.flow.annealing import AnnealingSchedule
 from mfresnet.kernels.gram import gram
-from mfresnet.kernels.precision import double_precision
-from mfresnet.model import LayeredResNet, trainable
+from mfresnet.model import LayeredResNet
 
 RESULTS = Path(__file__).parent / "results" / "validity.json"
-CHANCE, RIDGE, ONES = 0.5, 1.0, (1.0, 1.0, 1.0)
-DISTRIBUTIONS = ("two-spirals", "sphere-teacher")
+DELTAS = (0.05, 0.5)  # of the chains; the networks' certificates, which are less sharp, at the first
 NOISES = (0.0, 0.1, 0.2, 0.4, 0.5)  # of the labels; 1/2 is pure noise
+CONTROL = "control: "
+# of the networks' certificates, where the true error of what they certify is found
+TRUTH = {
+    "pac_bayes": "test_error_of_draws", "held_out_part": "test_error_of_draws",
+    "pac_bayes_learned": "test_error_of_draws", "gibbs": "test_error_of_draws", "kl_ball": "test_error_of_laws",
+    "theorem6": "test_error_of_laws",
+}  # fmt: skip
+
+# of (kind, delta): (certificate, true error) of each draw
+Values = dict[tuple[str, float], list[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
@@ -66,58 +64,38 @@ class Sizes:
     """What is trained, and on how much.
 
     Args:
-        n: training points, half of which train the prior.
-        test: points on which true errors are taken; the held-out comparator has n more of its own.
-        steps: Euler steps of length ``step``/beta^2.
-        times: steps at which certificates may stop: the grid of training times.
-        probes: of each layer, of the head; the mean over Q needs many that share none.
-        drawn: as many of them for drawn networks, and to pull back along the prior's flow.
-        heads, residuals: grid of k' and N'.
-        gibbs: (k', N') of the certificate of the mean, small so that many draws share no probe.
-        count: drawn sub-networks.
-        batch: draws of the data trained side by side.
+        n: points of the networks, half of which train the prior; as many fresh ones are held out.
+        test: points on which true errors are taken.
+        points: of the chains.
+        gamma, steps: last inverse temperature and length of the chains.
+        network: settings of the configuration.
     """
 
-    n: int = 256
+    n: int = 128
     test: int = 4000
-    depth: int = 4
-    width: int = 16
-    head_width: int = 128
-    alpha: float = 0.5
-    beta: float = 3.0
-    steps: int = 32
-    step: float = 1.0
-    times: tuple[int, ...] = (6, 14, 32)
-    probes: tuple[int, int] = (64, 512)
-    drawn: tuple[int, int] = (16, 256)
-    heads: tuple[int, ...] = (16, 64, 256)
-    residuals: tuple[int, ...] = (4, 16)
-    gibbs: tuple[int, int] = (8, 4)
-    count: int = 16
-    batch: int = 16
-
-
-class Draw(eqx.Module):
-    """One draw of the data after training, or several with a leading axis."""
-
-    start: LayeredResNet
-    models: LayeredResNet  # at the recorded times, leading axis
-    ensembles: Ensemble  # likewise
-    prior: TrainState
-    back: PulledBack  # the last ensemble along the prior's flow
+    points: int = 24
+    gamma: float = 60.0
+    steps: int = 60
+    network: tuple[tuple[str, Any], ...] = (
+        ("model", {"depth": 2, "width": 16, "head_width": 64, "alpha": 0.5, "beta": 3.0}),
+        ("train", {"solver": "euler", "time": 16.0, "steps": 16, "probes": 32, "head_probes": 256}),
+        ("record", {"metrics_every": 8, "snapshots": 2}),
+        ("diagnostics", {"gram_every": 0, "kl_every": 0, "landscape": False, "solver_error": False}),
+        ("certify", {"heads": (16, 64), "residuals": (2, 8), "draws": 16, "prior_share": 0.5, "prior_steps": 16}),
+    )  # fmt: skip
 
 
 def points(name: str, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Independent draws (x, y) in three dimensions, labels -1/+1 without noise.
-
-    Spirals get a large third coordinate in place of a wide bias; norms do not matter to any certificate here.
-    """
+    """Independent draws (x, y) in two or three dimensions, labels -1/+1 without noise."""
     if name == "two-spirals":
         x, y = two_spirals(2 * n, rng)
         rows = 2 * np.arange(n) + rng.integers(0, 2, n)  # the generator's labels alternate: a fair coin picks
         return np.hstack([8 * x[rows], np.full((n, 1), 4.0)]), y[rows]
-    x, y = sphere_teacher(n, rng, dimension=3)
-    return 2 * x, np.where(y > 0, 1.0, -1.0)
+    if name == "sphere-teacher":
+        x, y = sphere_teacher(n, rng, dimension=3)
+        return 2 * x, np.where(y > 0, 1.0, -1.0)
+    x = rng.normal(size=(n, 4))
+    return x, np.where(x[:, :1] > 0, 1.0, -1.0)
 
 
 def noisy(y: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -125,274 +103,147 @@ def noisy(y: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     return np.where(rng.uniform(size=y.shape) < share, -y, y)
 
 
-def few(ensemble: Any, sizes: Sizes) -> Any:
-    """The first probes of an ensemble, or of one of its parts."""
+def networks(name: str, noise: float, seed: int, sizes: Sizes, rng: np.random.Generator) -> Values:
+    """Certificates of one network, trained and certified as users do, on one draw of the data."""
 
-    def cut(leaf: Any) -> Any:
-        of_layers = leaf.shape[:2] == (sizes.depth, sizes.probes[0])
-        return leaf[:, : sizes.drawn[0]] if of_layers else leaf[: sizes.drawn[1]]
+    def dataset(n: int, share: float) -> Dataset:
+        x, y = points(name, n, rng)
+        return Dataset(name, x, noisy(y, share, rng), "binary", ("-1", "1"), tuple("abc"))
 
-    return jax.tree.map(cut, ensemble)
-
-
-@partial(jax.jit, static_argnames="sizes")
-def trained(key: jax.Array, data: Batch, part: Batch, *, sizes: Sizes) -> Draw:
-    """Train every draw and its prior (``part``: the prior's half), and pull the last probes back along the prior."""
-    h = sizes.step / sizes.beta**2
-
-    def one(key: jax.Array, data: Batch, part: Batch) -> Draw:
-        k_model, k_probes = jax.random.split(key)
-        model = LayeredResNet.create(
-            k_model, inputs=3, depth=sizes.depth, width=sizes.width, head_width=sizes.head_width,
-            alpha=sizes.alpha, beta=sizes.beta, dtype="float64",
-        )  # fmt: skip
-        trainer = Trainer(flow("euler", h), trainable(model))
-        begin = trainer.begin(model, k_probes, sizes.n, probes=sizes.probes)
-        arrays, static = eqx.partition(begin, eqx.is_array)
-
-        def run(batch: Batch, carry: Any, count: int) -> tuple[Any, LayeredResNet]:
-            def step(carry: Any, _: None) -> tuple[Any, Any]:
-                state = eqx.combine(carry, static)
-                after, _ = trainer.step(state, batch, key)
-                return eqx.filter(after, eqx.is_array), eqx.filter(state.model, eqx.is_array)
-
-            return jax.lax.scan(step, carry, None, length=count)
-
-        kept, carry, done = [], arrays, 0
-        for time_ in sizes.times:
-            carry, _ = run(data, carry, time_ - done)
-            done = time_
-            kept.append(eqx.combine(carry, static))
-        models, ensembles = (
-            jax.tree.map(lambda *leaves: jnp.stack(leaves), *(getattr(state, part) for state in kept))
-            for part in ("model", "ensemble")
-        )
-        prior, history = run(part, arrays, sizes.steps)
-        history = eqx.combine(history, eqx.filter(begin.model, eqx.is_array, inverse=True))
-        back = pull_back(history, part, few(kept[-1].ensemble.probes, sizes), h=h, trained=trainable(model))
-        return Draw(model, models, ensembles, eqx.combine(prior, static), back)
-
-    return jax.vmap(one)(key, data, part)
-
-
-def ratios(ensemble: Ensemble) -> tuple[np.ndarray, np.ndarray]:
-    """R of the head's and of the encoder's probes."""
-    found = [
-        log_density_ratios(*(getattr(v, part) for v in (ensemble.probes, ensemble.start, ensemble.log_ratio)), ONES)
-        for part in ("head", "encoder")
-    ]
-    return found[0], found[1]
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The distribution: fresh points without label noise, and the noise, of which error follows exactly."""
-
-    test: Batch
-    noise: float
-
-    def __call__(self, clean: float) -> float:
+    def true(clean: float) -> float:
         """True error of a predictor that errs on a share ``clean`` of the points without noise."""
-        return self.noise + (1 - 2 * self.noise) * clean
+        return noise + (1 - 2 * noise) * clean
 
-
-def judged(draw: Draw, data: Batch, rest: Batch, fresh: Batch, truth: Truth, sizes: Sizes, seed: int, delta: float):
-    """{kind: (certificate, true error of what it certifies)} for one draw of the data."""
-    at = [jax.tree.map(lambda leaf, t=t: leaf[t], (draw.models, draw.ensembles)) for t in range(len(sizes.times))]
-    every = [(model, ensemble, *ratios(ensemble)) for model, ensemble in at]
-    times = [(model, few(ensemble, sizes), *ratios(few(ensemble, sizes))) for model, ensemble in at]
-    key = jax.random.key(10_000 + seed)
-    options = pool(times[0][1].probes) | {"most_residuals": max(sizes.residuals), "heads": max(sizes.heads)}
-    chosen = {m: draws(jax.random.fold_in(key, m), sizes.count, residuals=m, **options) for m in sizes.residuals}
-    found: dict[str, tuple[Certificate, float]] = {}
-
-    def true_of(place: Any, heads: int, model: LayeredResNet, probes: Any) -> float:
-        """Mean true error of the drawn networks."""
-        return truth(float(errors_by_heads(place, probes, model, truth.test.x, truth.test.y, (heads,)).mean()))
-
-    def best_drawn(kind: str, n: int, on: Batch, candidates: list, prior: str | None) -> None:
-        listed = []
-        for model, probes, head, encoder in candidates:
-            for m in sizes.residuals:
-                errors = errors_by_heads(chosen[m], probes, model, on.x, on.y, sizes.heads)
-                logs = log_ratios_by_heads(chosen[m], encoder, head, sizes.heads)
-                listed += [
-                    (DrawnPoint(k, m, errors[:, g], logs[:, g]), model, probes) for g, k in enumerate(sizes.heads)
-                ]
-        words = {} if prior is None else {"prior": prior}
-        certificate = drawn_certificate([point for point, *_ in listed], n, delta, **words)
-        values = [drawn_certificate([p], n, delta, grid_size=len(listed), **words).value for p, *_ in listed]
-        point, model, probes = listed[int(np.argmin(values))]
-        found[kind] = certificate, true_of(chosen[point.residuals], point.heads, model, probes)
-
-    best_drawn("drawn, data-free prior", len(data.x), data, [(m, e.probes, h, r) for m, e, h, r in times], None)
-    model, ensemble, head, encoder = times[-1]
-    prior = draw.prior
-    assert prior.ensemble is not None
-    zero = np.zeros(head.shape), np.zeros(encoder.shape)
-    back = ratios(draw.back.ensemble)
-    still = (prior.model, few(prior.ensemble.probes, sizes), *zero)
-    moved = (model, ensemble.probes, head - back[0], encoder - back[1])
-    words = f"the law trained on {sizes.n - len(rest.x)} other points"
-    best_drawn("drawn, learned prior (Q = prior)", len(rest.x), rest, [still], words)
-    if float(draw.back.residual) < 1e-7:
-        best_drawn("drawn, learned prior (Q moved)", len(rest.x), rest, [moved], words)
-
-    k, m = sizes.gibbs
-    count = min(sizes.probes[1] // k, sizes.probes[0] // max(1, -(-m // sizes.depth)))
-    full = options | pool(every[0][1].probes) | {"heads": k}
-    apart = draws(jax.random.fold_in(key, 1), count, residuals=m, **full, disjoint=True)
-    rows = []
-    for one_model, one_ensemble, one_head, one_encoder in every:
-        errors = errors_by_heads(apart, one_ensemble.probes, one_model, data.x, data.y, (k,))[:, 0]
-        rows.append(GibbsPoint(k, m, errors, one_head, one_encoder))
-    values = [gibbs_certificate([row], len(data.x), delta, tried=len(rows), priors=1).value for row in rows]
-    model_, ensemble_, *_ = every[int(np.argmin(values))]
-    model, ensemble, head, encoder = every[-1]
-    found["Gibbs mean"] = gibbs_certificate(rows, len(data.x), delta), true_of(apart, k, model_, ensemble_.probes)
-
-    laws = eqx.tree_at(lambda v: (v.encoder, v.head), model, (ensemble.probes.encoder, ensemble.probes.head))
-    limits = [kl_estimate(r, delta / 4) for r in (head, encoder)]
-    ball: dict[str, Any] = {
-        "head_kl": limits[0].upper, "encoder_kl": limits[1].upper, "alpha": sizes.alpha, "beta": sizes.beta,
-        "sigma": model.sigma, "delta": delta / 2,
-    }  # fmt: skip
-    margins = np.asarray(predict(laws, data.x) * data.y)[:, 0]
-    of_laws = truth(float(evaluate(laws, truth.test, "squared", "binary")[1]))
-    for kind, bound in (("KL ball", kl_ball_certificate), ("Theorem 6", theorem6_certificate)):
-        with suppress(MfresnetError):  # laws that moved beyond the grid of radii get no such certificate
-            found[kind] = bound(margins, **ball), of_laws
-
-    of_network = truth(float(evaluate(model, truth.test, "squared", "binary")[1]))
-    mistakes = round(float(evaluate(model, fresh, "squared", "binary")[1]) * len(fresh.x))
-    found["held out (uses new points)"] = held_out_certificate(mistakes, len(fresh.x), delta), of_network
-
-    total = gram(draw.start, data.x, hold="total").total + RIDGE * np.eye(len(data.x))
-    weights = np.linalg.solve(total, np.asarray(data.y))
-    rows_ = truth.test.x[:1000]
-    values = gram(draw.start, rows_, other=data.x, hold="total").total @ weights
-    clean = float(np.mean(values * np.asarray(truth.test.y[:1000]) <= 0))
-    found["kernel (its machine)"] = kernel_certificate(total, data.y, delta), truth(clean)
-
-    # a control that must fail: the train error, sold as a bound of the true error
-    rate = float(evaluate(model, data, "squared", "binary")[1])
-    naive = Certificate("naive", rate, 1 - delta, {"train error": rate}, (), False, "", "the network")
-    found["control: train error, no bound"] = naive, of_network
+    train, test, fresh = dataset(sizes.n, noise), dataset(sizes.test, 0.0), dataset(sizes.n, noise)
+    result = mfresnet.fit(Config(seed=seed, **dict(sizes.network)), Split(train, test, Transform("none", 3)))
+    delta, found = DELTAS[0], Values()
+    problem = result.problem(delta=delta)
+    for kind, one in run(problem, (*TRUTH, "kernel")).items():
+        ridge = float(one.details.get("ridge") or 0)
+        clean = one.details[TRUTH[kind]] if kind in TRUTH else kernel_error(problem, ridge)
+        found[kind, delta] = [(one.value, true(float(clean or 0)))]
+    error = true(float(result.summary["test.error"]))
+    other = replace(problem, data=replace(problem.data, x_test=fresh.x, y_test=fresh.y))
+    found["held_out", delta] = [(run(other, ("held_out",))["held_out"].value, error)]
+    found[CONTROL + "train error, no bound", delta] = [(float(result.summary["train.error"]), error)]
     return found
 
 
-def study(sizes: Sizes, count: int, conditions: list[tuple[str, float]], delta: float, say: Any = print) -> list[dict]:
-    """One record a condition and kind: values and true errors of ``count`` draws of the data."""
+def kernel_error(problem: Problem, ridge: float) -> float:
+    """Error of the kernel's machine on the first 1,000 test points."""
+    train, test = problem.data.points, problem.data.test
+    assert test is not None
+    x, y = test.x[:1000], test.y[:1000]
+    total = gram(problem.start, train.x, hold="total").total + ridge * np.eye(len(train.x))
+    f = gram(problem.start, x, other=train.x, hold="total").total @ np.linalg.solve(total, np.asarray(train.y))
+    return float(misclassified(np.asarray(f), np.asarray(y)).mean())
+
+
+def linear(w: Any, x: Any) -> Any:
+    """The predictor whose true error is an angle."""
+    return x @ w
+
+
+LINEAR = linear, GaussianPrior.standard(jnp.zeros(4), std=3.0)
+NETWORK = NetworkPredictor(LayeredResNet.create(jax.random.key(0), inputs=3, depth=2, width=3, head_width=4, beta=10.0))
+PREDICTORS = {"gaussian": LINEAR, "two-spirals": (NETWORK, NETWORK.prior())}
+
+
+def chains(name: str, noise: float, seed: int, sizes: Sizes, rng: np.random.Generator) -> Values:
+    """Certificates of two Langevin chains on one draw of the data, and v exp(-c) of the first where it is linear."""
+    f, prior = PREDICTORS[name]
+    n = sizes.points
+    x, y = points(name, n, rng)
+    y = noisy(y, noise, rng)[:, 0]
+    schedule = AnnealingSchedule.power(sizes.gamma, sizes.steps, largest=0.3)
+    done = path(f, prior, (x.astype(np.float32), y), schedule, jax.random.key(seed), chains=2, delta=DELTAS[0])
+    if name == "gaussian":
+        one, two, apart = exact_errors(np.asarray(done.params, np.float64))
+    else:
+        test, clean = points(name, sizes.test, rng)
+        wrong = misclassified(np.asarray(jax.vmap(f, (0, None))(done.params, jnp.asarray(test, jnp.float32))), clean)
+        one, two, apart = wrong[0].mean(), wrong[1].mean(), (wrong[0] != wrong[1]).mean()
+    both = 0.5 * (one + two - apart)
+    truths = {which: noise + (1 - 2 * noise) * part for which, part in (("chain", one), ("mean", 0.5 * (one + two)))}
+    truths["vote"] = apart + both * (1 - noise) + (1 - apart - both) * noise  # a tie is an error
+    found = Values()
+    k, c = done.mistakes[-1], done.prices[-1]
+    for which, certificate in done.certificates.items():
+        found[f"path, {which}, tail", DELTAS[0]] = [(certificate.value, float(truths[which]))]
+    for form, delta in (("kl", DELTAS[0]), ("kl", DELTAS[1]), ("tail", DELTAS[1])):
+        for which, part in (("chain", slice(1)), ("mean", slice(None))):
+            value = path_bound(k[part], c[part], n, delta, form=form)
+            found[f"path, {which}, {form}", delta] = [(value, float(truths[which]))]
+    for delta in DELTAS:  # what would be certified if the chain had not seen the points
+        found["without its price: path, chain, tail", delta] = [
+            (path_bound(k[:1], 0 * c[:1], n, delta), float(truths["chain"]))
+        ]
+    if name == "gaussian":
+        for form in FORMS:
+            value = float(np.exp(log_v(k[:1], n, truths["chain"], form)[0] - c[0]))
+            found[f"v exp(-c), {form}", 0.0] = [(value, 1.0)]
+    return found
+
+
+def exact_errors(w: np.ndarray) -> tuple[float, float, float]:
+    """Errors of two linear classifiers of Gaussian points, and where they differ: angles."""
+    w = w / np.linalg.norm(w, axis=1, keepdims=True)
+    one, two, apart = np.arccos(np.clip([w[0, 0], w[1, 0], w[0] @ w[1]], -1, 1)) / pi
+    return float(one), float(two), float(apart)
+
+
+STUDIES = {networks: ("two-spirals", "sphere-teacher"), chains: ("gaussian", "two-spirals")}
+
+
+def study(counts: dict[Any, int], sizes: Sizes, noises: Any = NOISES, say: Any = print) -> list[dict[str, Any]]:
+    """One record for each kind, delta and condition: certificates and true errors of all draws of the data."""
     records = []
-    for number, (name, noise) in enumerate(conditions):
-        rng = np.random.default_rng([7, number])
-        truth = Truth(batch_of(*points(name, sizes.test, rng), "float64"), noise)
-        pairs: dict[str, list[tuple[float, float]]] = {}
-        begun, spent = time.perf_counter(), 0.0
-        for first in range(0, count, sizes.batch):
-            clean = [points(name, 2 * sizes.n, rng) for _ in range(sizes.batch)]
-            sets = [batch_of(x, noisy(y, noise, rng), "float64") for x, y in clean]
-            data, fresh = ([jax.tree.map(lambda leaf, s=s: leaf[s], b) for b in sets] for s in halves(2 * sizes.n))
-            part, rest = ([jax.tree.map(lambda leaf, s=s: leaf[s], b) for b in data] for s in halves(sizes.n))
-            keys = jax.random.split(jax.random.key(1000 * number + first), sizes.batch)
-            stacked = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *v) for v in (data, part))
-            all_ = jax.block_until_ready(trained(keys, *stacked, sizes=sizes))
-            spent = time.perf_counter() - begun
-            for place in range(min(sizes.batch, count - first)):
-                one = jax.tree.map(lambda leaf, place=place: leaf[place], all_)
-                found = judged(one, data[place], rest[place], fresh[place], truth, sizes, first + place, delta)
-                for kind, (certificate, error) in found.items():
-                    pairs.setdefault(kind, []).append((certificate.value, error))
-        for kind, values in pairs.items():
-            records.append({"data": name, "noise": noise, "kind": kind, "values": values})
-        say(f"{name}, noise {noise:g}: {time.perf_counter() - begun:.1f} s ({spent:.1f} s to the last training)")
+    for one, count in counts.items():
+        for number, (name, noise) in enumerate((name, noise) for name in STUDIES[one] for noise in noises):
+            begun, pairs = time.perf_counter(), defaultdict(list)
+            for seed in range(count):
+                rng = np.random.default_rng([7, number, seed])
+                for key, values in one(name, noise, 1000 * number + seed, sizes, rng).items():
+                    pairs[key] += values
+            for (kind, delta), values in pairs.items():
+                records.append({"data": name, "noise": noise, "kind": kind, "delta": delta, "values": values})
+            say(f"{one.__name__}, {name}, noise {noise:g}: {time.perf_counter() - begun:.1f} s", flush=True)
     return records
 
 
-def halves(n: int) -> tuple[slice, slice]:
-    """The first and the second half of n rows."""
-    return slice(0, n // 2), slice(n // 2, n)
-
-
-def summary(records: list[dict], delta: float) -> dict[str, dict[str, Any]]:
-    """For each kind: violations with their interval, behaviour on pure noise, tightness."""
-    table = {}
-    for kind in dict.fromkeys(record["kind"] for record in records):
-        values = np.concatenate([np.asarray(r["values"]) for r in records if r["kind"] == kind])
-        pure = [v for r in records if r["kind"] == kind and r["noise"] == CHANCE for v, _ in r["values"]]
-        broken = int(np.sum(values[:, 0] < values[:, 1]))
-        low, high = clopper_pearson(broken, len(values), 0.05)
-        signal = np.concatenate(
-            [np.asarray(r["values"]) for r in records if r["kind"] == kind and r["noise"] < CHANCE] or [values]
-        )
-        said = signal[signal[:, 0] < CHANCE]
-        table[kind] = {
-            "draws": len(values),
-            "violated": broken,
-            "share": broken / len(values),
-            "interval_95": [low, high],
-            "exceeds_delta": bool(low > delta),
-            "pure_noise.draws": len(pure),
-            "pure_noise.below_chance": int(np.sum(np.asarray(pure) < CHANCE)),
-            "informative.share": len(said) / len(signal),
-            "ratio.median": float(np.median(said[:, 0] / np.maximum(said[:, 1], 1e-3))) if len(said) else None,
-            "certificate.median": float(np.median(signal[:, 0])),
-            "true.median": float(np.median(signal[:, 1])),
-        }
-    return table
-
-
-def by_condition(records: list[dict]) -> list[dict[str, Any]]:
-    """Means and violations of each condition and kind."""
-    rows = []
-    for record in records:
-        values = np.asarray(record["values"])
-        rows.append(
-            {name: record[name] for name in ("data", "noise", "kind")}
-            | {
-                "draws": len(values),
-                "certificate": float(values[:, 0].mean()),
-                "true error": float(values[:, 1].mean()),
-                "ratio": float(values[:, 0].mean() / max(values[:, 1].mean(), 1e-3)),
-                "violated": int(np.sum(values[:, 0] < values[:, 1])),
-            }
-        )
-    return rows
-
-
 def main() -> None:
-    """Run, print the tables and write ``results/validity.json``."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--quick", action="store_true", help="4 draws a condition, small; nothing written")
-    options.add_argument("--draws", type=int, default=32, help="draws of the training data for each condition")
+    """Run, print the table and write ``results/validity.json``."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--quick", action="store_true", help="2 draws of each condition; nothing written")
+    options.add_argument("--draws", type=int, default=5, help="draws of the data for each condition, networks")
+    options.add_argument("--chains", type=int, default=100, help="the same for chains")
     given = options.parse_args()
-    delta, begun = 0.05, time.perf_counter()
-    sizes = Sizes(n=128, test=1000, batch=4) if given.quick else Sizes(batch=min(16, given.draws))
-    conditions = [(name, noise) for name in DISTRIBUTIONS for noise in (NOISES[::4] if given.quick else NOISES)]
-    with double_precision():
-        records = study(sizes, 4 if given.quick else given.draws, conditions, delta)
-    table = summary(records, delta)
-    print(f"{'kind':34} {'violated':>12} {'95 % interval':>17} {'noise < 1/2':>12} {'informative':>12} {'ratio':>6}")
-    for kind, row in table.items():
-        low, high = row["interval_95"]
-        ratio = "-" if row["ratio.median"] is None else f"{row['ratio.median']:.2f}"
-        print(
-            f"{kind:34} {row['violated']:>5}/{row['draws']:<6} [{low:.4f}, {high:.4f}] "
-            f"{row['pure_noise.below_chance']:>6}/{row['pure_noise.draws']:<5} {row['informative.share']:>12.2f} "
-            f"{ratio:>6}"
-        )
+    begun, sizes = time.perf_counter(), Sizes(n=64, test=1000) if given.quick else Sizes()
+    counts = {networks: given.draws, chains: given.chains} if not given.quick else {networks: 2, chains: 4}
+    records = study(counts, sizes)
+    rows = summary(records)
+    print("\n".join(map(line, rows)))
+    for row in evidence(records):
+        print(f"{row['kind']}: mean {row['mean']:.4f} +- {row['stderr']:.4f} over {row['draws']} draws")
     if not given.quick:
         from facts import facts
 
-        result: Mapping[str, Any] = {
+        conditions = [
+            {name: record[name] for name in ("data", "noise", "kind", "delta")}
+            | judge(np.array(record["values"]), record["delta"])
+            for record in records
+            if record["delta"] > 0
+        ]
+        result = {
             "machine": facts(),
-            "command": f"python benchmarks/validity.py --draws {given.draws}",
-            "delta": delta,
-            "error_of_true_error": 0.5 / sqrt(sizes.test),
-            "sizes": sizes.__dict__,
+            "command": f"python benchmarks/validity.py --draws {given.draws} --chains {given.chains}",
+            "false_alarm": ALARM,
+            "error_of_true_error": 0.5 / sizes.test**0.5,
+            "sizes": asdict(sizes) | {"network": dict(sizes.network)},
             "seconds": time.perf_counter() - begun,
-            "kinds": table,
-            "conditions": by_condition(records),
+            "kinds": rows,
+            "evidence": evidence(records),
+            "conditions": conditions,
         }
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")
 

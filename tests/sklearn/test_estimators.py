@@ -298,7 +298,7 @@ def test_the_certificate_of_a_flow(iris):
     assert regressor.certificate_ is None and "error rate" in regressor.certificate_note_
 
 
-def test_outputs_that_are_not_finite_count_as_errors_in_the_score():
+def test_outputs_that_are_not_finite_are_errors_in_the_score_and_have_no_class():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 2))
     y = np.where(x[:, 0] > 0.5, "yes", "no")
@@ -306,8 +306,11 @@ def test_outputs_that_are_not_finite_count_as_errors_in_the_score():
     weights = rng.uniform(size=40)
     accuracy = accuracy_score(y, estimator.predict(x), sample_weight=weights)
     assert estimator.score(x, y, weights) == pytest.approx(accuracy)
-    lost = np.arange(40) < 10
+    right, lost = estimator.predict(x) == y, np.arange(40) < 10
+    assert np.any(right & lost)
     outputs = np.where(lost[:, None], np.nan, estimator._outputs(x))
     estimator._outputs = lambda X: outputs
-    assert set(estimator.predict(x)[lost]) == {"no"} and "no" in y[lost]
-    assert estimator.score(x, y) == np.mean((estimator.predict(x) == y) & ~lost)
+    assert estimator.score(x, y) == np.mean(right & ~lost)
+    for call in (estimator.predict, estimator.predict_proba):
+        with pytest.raises(MfresnetError, match="rows 0, 1, 2, 3, 4 and 5 more of X are not finite"):
+            call(x)

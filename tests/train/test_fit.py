@@ -137,3 +137,13 @@ def test_convergence_certificate_of_slow_rates_and_batches():
     changes |= {"batch_size": 12, "solver": "euler"}
     batches = mfresnet.fit(Config(**{**settings, "train": {**settings["train"], **changes}})).summary
     assert "convergence.certificate" not in batches
+
+
+@pytest.mark.filterwarnings("error:Explicitly requested dtype float64")
+def test_a_training_in_float64_is_certified_in_float64():
+    """Outside of `fit` JAX is in its own precision again, which would round data and probes to float32."""
+    precise = SETTINGS | {"train": SETTINGS["train"] | {"precision": "float64"}}
+    found = mfresnet.fit(Config(**precise))
+    certificates = mfresnet.certify(found, names=("pac_bayes", "held_out"))
+    assert sorted(certificates) == ["held_out", "pac_bayes"]
+    assert found.problem().snapshots[-1].head.dtype == np.float64

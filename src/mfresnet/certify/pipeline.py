@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import jax
 
 from ..bounds import Certificate
 from ..errors import MfresnetError, unknown_name
@@ -42,14 +45,16 @@ def run(problem: Problem, names: Sequence[str] | None = None) -> Certificates:
     """
     if names is None:
         names = [name for name in CERTIFICATES if problem.prior is not None or name not in OF_PRIOR]
-    found, refused = {}, {}
-    _ = problem.data.points  # too few points refuse every bound at once
-    for name in names:
-        if name not in CERTIFICATES:
-            raise unknown_name("certificate", name, CERTIFICATES)
-        try:
-            found[name] = CERTIFICATES[name](problem)
-        except MfresnetError as error:
-            refused[name] = str(error)
-    rows = course(problem) if "pac_bayes" in found else []
+    found: dict[str, Certificate] = {}
+    refused: dict[str, str] = {}
+    with jax.enable_x64(True) if problem.data.dtype == "float64" else nullcontext():
+        _ = problem.data.points  # too few points refuse every bound at once
+        for name in names:
+            if name not in CERTIFICATES:
+                raise unknown_name("certificate", name, CERTIFICATES)
+            try:
+                found[name] = CERTIFICATES[name](problem)
+            except MfresnetError as error:
+                refused[name] = str(error)
+        rows = course(problem) if "pac_bayes" in found else []
     return Certificates(found, refused, problem.spec.to_dict(), tuple(rows))

@@ -183,17 +183,22 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         return f[:, 0] if len(self.classes_) == 2 else f
 
     def predict(self, X: Any) -> np.ndarray:
-        """The class of each row."""
+        """The class of each row.
+
+        Raises:
+            MfresnetError: rows whose outputs are not finite, which have no class; `score` counts them as errors.
+        """
         check_is_fitted(self, "particles_")
-        f = self.decision_function(X)
-        return self.classes_[(f > 0).astype(int) if f.ndim == 1 else np.argmax(f, axis=1)]
+        return self._classes_of(_check_finite(self._outputs(X)))
+
+    def _classes_of(self, f: np.ndarray) -> np.ndarray:
+        return self.classes_[(f[:, 0] > 0).astype(int) if f.shape[1] == 1 else np.argmax(f, axis=1)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Share of the rows that get their class; a row with an output that is not finite counts as an error.
-
-        `predict` has to name a class there, the first one, which the accuracy of its result would count as right.
-        """
-        right = (self.predict(X) == column_or_1d(y)) & np.isfinite(self._outputs(X)).all(axis=1)
+        """Share of the rows that get their class; a row with an output that is not finite counts as an error."""
+        check_is_fitted(self, "particles_")
+        f = self._outputs(X)
+        right = (self._classes_of(f) == column_or_1d(y)) & np.isfinite(f).all(axis=1)
         return float(np.average(right, weights=sample_weight))
 
     def predict_by_vote(self, X: Any) -> np.ndarray:
@@ -216,8 +221,11 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
 
         Logistic loss: softmax(f), or 1/(1 + exp(-f)) for two classes. Squared loss: f estimates the probabilities
         themselves ((1 + f)/2 for two classes), so the nearest point of the simplex.
+
+        Raises:
+            MfresnetError: rows whose outputs are not finite.
         """
-        f = self._outputs(X)
+        f = _check_finite(self._outputs(X))
         logistic = self._loss() == "logistic"
         if len(self.classes_) == 2:
             second = expit(f) if logistic else np.clip((1 + f) / 2, 0.0, 1.0)
@@ -247,3 +255,19 @@ def nearest_probabilities(f: np.ndarray) -> np.ndarray:
     excess = (np.cumsum(sorted_, axis=1) - 1) / np.arange(1, f.shape[1] + 1)
     count = np.sum(sorted_ > excess, axis=1)
     return np.maximum(f - np.take_along_axis(excess, count[:, None] - 1, axis=1), 0.0)
+
+
+def _check_finite(f: np.ndarray) -> np.ndarray:
+    """The outputs, shape (n, C).
+
+    Raises:
+        MfresnetError: some are not finite, naming the rows.
+    """
+    rows = np.flatnonzero(~np.isfinite(f).all(axis=1))
+    if len(rows):
+        named = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+        raise MfresnetError(
+            f"the outputs of rows {named} of X are not finite, so they have no class: scale these inputs like the "
+            "training data, or leave the rows out."
+        )
+    return f

@@ -90,7 +90,8 @@ class Result:
             changes: see `mfresnet.train.certifying.problem_of`.
         """
         steps = recorded_steps(self.config)
-        return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
+        with precision(self.config):
+            return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
 
     def __repr__(self) -> str:
         numbers = {name: self.summary.get(name) for name in ("train.loss", "train.error", "test.error")}

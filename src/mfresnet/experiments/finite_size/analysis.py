@@ -76,7 +76,7 @@ def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
             del values[EMBEDDING], theory[EMBEDDING]
     for name, own in values.items():
         mean, half = student(finite_values(own))
-        fitted[name] = {"value": mean, "interval_95": (mean - half, mean + half)}
+        fitted[name] = {"value": mean, "interval_95": (mean - half, mean + half) if np.isfinite(half) else None}
         if name in theory:
             fitted[name]["theory"] = theory[name]
         if len(finite_values(own)) < len(own):
@@ -122,6 +122,8 @@ def _root(square: float) -> float | None:
 
 
 def _format(number: Mapping[str, Any]) -> str:
+    if number["interval_95"] is None:  # fewer than two fits
+        return "(undetermined)"
     low, high = number["interval_95"]
     return f"{number['value']:.3f} [{low:.3f}, {high:.3f}]"
 
