@@ -15,7 +15,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow bench lint docs dist clean
+.PHONY: help demo test slow exact bench lint docs dist clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -29,6 +29,9 @@ test: .venv/.test .venv/.browser  ## set up, then run the tests and the document
 
 slow: .venv/.slow .venv/.browser  ## the scientific checks that take minutes
 	@$(BIN)/python -m pytest -m slow --timeout 3600 tests
+
+exact: .venv/.test  ## what holds to the bit, with the compiler's own flags (the other tests leave its costly passes out)
+	@XLA_FLAGS= $(BIN)/python -m pytest -m exact tests
 
 bench: .venv/.bench  ## speed beside PyTorch, memory against depth, Gram matrices, sweeps, experiments, certificates; into benchmarks/results
 	@$(BIN)/python benchmarks/train.py

@@ -12,7 +12,7 @@ import pytest
 
 from mfresnet import Config
 from mfresnet.cli import COMMANDS
-from mfresnet.config import build, leaves, nested
+from mfresnet.config import build, leaves, nest
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -98,7 +98,7 @@ def test_commands_and_flags_exist():
         unknown = set(flags) - set(parser._option_string_actions)
         assert not unknown, f"{shlex.join(call)}: no {unknown}"
         settings = {name: values[0] for flag, values in flags.items() if (name := flag[2:].replace("-", "_")) in known}
-        build(nested(settings))
+        build(nest(settings))
 
 
 def test_make_targets_exist():

@@ -167,8 +167,10 @@ class TrainConfig(Section):
     decay: Literal["none", "linear", "cosine"] = Field(
         default="none", description="how the optimisers' learning rate falls to 0 over the steps"
     )
-    solver: Literal["adaptive", "heun", "euler"] = Field(
-        default="adaptive", description="of the flow: error-controlled, or fixed steps of length time/steps"
+    solver: str = Field(
+        default="adaptive",
+        description="of the flow: adaptive (error-controlled), heun or euler (fixed steps of length time/steps), or "
+        "another error-controlled one, such as diffrax:Tsit5",
     )
     time: float = Field(default=1000.0, gt=0, le=1e12, description="horizon of the flow, in time_unit")
     time_unit: Literal["1/beta2", "n/beta2", "plain"] = Field(
@@ -221,6 +223,9 @@ class DiagnosticsConfig(Section):
         ge=0,
         le=100_000_000,
         description="steps between KL and displacement (default: every metrics row; 0: never)",
+    )
+    also: tuple[str, ...] = Field(
+        default=(), description="diagnostics taken beside the Gram matrices: transport, or a package's own"
     )
     landscape: bool = Field(default=True, description="landscape check and first-order paths at the end")
     solver_error: bool = Field(
@@ -297,7 +302,7 @@ def leaves(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[
             yield prefix + name, field
 
 
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """``{"model.depth": 3}`` as ``{"model": {"depth": 3}}``."""
     tree: dict[str, Any] = {}
     for name, value in flat.items():
@@ -309,12 +314,12 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with the values of ``over`` written over it, section by section."""
     out = dict(base)
     for name, value in over.items():
         old = out.get(name)
-        out[name] = merged(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+        out[name] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
     return out
 
 

@@ -113,7 +113,7 @@ def layered():
 
 
 def continuous():
-    f = NetworkPredictor(ContinuousResNet.scattered(KEY, particles=4, inputs=2, head_width=4, beta=10.0))
+    f = NetworkPredictor(ContinuousResNet.create(KEY, particles=4, inputs=2, head_width=4, beta=10.0))
     return f, f.prior()
 
 

@@ -10,11 +10,11 @@ from mfresnet.diagnostics.divergence import (
     feature_displacement,
     kl_to_start,
     log_density_ratios,
-    stacked,
+    stack_parameters,
     summarise,
     talagrand,
 )
-from mfresnet.flow import Batch, Options, Trainer, Unfolded, field, flow
+from mfresnet.flow import Batch, OneToOne, Options, Trainer, field, flow
 from mfresnet.model import InitialScales, LayeredResNet, Particles, trainable
 
 SCALES = InitialScales()
@@ -41,7 +41,7 @@ def test_known_answer_a_linear_flow_keeps_the_law_gaussian(x64):
     model, data = problem(sigma="identity")
     state = flowed(model, data, "adaptive", probes=(0, 4000), freeze="encoder", steps=30)
     _, head = kl_to_start(state.ensemble, SCALES)
-    before, after = stacked(state.ensemble.start.head), stacked(state.ensemble.probes.head)
+    before, after = stack_parameters(state.ensemble.start.head), stack_parameters(state.ensemble.probes.head)
     a, residuals, *_ = np.linalg.lstsq(before, after, rcond=None)
     assert residuals.max() < 1e-8  # the map is linear indeed
     covariance = a.T @ a
@@ -61,7 +61,7 @@ def test_log_density_change_is_minus_the_log_jacobian_of_the_flow_map(solver, x6
 
     def cluster(p: Particles) -> Particles:
         """The first probe, and copies moved by eps along each axis (central differences)."""
-        points = stacked(p)
+        points = stack_parameters(p)
         dim = points.shape[-1]
         moves = np.concatenate([np.zeros((1, dim)), eps * np.eye(dim), -eps * np.eye(dim)])
         spread = points[..., :1, :] + moves[: points.shape[-2]]
@@ -78,13 +78,13 @@ def test_log_density_change_is_minus_the_log_jacobian_of_the_flow_map(solver, x6
             start.ensemble.log_ratio.head[:9],
         ),
     )
-    probes = eqx.tree_at(lambda e: e.unfolded, probes, Unfolded.of(probes.log_ratio))
+    probes = eqx.tree_at(lambda e: e.one_to_one, probes, OneToOne.of(probes.log_ratio))
     start = eqx.tree_at(lambda s: s.ensemble, start, probes)
     state = trainer.advance(start, data, jax.random.key(2), jnp.asarray(steps), steps)[0]
     # Heun integrates the Laplacian to second order in h = 0.05; the others are exact or solved to 1e-9
     tolerance = {"euler": 1e-6, "heun": 2e-3, "adaptive": 1e-6}[solver]
     for part, layers in (("encoder", range(3)), ("head", [()])):
-        end = stacked(getattr(state.ensemble.probes, part))
+        end = stack_parameters(getattr(state.ensemble.probes, part))
         dim = end.shape[-1]
         for layer in layers:
             block = end[layer]
@@ -108,7 +108,7 @@ def test_ornstein_uhlenbeck_identity(x64):
     for part in ("encoder", "head"):
         expected = np.mean(
             np.asarray(getattr(now.curvature, part))
-            + np.sum(stacked(getattr(probes, part)) * stacked(getattr(now.probes, part)), axis=-1)
+            + np.sum(stack_parameters(getattr(probes, part)) * stack_parameters(getattr(now.probes, part)), axis=-1)
         )
 
         def kl(ensemble, part=part):

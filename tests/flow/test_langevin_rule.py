@@ -8,7 +8,7 @@ import pytest
 
 from mfresnet import Config, fit
 from mfresnet.errors import MfresnetError
-from mfresnet.flow import AnnealingSchedule, LangevinRule, Options, Trainer, batch_of, misclassified, predict
+from mfresnet.flow import AnnealingSchedule, LangevinRule, Options, Trainer, batch_of, is_misclassified, predict
 from mfresnet.flow.potential import PredictorPotential
 from mfresnet.flow.predictor import NetworkPredictor
 from mfresnet.model import InitialScales, LayeredResNet, trainable
@@ -90,7 +90,7 @@ def test_a_training_is_certified_on_all_points():
     result = fit(config)
     certificates = path_certificates(result.job, result.state)
     certificate = certificates["path"]
-    wrong = misclassified(np.asarray(predict(result.model, result.job.train.x)), np.asarray(result.job.train.y))
+    wrong = is_misclassified(np.asarray(predict(result.model, result.job.train.x)), np.asarray(result.job.train.y))
     assert certificate.terms["train error"] == pytest.approx(wrong.mean(), abs=1e-6)
     assert certificate.details["c"] == pytest.approx(result.state.rule.c) and certificate.details["n"] == 64
     assert certificate.value < 1 and certificate.status == "assumed" and "held_out" in certificates

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..flow.potential import GaussianPrior, PredictorPotential
 from ..flow.predictor import NetworkPredictor
@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class Certifiable(Protocol):
     """What can be certified: a `mfresnet.train.fit.Result`."""
 

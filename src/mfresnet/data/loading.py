@@ -15,7 +15,7 @@ from ..errors import MfresnetError, unknown_name
 from ..registry import Entry, Registry
 from . import synthetic
 from .assumption import check_assumption_1
-from .bundled import BUNDLED, bundled
+from .bundled import BUNDLED, load_bundled
 from .dataset import Dataset, Split, Task
 from .encoding import Encoding
 from .files import read_file
@@ -33,7 +33,7 @@ GENERATED = {
 ON_SPHERE = ("sphere-teacher", "random-labels")
 # A package adds a function without arguments that returns a `Table`.
 TABLES: Registry[Callable[[], Table]] = Registry(
-    "data set", "mfresnet.datasets", {name: Entry(partial(bundled, name), text) for name, text in BUNDLED.items()}
+    "data set", "mfresnet.datasets", {name: Entry(partial(load_bundled, name), text) for name, text in BUNDLED.items()}
 )
 # Each use of randomness has a stream of its own, so that no setting of one changes another.
 SPLIT, TRAIN, TEST, FLIP_TRAIN, FLIP_TEST, MAP = range(6)
@@ -72,11 +72,11 @@ def load(config: DataConfig, seed: int = 0) -> Split:
         raise unknown_name("data set", config.name, (*GENERATED, *TABLES))
     _refuse_inapplicable(config, named)
     if config.name in GENERATED:
-        return _generated(config, seed)
+        return _generate(config, seed)
     if named:
-        return _tabular(config, TABLES[config.name](), seed)
+        return split_table(TABLES[config.name](), config, seed)
     options = {"categories": config.categories, "missing": config.missing}
-    return _tabular(config, read_file(config.name, config.target, config.labels, config.task, **options), seed)
+    return split_table(read_file(config.name, config.target, config.labels, config.task, **options), config, seed)
 
 
 def _looks_like_path(name: str) -> bool:
@@ -108,13 +108,13 @@ def _stream(seed: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, 0, purpose])
 
 
-def _mapped(config: DataConfig, n: int, seed: int) -> np.ndarray:
+def _map_rows(config: DataConfig, n: int, seed: int) -> np.ndarray:
     """Training rows that fix the transform, in order."""
     count = max(1, round(config.map_share * n))
     return np.sort(_stream(seed, MAP).permutation(n)[:count])
 
 
-def _generated(config: DataConfig, seed: int) -> Split:
+def _generate(config: DataConfig, seed: int) -> Split:
     n, n_test = config.n or 512, config.n_test or 1024
     d = config.dimension if config.name in ON_SPHERE else 2
     needed = 4 * 8.0 * (n + n_test) * d
@@ -138,18 +138,19 @@ def _generated(config: DataConfig, seed: int) -> Split:
         # a map taken from the points is one more thing they fix: none where they lie in the unit ball without one
         inside = config.name in ON_SPHERE or (config.name == "two-spirals" and not config.noise)
         kind = "none" if inside else "max"
-    fitted_on = _mapped(config, n, seed)
+    fitted_on = _map_rows(config, n, seed)
     transform = Transform.fit(kind, train[0][fitted_on])
     classes = () if task == "regression" else ("-1", "+1")
     names = tuple(f"x{j}" for j in range(d))
-    return _finished(config, seed, train, test, task, transform, fitted_on, classes, names, ())
+    return _finish(config, seed, train, test, task, transform, fitted_on, classes, names, ())
 
 
-def _tabular(config: DataConfig, table: Table, seed: int) -> Split:
+def split_table(table: Table, config: DataConfig, seed: int) -> Split:
+    """The training and test set of a table, by the section ``data`` of the configuration."""
     train, test = split_rows(table, config.n, config.n_test, _stream(seed, SPLIT))
     kind = "sphere" if config.transform == "auto" else config.transform
     regression = table.task == "regression"
-    fitted_on = _mapped(config, len(train), seed)
+    fitted_on = _map_rows(config, len(train), seed)
     encoding = Encoding.fit(table, train[fitted_on], missing=config.missing)
     inputs = encoding.apply(table.x, table.levels)
     transform = Transform.fit(
@@ -175,9 +176,9 @@ def _tabular(config: DataConfig, table: Table, seed: int) -> Split:
         trains = trains[0], np.clip(trains[1], -1, 1)  # rounding only; test targets may truly lie outside
         if outside := int(np.sum(np.abs(tests[1]) > 1)):
             notes.append(f"{outside} of {len(test)} test targets lie outside [-1, 1], the range of the training part.")
-    if repeated := _repeated(table.x[train], table.x[test]):
+    if repeated := _count_repeated(table.x[train], table.x[test]):
         notes.append(f"{repeated} of {len(test)} test rows equal a training row, which flatters the test error.")
-    return _finished(
+    return _finish(
         config, seed, trains, tests, task, transform, fitted_on, table.classes, encoding.names, notes, table, encoding
     )
 
@@ -201,12 +202,12 @@ def _about_rows(encoding: Encoding, table: Table, train: np.ndarray, test: np.nd
     return notes
 
 
-def _repeated(train: np.ndarray, test: np.ndarray) -> int:
+def _count_repeated(train: np.ndarray, test: np.ndarray) -> int:
     seen = {row.tobytes() for row in train + 0.0}
     return sum(row.tobytes() in seen for row in test + 0.0)
 
 
-def _finished(
+def _finish(
     config: DataConfig,
     seed: int,
     train: tuple[np.ndarray, np.ndarray],

@@ -82,7 +82,7 @@ class Transform:
                 raise MfresnetError(f"the training target has the single value {low:g}: there is nothing to learn.")
         scale = 1.0
         if kind == "max":
-            scale = float(np.max(norms(_standardised(x, mean, std))))
+            scale = float(np.max(norms(_standardise(x, mean, std))))
             if not scale > 0:
                 raise MfresnetError("transform max: every training row is zero, there is no norm to divide by.")
         return cls(kind, x.shape[1], mean, std, scale, center, half)
@@ -114,7 +114,7 @@ class Transform:
             raise MfresnetError(f"inputs of shape (n, {self.dimension}) expected, these have shape {x.shape}.")
         # A test row may lie so far outside the training range that it overflows: found below, with its row.
         with np.errstate(over="ignore", invalid="ignore"):
-            out = _standardised(x, self.mean, self.std) / (self.scale if self.kind == "max" else 1.0)
+            out = _standardise(x, self.mean, self.std) / (self.scale if self.kind == "max" else 1.0)
             if self.kind == "lift":
                 out = np.hstack([out, np.ones((len(out), 1))])
             finite = np.isfinite(out).all(axis=1)
@@ -201,5 +201,5 @@ def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low + spread * unit.mean(axis=0), np.where(std > 0, std, 1.0)
 
 
-def _standardised(x: np.ndarray, mean: np.ndarray | None, std: np.ndarray | None) -> np.ndarray:
+def _standardise(x: np.ndarray, mean: np.ndarray | None, std: np.ndarray | None) -> np.ndarray:
     return x.astype(np.float64) if mean is None or std is None else (x - mean) / std

@@ -25,7 +25,7 @@ from ..kernels.initial_kernel import initial_kernel
 from ..kernels.precision import cast, double_precision
 from ..model import AbstractResNet, InitialScales, Particles
 from .convergence import dissipation
-from .divergence import Divergence, feature_displacement, kl_to_start, model_displacement, stacked, talagrand
+from .divergence import Divergence, feature_displacement, kl_to_start, model_displacement, stack_parameters, talagrand
 from .regime import alignment, regime
 from .transport import knn_kl, wasserstein2
 
@@ -91,7 +91,7 @@ def draw_rows(n: int, most: int, seed: int) -> np.ndarray:
     return np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
 
 
-def gram_row(model: AbstractResNet, probe: Probe) -> dict[str, Any]:
+def gram_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe) -> dict[str, Any]:
     """Gram matrices of a state: smallest eigenvalues, spectra, dissipation, regime."""
     matrices = probe.matrices if model is probe.start else gram(model, probe.x)
     parts = {"encoder": matrices.encoder, "head": matrices.head, "total": matrices.total}
@@ -142,9 +142,9 @@ def law_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe) -> d
     if ensemble is None:
         return row
     encoder, head = kl_to_start(ensemble, probe.initial)
-    for name, found in (("encoder", encoder), ("head", head)):
-        if found is not None:
-            row |= _kl_entries(name, found)
+    for name, divergence in (("encoder", encoder), ("head", head)):
+        if divergence is not None:
+            row |= _kl_entries(name, divergence)
     if encoder is not None and model.sigma.bounds[0] <= 1:
         bound = feature_displacement(z_start, z_end, float(model.alpha), encoder)
         row |= {"check.features": bound.right, "check.features_hold": bound.holds}
@@ -178,7 +178,7 @@ def transport_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe
     for part, (now, then) in pairs.items():
         if now is None or now.width < 2:
             continue
-        a, b = stacked(now), stacked(then)
+        a, b = stack_parameters(now), stack_parameters(then)
         layers = (a[None], b[None]) if a.ndim == 2 else (a, b)
         distances = [wasserstein2(p[:TRANSPORT_POINTS], q[:TRANSPORT_POINTS]) for p, q in zip(*layers, strict=True)]
         # the mean over layers of W2^2 is the squared distance of the laws over depth
@@ -200,22 +200,22 @@ def _scales(particles: Particles, scale: tuple[float, float, float]) -> np.ndarr
     return np.repeat(np.asarray(scale), sizes)
 
 
-def _kl_entries(name: str, found: Divergence) -> dict[str, Any]:
-    inequality = talagrand(found)
+def _kl_entries(name: str, divergence: Divergence) -> dict[str, Any]:
+    inequality = talagrand(divergence)
     row = {
-        f"kl.{name}.value": found.kl.value,
-        f"kl.{name}.stderr": found.kl.stderr,
-        f"kl.{name}.check": found.normalisation.value,
-        f"kl.{name}.check_stderr": found.normalisation.stderr,
-        f"kl.{name}.displacement": found.displacement,
+        f"kl.{name}.value": divergence.kl.value,
+        f"kl.{name}.stderr": divergence.kl.stderr,
+        f"kl.{name}.check": divergence.normalisation.value,
+        f"kl.{name}.check_stderr": divergence.normalisation.stderr,
+        f"kl.{name}.displacement": divergence.displacement,
         f"check.talagrand_{name}": inequality.holds,
     }
-    if found.layers is not None:
-        row[f"kl.{name}.layers"] = _binned(found.layers[0])
+    if divergence.layers is not None:
+        row[f"kl.{name}.layers"] = _bin(divergence.layers[0])
     return row
 
 
-def _binned(values: np.ndarray) -> np.ndarray:
+def _bin(values: np.ndarray) -> np.ndarray:
     """At most LAYERS values, means over equal bins of depth."""
     if len(values) <= LAYERS:
         return values

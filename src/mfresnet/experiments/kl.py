@@ -66,10 +66,10 @@ class Kl(TrainingExperiment):
         return check_grid([{"betabar": value, "seed": s} for s in self.settings.seed_range() for value in values])
 
     def training(self, cell) -> Training:
-        found = super().training(cell)
-        beta = float(cell["betabar"]) * found.n
-        model = found.config.model.model_copy(update={"beta": beta})
-        return Training(found.config.model_copy(update={"model": model}), found.split)
+        training = super().training(cell)
+        beta = float(cell["betabar"]) * training.n
+        model = training.config.model.model_copy(update={"beta": beta})
+        return Training(training.config.model_copy(update={"model": model}), training.split)
 
     def look(self, state: TrainState) -> tuple[float, float]:
         assert state.ensemble is not None, "the constructor asks for probes"

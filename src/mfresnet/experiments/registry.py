@@ -94,9 +94,9 @@ def create(name: str, settings: Mapping[str, Any] | Section | None = None) -> Ex
     >>> len(create("rate", {"n": "8,16", "seeds": 2}).cells())
     4
     """
-    found = entry(name)
-    tree = settings if isinstance(settings, Section) else build(settings or {}, found.settings_type())
-    return found.create(tree)
+    chosen = entry(name)
+    tree = settings if isinstance(settings, Section) else build(settings or {}, chosen.settings_type())
+    return chosen.create(tree)
 
 
 def _load(place: str) -> Any:

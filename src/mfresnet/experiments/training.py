@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, ClassVar
 
-from ..config import Config, DataConfig, build, merged, nested
+from ..config import Config, DataConfig, build, merge, nest
 from ..data import Split, load
 from ..errors import MfresnetError
 from ..flow import TrainState
@@ -56,7 +56,7 @@ class TrainingExperiment(Experiment):
         """
         own = {name: value for name, value in cell.items() if "." in name or name == "seed"}
         common = self.settings.model_dump(include={"data", "model", "train"})
-        return build(merged(common, nested(self.derived(own))))
+        return build(merge(common, nest(self.derived(own))))
 
     def derived(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The settings of a cell from its values; by default they are the settings."""

@@ -144,9 +144,9 @@ def _train(
         states, losses = _advance(trainers, states, train, random, jnp.asarray(count, jnp.int32), SEGMENT)
         losses = np.asarray(losses)[:, :count]
         first = losses[:, 0] if done == 0 else first
-        for cell, found in enumerate(first_bad_step(row, begun) for row, begun in zip(losses, first, strict=True)):
-            if bad[cell] is None and found is not None:
-                bad[cell] = done + found
+        for cell, first_bad in enumerate(first_bad_step(row, begun) for row, begun in zip(losses, first, strict=True)):
+            if bad[cell] is None and first_bad is not None:
+                bad[cell] = done + first_bad
         if any(step is not None for step in bad):
             trainers, states = _halt(trainers, states, start, np.array([step is not None for step in bad]))
         done += count
@@ -228,13 +228,13 @@ def _advance(
 
 def _scores(model: AbstractResNet, training: Training, padded: int) -> dict[str, float]:
     """Losses and errors of one cell, both parts of the data padded to the same number of points: one program."""
-    found, loss = {}, training.config.train.loss
+    scores, loss = {}, training.config.train.loss
     for name in ("train", "test"):
         data = _pad_sets([getattr(training.split, name)], padded, _dtype(training.config))
         whole = jax.tree.map(lambda leaf: leaf[0], data)
         values = evaluate(model, whole, loss, training.split.train.task)
-        found |= {f"{name}.{what}": float(value) for what, value in zip(("loss", "error"), values, strict=True)}
-    return found
+        scores |= {f"{name}.{what}": float(value) for what, value in zip(("loss", "error"), values, strict=True)}
+    return scores
 
 
 def _halt(trainers: Trainer, states: TrainState, start: AbstractResNet, bad: np.ndarray) -> tuple[Trainer, TrainState]:
@@ -262,11 +262,11 @@ def _stack(cells: Sequence[Any]) -> Any:
 def _pad_sets(sets: Sequence[Dataset], most: int, dtype: str) -> Batch:
     """Data sets as one batch with a leading axis, each padded with points of weight 0."""
 
-    def padded(rows: np.ndarray) -> np.ndarray:
+    def pad(rows: np.ndarray) -> np.ndarray:
         return np.pad(rows, [(0, most - len(rows))] + [(0, 0)] * (rows.ndim - 1))
 
     columns = ([data.x for data in sets], [data.y for data in sets], [np.ones(len(data.x)) for data in sets])
-    return Batch(*(jnp.asarray(np.stack([padded(rows) for rows in column]), dtype) for column in columns))
+    return Batch(*(jnp.asarray(np.stack([pad(rows) for rows in column]), dtype) for column in columns))
 
 
 def _dtype(config: Config) -> str:

@@ -15,7 +15,7 @@ import jax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from ..model import Particles
-from .state import LogRatio, Unfolded
+from .state import LogRatio, OneToOne
 
 T = TypeVar("T")
 POINTS, PARTICLES = "points", "particles"
@@ -71,7 +71,7 @@ class Layout:
         if isinstance(node, Particles):
             places: list[Any] = [self._of_array(node.out, 2), self._of_array(node.w, 2), self._of_array(node.b, 1)]
             return Particles(*places)
-        if isinstance(node, LogRatio | Unfolded):
+        if isinstance(node, LogRatio | OneToOne):
             return jax.tree.map(lambda leaf: self._of_array(leaf, 1), node)
         return self._of_array(node)
 
@@ -95,4 +95,4 @@ class Layout:
 
 
 def _has_particles(node: Any) -> bool:
-    return isinstance(node, Particles | LogRatio | Unfolded)
+    return isinstance(node, Particles | LogRatio | OneToOne)

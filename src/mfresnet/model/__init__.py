@@ -5,7 +5,7 @@ from .activations import ACTIVATIONS, Activation, activation
 from .continuous import ContinuousResNet, reflect
 from .depth import SCHEMES, Scheme
 from .draws import LAWS
-from .particles import Ghosts, Particles
+from .particles import Particles, ProbePoints
 from .resnet import AbstractResNet, InitialScales, LayeredResNet, Part, trainable
 
 __all__ = [
@@ -15,11 +15,11 @@ __all__ = [
     "AbstractResNet",
     "Activation",
     "ContinuousResNet",
-    "Ghosts",
     "InitialScales",
     "LayeredResNet",
     "Part",
     "Particles",
+    "ProbePoints",
     "Scheme",
     "activation",
     "reflect",

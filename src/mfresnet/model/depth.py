@@ -22,7 +22,7 @@ from jaxtyping import Float
 from ..registry import Entry, Registry
 from . import scaling
 from .activations import Activation
-from .particles import Ghosts, Particles, ghost_sum, particle_sum, particle_sum_across
+from .particles import Particles, ProbePoints, particle_sum, particle_sum_across, probe_sum
 
 Field = Callable[[Array], Array]
 State = Float[Array, "n state"]
@@ -31,18 +31,20 @@ SEGMENT = 100  # layers whose states are kept at once when recomputing: a floor,
 UNROLL = 10  # layers written out per loop turn: half the time of 4 at L = 10, and no longer to compile
 
 
-def vector_field(layer: Particles, z: State, sigma: Activation, alpha: Array, ghosts: Ghosts | None = None) -> State:
-    """alpha / M sum_m u_m sigma0(w_m . z + b_m), plus massless ghosts (docs/theory.md, section 1)."""
+def vector_field(
+    layer: Particles, z: State, sigma: Activation, alpha: Array, probes: ProbePoints | None = None
+) -> State:
+    """alpha / M sum_m u_m sigma0(w_m . z + b_m), plus massless probes (docs/theory.md, section 1)."""
     velocity = scaling.residual(alpha, particle_sum(layer, z, sigma), layer.width)
-    return velocity if ghosts is None else velocity + alpha * ghost_sum(sigma, ghosts, z)
+    return velocity if probes is None else velocity + alpha * probe_sum(sigma, probes, z)
 
 
 def vector_field_across(
-    layer: Particles, z: Float[Array, "state n"], sigma: Activation, alpha: Array, ghosts: Ghosts | None = None
+    layer: Particles, z: Float[Array, "state n"], sigma: Activation, alpha: Array, probes: ProbePoints | None = None
 ) -> Float[Array, "state n"]:
     """`vector_field` with the points along the last axis (see `particle_sum_across`)."""
     velocity = scaling.residual(alpha, particle_sum_across(layer, z, sigma), layer.width)
-    return velocity if ghosts is None else velocity + alpha * ghost_sum(sigma, ghosts, z.T).T
+    return velocity if probes is None else velocity + alpha * probe_sum(sigma, probes, z.T).T
 
 
 def euler(field: Field, z: Array, h: float) -> Array:
@@ -108,7 +110,7 @@ def sweep(
     scheme: str,
     sigma: Activation,
     alpha: Array,
-    ghosts: Ghosts | None = None,
+    probes: ProbePoints | None = None,
     recompute: bool = False,
     keep: bool = False,
 ) -> tuple[State, Float[Array, "depth n state"] | None]:
@@ -117,7 +119,7 @@ def sweep(
     Args:
         encoder: particles with a leading axis of ``depth`` layers, or of 1 where depth shares the law.
         z: states at s = 0.
-        ghosts: probe particles of each layer, see `Ghosts`.
+        probes: probe particles of each layer, see `ProbePoints`.
         recompute: keep the states only at the start of segments and recompute the rest in the
             backward pass: memory like sqrt(L) instead of L, for one more forward sweep.
         keep: also return the state *entering* each layer.
@@ -129,15 +131,15 @@ def sweep(
     advance = SCHEMES[scheme]
     h = scaling.depth_step(depth)
 
-    def body(z: Array, xs: tuple[Particles | None, Ghosts | None]) -> tuple[Array, Array | None]:
-        layer, probes = xs
+    def body(z: Array, xs: tuple[Particles | None, ProbePoints | None]) -> tuple[Array, Array | None]:
+        layer, own = xs
         particles = encoder.layer(0) if layer is None else layer
-        ghost = ghosts_of_shared if shared else probes
-        moved = advance(lambda state: vector_field_across(particles, state, sigma, alpha, ghost), z, h)
+        own = probes_of_shared if shared else own
+        moved = advance(lambda state: vector_field_across(particles, state, sigma, alpha, own), z, h)
         return moved, z if keep else None
 
-    ghosts_of_shared = jax.tree.map(lambda leaf: leaf[0], ghosts) if shared else None
-    xs = (None, None) if shared else (encoder, ghosts)
+    probes_of_shared = jax.tree.map(lambda leaf: leaf[0], probes) if shared else None
+    xs = (None, None) if shared else (encoder, probes)
     z = z.T
     if not recompute:
         return _across(*jax.lax.scan(body, z, xs, length=depth, unroll=min(depth, UNROLL)))

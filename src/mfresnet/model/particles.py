@@ -1,4 +1,4 @@
-"""Particles: the atoms of the parameter laws, and ghosts: particles without mass.
+"""Particles: the atoms of the parameter laws, and probes: particles without mass.
 
 An encoder particle is theta = (u, w, b), a head particle omega = (a, w, b); both send a state z to
 
@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from ..errors import MfresnetError
@@ -65,7 +66,7 @@ class Particles(eqx.Module):
         bias: bool = True,
         antithetic: bool = False,
         law: str = "gaussian",
-        dtype: jnp.dtype | type = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ) -> Particles:
         """Independent particles, standard deviations ``scale`` of (out, w, b), Gaussian: Assumption 2 of [C24].
 
@@ -126,10 +127,10 @@ def bias_extended(particles: Particles, z: Float[Array, "n state"]) -> Float[Arr
     return z if particles.b is None else jnp.concatenate([z, jnp.ones_like(z[:, :1])], axis=1)
 
 
-class Ghosts(eqx.Module):
+class ProbePoints(eqx.Module):
     """Probe particles of one layer, and a slot for the curvature they see.
 
-    A ghost has no mass: it adds nothing to the state, and the state's cotangent p gives it the
+    A probe has no mass: it adds nothing to the state, and the state's cotangent p gives it the
     gradient of the first variation Phi(theta) = sum_i (p_i . out) sigma0(w . z_i + b) at its place.
     ``curvature`` is a zero whose cotangent is the second derivative of Phi: the Laplacian
     (shape (..., P)) or the two non-zero blocks of the Hessian (docs/theory.md, sections 3 and 7).
@@ -139,8 +140,8 @@ class Ghosts(eqx.Module):
     curvature: Array | tuple[Array, Array]
 
     @classmethod
-    def of(cls, particles: Particles, curvature: str) -> Ghosts:
-        """Ghosts at these places; ``curvature`` is "laplacian", "hessian" or "none"."""
+    def of(cls, particles: Particles, curvature: str) -> ProbePoints:
+        """Probes at these places; ``curvature`` is "laplacian", "hessian" or "none"."""
         batch, dtype = particles.w.shape[:-1], particles.w.dtype
         inputs = particles.w.shape[-1] + (particles.b is not None)
         outputs = particles.out.shape[-1]
@@ -150,32 +151,32 @@ class Ghosts(eqx.Module):
         return cls(particles, jnp.zeros(batch if curvature == "laplacian" else (*batch, 0), dtype))
 
 
-def _ghost_sum(sigma: Activation, ghosts: Ghosts, z: Float[Array, "n state"]) -> Float[Array, "n out"]:
-    """Zero; its cotangents are the first variation's derivatives at the ghosts (see `Ghosts`)."""
-    return jnp.zeros((z.shape[0], ghosts.particles.out.shape[-1]), z.dtype)
+def _probe_sum(sigma: Activation, probes: ProbePoints, z: Float[Array, "n state"]) -> Float[Array, "n out"]:
+    """Zero; its cotangents are the first variation's derivatives at the probes (see `ProbePoints`)."""
+    return jnp.zeros((z.shape[0], probes.particles.out.shape[-1]), z.dtype)
 
 
-ghost_sum = jax.custom_vjp(_ghost_sum, nondiff_argnums=(0,))
+probe_sum = jax.custom_vjp(_probe_sum, nondiff_argnums=(0,))
 
 
-def _ghost_forward(sigma: Activation, ghosts: Ghosts, z: Array) -> tuple[Array, tuple[Ghosts, Array]]:
-    return ghost_sum(sigma, ghosts, z), (ghosts, z)
+def _probe_forward(sigma: Activation, probes: ProbePoints, z: Array) -> tuple[Array, tuple[ProbePoints, Array]]:
+    return probe_sum(sigma, probes, z), (probes, z)
 
 
-def _ghost_backward(sigma: Activation, saved: tuple[Ghosts, Array], p: Array) -> tuple[Ghosts, Array]:
-    ghosts, z = saved
-    probe = ghosts.particles
-    gradient = first_variation_gradient(sigma, probe, z, p)
-    if isinstance(ghosts.curvature, tuple):
-        curvature = first_variation_hessian(sigma, probe, z, p)
-    elif ghosts.curvature.ndim == probe.w.ndim - 1:
-        curvature = first_variation_laplacian(sigma, probe, z, p)
+def _probe_backward(sigma: Activation, saved: tuple[ProbePoints, Array], p: Array) -> tuple[ProbePoints, Array]:
+    probes, z = saved
+    particles = probes.particles
+    gradient = first_variation_gradient(sigma, particles, z, p)
+    if isinstance(probes.curvature, tuple):
+        curvature = first_variation_hessian(sigma, particles, z, p)
+    elif probes.curvature.ndim == particles.w.ndim - 1:
+        curvature = first_variation_laplacian(sigma, particles, z, p)
     else:
-        curvature = ghosts.curvature
-    return Ghosts(gradient, curvature), jnp.zeros_like(z)
+        curvature = probes.curvature
+    return ProbePoints(gradient, curvature), jnp.zeros_like(z)
 
 
-ghost_sum.defvjp(_ghost_forward, _ghost_backward)
+probe_sum.defvjp(_probe_forward, _probe_backward)
 
 
 def first_variation_gradient(

@@ -47,7 +47,7 @@ def headline(run: Run) -> Headline:
         network=_network(run),
         status=run.status if run.status in STATES else "unfinished",
         sentence=sentence + (f" {reason}" if reason else ""),
-        numbers=tuple(found for found in (_error(run, "test"), _error(run, "train"), *_losses(run), *_time(run))),
+        numbers=tuple(number for number in (_error(run, "test"), _error(run, "train"), *_losses(run), *_time(run))),
     )
 
 

@@ -87,16 +87,16 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
 def render(run: Run) -> str:
     """The page of a run as text."""
     sections: list[Section] = []
-    problems = [problem for problem in run.problems if not (is_images(run) and "portrait" in problem)]
+    problems = [problem for problem in run.problems if not (is_images(run) and "arrays of the figures" in problem)]
     swept, images = run.kind == "sweep", is_images(run)
     for section in SWEEP_SECTIONS if swept else IMAGE_SECTIONS if images else SECTIONS:
         try:
-            found = section(run)
+            parts = section(run)
         except Exception as error:  # a strange array in one section must not cost the reader the others
             problems.append(f"The section {section.__name__!r} could not be drawn: {type(error).__name__}: {error}.")
         else:
-            if found is not None:
-                sections.append(found)
+            if parts is not None:
+                sections.append(parts)
     library, script = Markup(get_plotlyjs()), Markup(_asset("page.js"))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("page.html")).render(

@@ -17,7 +17,7 @@ from . import checkpoint
 from .directory import RunDirectory
 from .files import write_bytes
 from .image_measuring import measure_images
-from .lock import locked
+from .lock import hold_lock
 
 NAME = "measure.jsonl"
 
@@ -35,7 +35,7 @@ def measure(path: Path, *, points: int | None = None, say: Say = print_message) 
     """
     run = RunDirectory.open(path)
     rows_of = measure_images if run.is_images else _measure_points
-    with locked(path):
+    with hold_lock(path):
         rows = [plain(row) for row in rows_of(run, points, say)]
         write_bytes(run.path / NAME, "".join(json.dumps(row) + "\n" for row in rows).encode())
     return rows

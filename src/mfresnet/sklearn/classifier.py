@@ -67,8 +67,8 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
 
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> found = MeanFieldResNetClassifier(depth=3, max_iter=200, random_state=0).fit(X, y)
-    >>> found.score(X, y) > 0.95, found.predict_proba(X).shape
+    >>> model = MeanFieldResNetClassifier(depth=3, max_iter=200, random_state=0).fit(X, y)
+    >>> model.score(X, y) > 0.95, model.predict_proba(X).shape
     (True, (150, 3))
     """
 

@@ -18,7 +18,7 @@ from ..flow import Batch, Ensemble, Options, Rule, Trainer, TrainState, batch_of
 from ..kernels.precision import double_precision
 from ..model import AbstractResNet, LayeredResNet, Particles, activation, scaling, trainable
 from ..train.job import build_model, build_rule
-from .rows import Rows, filled, weighted_moments
+from .rows import Rows, fill_rows, weighted_moments
 
 FLOW = "gradient-flow"
 RATES = {FLOW: 0.5, "sgd": 0.5, "momentum": 0.05, "adam": 0.02}
@@ -137,22 +137,22 @@ def train(
     Raises:
         DivergedError: the loss is no finite number.
     """
-    full = filled(rows)
+    full = fill_rows(rows)
     n, most = len(full.x), settings.steps if steps is None else steps
     trainer = trainer_of(settings, model, n)
     state = trainer.begin(model, jax.random.key(seed + 1), n, probes=(0, 0) if done else settings.probes)
     if memory is not None:
         leaves = [jnp.asarray(leaf) for leaf in memory]
         state = eqx.tree_at(lambda s: s.rule, state, jax.tree.unflatten(jax.tree.structure(state.rule), leaves))
-    batch, check = _batch(full), None if held_out is None else _batch(filled(held_out))
+    batch, check = _batch(full), None if held_out is None else _batch(fill_rows(held_out))
     key = jax.random.key(seed + 2)
     losses: list[float] = []
     best, kept, waited, taken, stopped = np.inf, state, 0, 0, False
     while taken < most:
         count = min(CHUNK, most - taken)
-        state, found = trainer.advance(state, batch, jax.random.fold_in(key, done + taken), count, CHUNK)
+        state, values = trainer.advance(state, batch, jax.random.fold_in(key, done + taken), count, CHUNK)
         taken += count
-        losses.append(float(np.mean(np.asarray(found)[:count])))
+        losses.append(float(np.mean(np.asarray(values)[:count])))
         if not np.isfinite(losses[-1]):
             rate = settings.config.train.learning_rate
             raise DivergedError(
@@ -221,14 +221,14 @@ def outputs_of(arrays: dict[str, np.ndarray], params: dict[str, Any], x: np.ndar
     """
     n = len(x)
     length = BLOCKS[0] if n <= BLOCKS[0] else BLOCKS[1]
-    found = []
+    outputs = []
     with double_precision():
         model = model_of(arrays, params, "float64")
         for begin in range(0, n, length):
             part = x[begin : begin + length]
             padded = np.pad(part, ((0, length - len(part)), (0, 0)))
-            found.append(np.asarray(predict(model, jnp.asarray(padded, "float64")))[: len(part)])
-    return np.concatenate(found)
+            outputs.append(np.asarray(predict(model, jnp.asarray(padded, "float64")))[: len(part)])
+    return np.concatenate(outputs)
 
 
 def sphere_lift(x: np.ndarray, weights: np.ndarray, standardize: bool) -> Transform:

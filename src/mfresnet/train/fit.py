@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import diffrax
 import numpy as np
+import optax
 
 from ..certify import Problem
 from ..config import Config
-from ..data import Split, load
+from ..data import Split, load, split_of
 from ..errors import MfresnetError
-from ..flow import Ensemble, TrainState
+from ..flow import Ensemble, Loss, Solver, TrainState
 from ..messages import Say
 from ..model import AbstractResNet
 from .certifying import problem_of, recorded_steps
@@ -21,6 +23,7 @@ from .divergence import likely_cause
 from .job import Job, assemble, precision
 from .loop import Callback, End, Loop, Recorder, Row, Stopping
 from .measurements import Measurements
+from .objects import Objects
 from .schedule import snapshot_steps
 
 
@@ -125,8 +128,11 @@ class MemoryRecorder:
 
 def fit(
     config: Config | None = None,
-    data: Split | None = None,
+    data: Any = None,
     *,
+    loss: Loss | None = None,
+    solver: Solver | diffrax.AbstractSolver | None = None,
+    optimiser: optax.GradientTransformation | None = None,
     callback: Callback | None = None,
     stopping: Callable[[Job], Stopping] | None = None,
     say: Say | None = None,
@@ -139,7 +145,10 @@ def fit(
 
     Args:
         config: settings (default: all defaults).
-        data: training and test set, instead of the data that ``config.data`` names.
+        data: instead of the data that ``config.data`` names: a pair (x, y) of arrays, a data frame of polars or pandas
+            whose column ``config.data.target`` is the target, or a `mfresnet.Split` (`mfresnet.data.split_of`).
+        loss, solver, optimiser: objects instead of names: a function of (predictions, targets, weights), a Diffrax
+            solver that estimates its error, an Optax transformation with its learning rate.
         callback: sees every `Record`, the first state's too; a true value ends training.
         stopping: makes, from the job, a rule that ends training early, such as `mfresnet.train.certifying.Watch`.
         say: is told every message at once; all are in the result.
@@ -152,8 +161,12 @@ def fit(
     >>> result = fit(config)
     >>> result.status, sorted(result.snapshots), len(result.history)
     ('completed', [0, 1, 2, 3, 4], 5)
+    >>> x = np.linspace(-1, 1, 60).reshape(30, 2)
+    >>> fit(config, (x, x[:, 0] > 0), optimiser=optax.adamw(0.01)).split.train
+    Dataset('arrays', n=16, d=2, C=1, binary)
     """
     config = config or Config()
+    objects = Objects(loss, solver, optimiser)
     messages: list[str] = []
 
     def note(message: str) -> None:
@@ -165,7 +178,13 @@ def fit(
     with precision(config):
         where = Devices.of(devices, particle_devices)
         where.check(config)
-        job = where.place_start(assemble(config, load(config.data, config.seed) if data is None else data))
+        if data is None:
+            split = load(config.data, config.seed)
+        else:
+            split = split_of(data, config.data, config.seed)
+            name = {"name": split.train.name}
+            config = config.model_copy(update={"data": config.data.model_copy(update=name)})
+        job = where.place_start(assemble(config, split, objects))
         for message in job.split.notes:
             note(message)
         recorder = MemoryRecorder(snapshot_steps(job.steps, job.every, job.config.record.snapshots))

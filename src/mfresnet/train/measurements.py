@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..diagnostics import record
+from ..diagnostics import DIAGNOSTICS, record
 from ..diagnostics.convergence import BETWEEN_TIMES, convergence_certificate, radius
 from ..diagnostics.landscape import first_order_share, landscape
 from ..diagnostics.regime import linearised_predictions, verdict
@@ -80,7 +80,7 @@ class Measurements:
         if config.train.rule == "gradient-flow":
             row["time"] = int(state.step) * config.train.time / job.steps
         for name, data in zip(("train", "test"), self.data, strict=True):
-            loss, error = evaluate(state.model, data, config.train.loss, job.split.train.task)
+            loss, error = evaluate(state.model, data, job.loss, job.split.train.task)
             row |= {f"{name}.loss": float(loss), f"{name}.error": float(error)}
         return row
 
@@ -104,9 +104,15 @@ class Measurements:
         if everything or laws:
             row |= self._measure("KL", lambda: record.law_row(state.model, state.ensemble, self.probe))
         if everything or matrices:
-            row |= self._measure("Gram matrices", lambda: record.gram_row(state.model, self.probe))
+            row |= self._measure("Gram matrices", lambda: record.gram_row(state.model, state.ensemble, self.probe))
+            for name in self.job.config.diagnostics.also:
+                row |= self._measure(name, lambda name=name: self._add(name, state))
         self.spent += time.perf_counter() - begun
         return plain(row | {"diagnostics_s": self.spent}) if row else row
+
+    def _add(self, name: str, state: TrainState) -> dict[str, Any]:
+        """The entries of a diagnostic by name."""
+        return dict(DIAGNOSTICS[name](state.model, state.ensemble, self.probe))
 
     def _measure(self, what: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Measure, or say once why it cannot be measured; the rest goes on."""
@@ -147,19 +153,19 @@ class Measurements:
     def solver_error(self, state: TrainState) -> dict[str, Any]:
         """Summary entries: the estimated error of the solver in loss, predictions and KL."""
         begun = time.perf_counter()
-        found = self._measure("solver error", lambda: self._solver_error(state))
-        return plain(found | {"solver_s": time.perf_counter() - begun}) if found else {}
+        row = self._measure("solver error", lambda: self._solver_error(state))
+        return plain(row | {"solver_s": time.perf_counter() - begun}) if row else {}
 
     def _solver_error(self, state: TrainState) -> dict[str, Any]:
         job = self.job
         if "KL" in self.refused:
             state = replace(state, ensemble=None)
         scales = initial_scales(job.config)
-        found = solver_error(job.trainer, job.state, state, job.train, job.test.x, scales)
-        if found is None:
+        error = solver_error(job.trainer, job.state, state, job.train, job.test.x, scales)
+        if error is None:
             return {}
-        row = {"solver.loss": found.loss, "solver.prediction": found.prediction}
-        for part, ratios in (("encoder", found.encoder), ("head", found.head)):
+        row = {"solver.loss": error.loss, "solver.prediction": error.prediction}
+        for part, ratios in (("encoder", error.encoder), ("head", error.head)):
             if ratios is not None:
                 row |= {f"kl.{part}.solver_error": ratios.kl, f"kl.{part}.solver_rms": ratios.rms}
         return row

@@ -13,7 +13,7 @@ from ..bounds import Certificate, held_out_certificate
 from ..bounds.path import path_certificate
 from ..certify import Certificates
 from ..certify.data import Data
-from ..flow import Batch, LangevinMemory, LangevinRule, TrainState, misclassified, predict
+from ..flow import Batch, LangevinMemory, LangevinRule, TrainState, is_misclassified, predict
 from ..flow.langevin import Chains, rounding
 from ..flow.potential import PredictorPotential, labels
 from .job import Job, initial_scales
@@ -56,7 +56,7 @@ def data_of(job: Job) -> Data:
 
 
 def _count(state: TrainState, points: Batch) -> int:
-    return int(np.sum(misclassified(np.asarray(predict(state.model, points.x)), np.asarray(points.y))))
+    return int(np.sum(is_misclassified(np.asarray(predict(state.model, points.x)), np.asarray(points.y))))
 
 
 def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinMemory) -> float:
@@ -65,7 +65,7 @@ def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinM
     prior = f.prior(initial_scales(job.config))
     flat = jax.tree.map(jnp.divide, f.particles(), prior.std)
     z = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(flat)])[None]
-    gradient = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(_moved(f, memory.gradient))])[None]
+    gradient = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(_select_moved(f, memory.gradient))])[None]
     y = job.train.y[:, 0] if job.train.y.shape[1] == 1 else jnp.argmax(job.train.y, axis=1)
     n = len(job.train.x)
     data = (job.train.x, jnp.asarray(labels(y, n, (n, job.train.y.shape[1]), None)))
@@ -76,5 +76,5 @@ def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinM
     return each * int(memory.step)
 
 
-def _moved(f: Any, tree: Any) -> dict[str, Any]:
+def _select_moved(f: Any, tree: Any) -> dict[str, Any]:
     return {name: getattr(tree, name) for name in f.particles()}
