@@ -42,7 +42,7 @@ def example(name: str, field) -> object:
     """An allowed value that is not the default."""
     default = field.get_default(call_default_factory=True)
     kinds = get_args(field.annotation) or (field.annotation,)
-    for value in (True, False, 7, 0.25, "adam", "7", "model.beta=1,2", "circles", (3, 9), *kinds):
+    for value in (True, False, 7, 0.25, "adam", "7", "model.beta=1,2", "circles", (3, 9), ("transport",), *kinds):
         try:
             if value != default and same(value_of(build(nest({name: value})), name), value):
                 return value

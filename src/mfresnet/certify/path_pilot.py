@@ -90,7 +90,7 @@ def find_schedule(
             scale = step * gamma * float(np.exp(GAIN * (accepted - TARGET)))
     gammas, used, bounds = (np.array(column) for column in zip(*seen, strict=False))
     smooth = _smooth(bounds)
-    final = gammas[np.flatnonzero(smooth <= NEAR * smooth.min())[-1]]
+    final = float(gammas[int(np.flatnonzero(smooth <= NEAR * smooth.min())[-1])])
     return Pilot(gammas, used, bounds, _schedule(final, length, gammas, used), chains * SEGMENT * len(seen))
 
 

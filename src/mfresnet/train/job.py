@@ -87,8 +87,8 @@ def fill_defaults(config: Config, n: int, n_test: int, inputs: int) -> Config:
     """
     train, record, alpha, beta = config.train, config.record, config.model.alpha, config.model.beta
     flowing = train.rule == "gradient-flow"
-    default = solver_of(train.solver).steps if flowing else langevin.STEPS if train.rule == LANGEVIN else 1000
-    steps = train.steps or default
+    if (steps := train.steps) is None:  # a solver that is an object comes with its steps
+        steps = solver_of(train.solver).steps if flowing else langevin.STEPS if train.rule == LANGEVIN else 1000
     if alpha is None:
         alpha = langevin.default_alpha(inputs) if train.rule == LANGEVIN else ALPHA
     if beta is None:
@@ -324,7 +324,8 @@ def resolve_config(config: Config, split: Split, objects: Objects | None = None)
     objects.check(config)  # an unknown name is an error before anything is allocated
     if config.train.loss == "logistic" and split.train.task == "regression":
         raise MfresnetError("train.loss = 'logistic' needs classes, but the target is numeric: use squared.")
-    config = fill_defaults(config, *map(len, (split.train.x, split.test.x)), split.train.x.shape[1])
+    (n, inputs), n_test = split.train.x.shape, len(split.test.x)
+    config = fill_defaults(config, n, n_test, inputs)
     m = config.model
     no_ratio = m.kind == "continuous" or m.initial.law != "gaussian" or activation(m.activation).second is None
     if config.train.rule == "gradient-flow" and no_ratio:
