@@ -15,20 +15,23 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow bench lint docs dist clean
+.PHONY: help demo test slow exact bench lint docs dist clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */make \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
-demo: .venv/.run  ## set up, then train a mean-field ResNet on two spirals into runs/demo
-	@$(BIN)/mfresnet train two-spirals --out runs/demo --overwrite
+demo: .venv/.run  ## set up, then train and certify a mean-field ResNet on two spirals into runs/demo
+	@$(BIN)/mfresnet train two-spirals --data.n 1024 --train.rule langevin --out runs/demo --overwrite
 
 test: .venv/.test .venv/.browser  ## set up, then run the tests and the documentation's examples
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --doctest-modules $(TESTS)
 
 slow: .venv/.slow .venv/.browser  ## the scientific checks that take minutes
 	@$(BIN)/python -m pytest -m slow --timeout 3600 tests
+
+exact: .venv/.test  ## what holds to the bit, with the compiler's own flags (the other tests leave its costly passes out)
+	@XLA_FLAGS= $(BIN)/python -m pytest -m exact tests
 
 bench: .venv/.bench  ## speed beside PyTorch, memory against depth, Gram matrices, sweeps, experiments, certificates; into benchmarks/results
 	@$(BIN)/python benchmarks/train.py

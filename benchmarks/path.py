@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from facts import facts
 
 from mfresnet.certify import NetworkPredictor, path
-from mfresnet.data.bundled import bundled
+from mfresnet.data.bundled import load_bundled
 from mfresnet.data.synthetic import two_spirals
 from mfresnet.model import LayeredResNet
 
@@ -56,7 +56,7 @@ def points(name: str, n: int, seed: int) -> tuple[np.ndarray, ...]:
         x, y = two_spirals(n + 1024, rng)
         y = y[:, 0]
     else:
-        table = bundled(name)
+        table = load_bundled(name)
         order = rng.permutation(len(table.x))
         x, y = table.x[order], np.where(table.target[order] == 1, 1.0, -1.0)
         if name == "breast-cancer":

@@ -61,7 +61,7 @@ def solve(
         arrays, memory, work, success = carry
         model, ensemble = eqx.combine(arrays, static)
         end, rest, _ = rule.solve(model, ensemble, memory, fieldof)
-        ensemble = Ensemble(end.followers[0], ensemble.start, end.followers[1], ensemble.unfolded)
+        ensemble = Ensemble(end.followers[0], ensemble.start, end.followers[1], ensemble.one_to_one)
         moved = eqx.filter((eqx.combine(end.network, rest), ensemble), eqx.is_array)
         work = work + jnp.stack([end.accepted, end.attempted])
         return moved, rule.h / jnp.maximum(end.accepted, 1), work, success & end.success

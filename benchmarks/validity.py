@@ -39,7 +39,7 @@ from mfresnet.certify import GaussianPrior, NetworkPredictor, Problem, path, run
 from mfresnet.data import Dataset, Split
 from mfresnet.data.synthetic import sphere_teacher, two_spirals
 from mfresnet.data.transform import Transform
-from mfresnet.flow import misclassified
+from mfresnet.flow import is_misclassified
 from mfresnet.flow.annealing import AnnealingSchedule
 from mfresnet.kernels.gram import gram
 from mfresnet.model import LayeredResNet
@@ -136,7 +136,7 @@ def kernel_error(problem: Problem, ridge: float) -> float:
     x, y = test.x[:1000], test.y[:1000]
     total = gram(problem.start, train.x, hold="total").total + ridge * np.eye(len(train.x))
     f = gram(problem.start, x, other=train.x, hold="total").total @ np.linalg.solve(total, np.asarray(train.y))
-    return float(misclassified(np.asarray(f), np.asarray(y)).mean())
+    return float(is_misclassified(np.asarray(f), np.asarray(y)).mean())
 
 
 def linear(w: Any, x: Any) -> Any:
@@ -161,7 +161,7 @@ def chains(name: str, noise: float, seed: int, sizes: Sizes, rng: np.random.Gene
         one, two, apart = exact_errors(np.asarray(done.params, np.float64))
     else:
         test, clean = points(name, sizes.test, rng)
-        wrong = misclassified(np.asarray(jax.vmap(f, (0, None))(done.params, jnp.asarray(test, jnp.float32))), clean)
+        wrong = is_misclassified(np.asarray(jax.vmap(f, (0, None))(done.params, jnp.asarray(test, jnp.float32))), clean)
         one, two, apart = wrong[0].mean(), wrong[1].mean(), (wrong[0] != wrong[1]).mean()
     both = 0.5 * (one + two - apart)
     truths = {which: noise + (1 - 2 * noise) * part for which, part in (("chain", one), ("mean", 0.5 * (one + two)))}

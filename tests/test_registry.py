@@ -1,5 +1,6 @@
 """Objects by name: built-in ones, those of installed packages, and the messages about all others."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from mfresnet import MfresnetError
+from mfresnet.certify import CERTIFICATES
+from mfresnet.diagnostics import DIAGNOSTICS
 from mfresnet.experiments import EXPERIMENTS
-from mfresnet.flow import LOSSES
+from mfresnet.flow import LOSSES, SOLVERS
 from mfresnet.model import ACTIVATIONS, LAWS, SCHEMES
 from mfresnet.registry import Entry, Registry
+from mfresnet.runs import read_certificates
 
 TOY = '''
 """A package that adds one object of each kind."""
@@ -21,8 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mfresnet import Activation
+from mfresnet.bounds import held_out_certificate
 from mfresnet.data.table import Table
 from mfresnet.experiments.registry import Entry
+from mfresnet.images import Plain
 from mfresnet.model import Scheme
 
 SOFTSIGN = Activation.from_function("softsign", lambda x: x / (1 + jnp.abs(x)))
@@ -51,6 +57,21 @@ def corners():
     """Corners of a square, two classes."""
     x = np.tile(np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]), (6, 1)) + np.arange(24)[:, None] / 100
     return Table("corners", x, (x[:, 0] * x[:, 1] > 0).astype(np.int64), "classification", ("a", "b"), ("p", "q"))
+
+
+def largest(model, ensemble, probe):
+    """The largest output."""
+    return {"toy.largest": float(jnp.max(jnp.abs(model(jnp.asarray(probe.x, model.dtype)))))}
+
+
+def coin(problem):
+    """Half of the points, whatever was trained."""
+    n = len(problem.data.points.x)
+    return held_out_certificate(n // 2, n, problem.spec.delta, certifies="a coin")
+
+
+class Copy(Plain):
+    """The plain rule under another name."""
 '''
 POINTS = """[mfresnet.activations]
 softsign = toy:SOFTSIGN
@@ -64,6 +85,14 @@ absolute = toy:absolute
 corners = toy:corners
 [mfresnet.experiments]
 rate-again = toy:EXPERIMENT
+[mfresnet.solvers]
+tsit5 = diffrax:Tsit5
+[mfresnet.diagnostics]
+largest = toy:largest
+[mfresnet.certificates]
+coin = toy:coin
+[mfresnet.block_rules]
+copy = toy:Copy
 """
 
 
@@ -100,12 +129,44 @@ def test_a_package_adds_objects_that_the_command_line_uses(toy, tmp_path):
     assert all(f'"{name}"' in written for name in ("corners", "softsign", "heun", "signs", "absolute"))
 
 
+def test_a_package_adds_a_solver_a_diagnostic_and_a_certificate(toy, tmp_path):
+    out = tmp_path / "run"
+    sizes = (
+        "--data.n 16 --data.n-test 8 --model.depth 2 --model.width 4 --model.head-width 4 --train.steps 2 "
+        "--train.probes 4 --train.head-probes 16 --certify.heads 4 --certify.residuals 2 --certify.draws 8"
+    )
+    names = (
+        "--train.solver tsit5 --diagnostics.also largest,transport --record.report false --diagnostics.landscape false"
+    )
+    printed = command(toy, "train", "two-spirals", "--out", str(out), *sizes.split(), *names.split())
+    assert "coin" in printed.partition("vacuous ")[2].partition("\n")[0]
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert all(name in rows[-1] for name in ("toy.largest", "w2.encoder"))
+    assert read_certificates(out)[0]["coin"].terms["held-out error"] == 0.5
+
+
+def test_a_package_adds_a_block_rule(toy, tmp_path):
+    """The rule is the plain one under another name, so both trainings are the same to the bit."""
+    out = tmp_path / "images"
+    sizes = (
+        "--data.n 16 --data.n-test 8 --model.name resnet8 --model.width 1 --train.epochs 1 --train.batch-size 8 "
+        "--record.sensitivity false --record.report false"
+    )
+    command(toy, "image", "synthetic-images", "--out", str(out), *sizes.split(), "--blocks.rules", "plain,copy")
+    rows = {row["rule"]: row for row in map(json.loads, (out / "metrics.jsonl").read_text().splitlines())}
+    assert rows["copy"]["train_loss"] == rows["plain"]["train_loss"]
+
+
 def test_a_package_adds_names_to_the_lists(toy):
     assert "corners" in command(toy, "datasets")
     assert "rate-again" in command(toy, "sweep", "--help")
 
 
-@pytest.mark.parametrize("registry", [ACTIVATIONS, SCHEMES, LAWS, LOSSES, EXPERIMENTS], ids=lambda one: one.kind)
+@pytest.mark.parametrize(
+    "registry",
+    [ACTIVATIONS, SCHEMES, LAWS, LOSSES, SOLVERS, DIAGNOSTICS, CERTIFICATES, EXPERIMENTS],
+    ids=lambda one: one.kind,
+)
 def test_every_built_in_object_loads_and_an_unknown_name_is_one_sentence(registry):
     for name in registry.names():
         assert registry[name] is not None

@@ -1,5 +1,7 @@
 """The names that mfresnet exports, and where they are: read by type checkers, and at run time to load them lazily."""
 
+import mfresnet.certify as _certify
+
 from .config import Config
 from .data import Dataset, Split, load
 from .diagnostics import kl_to_start, wasserstein2
@@ -46,6 +48,7 @@ __all__ = [
     "__version__",
     "activation",
     "adjoint",
+    "certify",
     "empirical_gram",
     "empirical_operator",
     "fit",
@@ -64,3 +67,4 @@ __all__ = [
 ]
 
 __version__: str
+certify: _certify.CertifyPackage

@@ -54,12 +54,12 @@ class DataConfig(Section):
         description="how inputs reach the unit ball: sphere x/|x|, lift (x,1)/|(x,1)|, max x/max|x| (each after "
         "standardising real data), none; auto is the data set's own",
     )
-    map_share: float = Field(
-        default=1.0,
+    map_share: float | None = Field(
+        default=None,
         gt=0,
         le=1,
         description="share of the training points that fix the transform's means, deviations and largest norm; "
-        "below 1, certificates are on the others",
+        "below 1, certificates are on the others (default: 1; 0.1 for train.rule langevin)",
     )
     noise: float | None = Field(
         default=None, ge=0, le=1e6, description="noise of the generated inputs (default: the data set's own)"
@@ -109,8 +109,15 @@ class ModelConfig(Section):
     depth: int = Field(default=10, ge=1, le=1_000_000, description="layers L")
     width: int = Field(default=20, ge=1, le=1_000_000, description="encoder particles M of each layer")
     head_width: int = Field(default=20, ge=1, le=10_000_000, description="head particles K")
-    alpha: float = Field(default=10.0, ge=0, le=1e6, description="scale of the residual branch")
-    beta: float = Field(default=20.0, gt=0, le=1e6, description="scale of the output")
+    alpha: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e6,
+        description="scale of the residual branch (default: 10; 60/d for train.rule langevin in d dimensions)",
+    )
+    beta: float | None = Field(
+        default=None, gt=0, le=1e6, description="scale of the output (default: 20; 120 for train.rule langevin)"
+    )
     activation: str = Field(default="tanh", description="sigma0: a name, or package.module:ATTRIBUTE for your own")
     particle: str = Field(
         default="two-layer",
@@ -156,7 +163,7 @@ class TrainConfig(Section):
         default=None,
         ge=1,
         le=100_000_000,
-        description="optimiser steps (default 1000), of langevin (3000), or recorded steps of the flow (default 200; "
+        description="optimiser steps (default 1000), of langevin (8000), or recorded steps of the flow (default 200; "
         "fixed-step: 2000)",
     )
     batch_size: int | None = Field(default=None, ge=1, le=10**15, description="points of a mini-batch (default: all)")
@@ -173,8 +180,10 @@ class TrainConfig(Section):
     decay: Literal["none", "linear", "cosine"] = Field(
         default="none", description="how the optimisers' learning rate falls to 0 over the steps"
     )
-    solver: Literal["adaptive", "heun", "euler"] = Field(
-        default="adaptive", description="of the flow: error-controlled, or fixed steps of length time/steps"
+    solver: str = Field(
+        default="adaptive",
+        description="of the flow: adaptive (error-controlled), heun or euler (fixed steps of length time/steps), or "
+        "another error-controlled one, such as diffrax:Tsit5",
     )
     time: float = Field(default=1000.0, gt=0, le=1e12, description="horizon of the flow, in time_unit")
     time_unit: Literal["1/beta2", "n/beta2", "plain"] = Field(
@@ -227,6 +236,9 @@ class DiagnosticsConfig(Section):
         ge=0,
         le=100_000_000,
         description="steps between KL and displacement (default: every metrics row; 0: never)",
+    )
+    also: tuple[str, ...] = Field(
+        default=(), description="diagnostics taken beside the Gram matrices: transport, or a package's own"
     )
     landscape: bool = Field(default=True, description="landscape check and first-order paths at the end")
     solver_error: bool = Field(
@@ -303,7 +315,7 @@ def leaves(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[
             yield prefix + name, field
 
 
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """``{"model.depth": 3}`` as ``{"model": {"depth": 3}}``."""
     tree: dict[str, Any] = {}
     for name, value in flat.items():
@@ -315,12 +327,12 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with the values of ``over`` written over it, section by section."""
     out = dict(base)
     for name, value in over.items():
         old = out.get(name)
-        out[name] = merged(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+        out[name] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
     return out
 
 

@@ -115,5 +115,5 @@ def type_name(kind: Any, several: bool = False) -> str:
 
 def extra(field: FieldInfo) -> Mapping[str, Any]:
     """What a field says of its values beyond type and range: ``choices`` (names), ``allowed`` (words), ``repeated``."""
-    found = field.json_schema_extra
-    return found if isinstance(found, Mapping) else {}
+    schema = field.json_schema_extra
+    return schema if isinstance(schema, Mapping) else {}

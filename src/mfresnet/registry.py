@@ -45,7 +45,7 @@ class Registry(Generic[T]):
         group: the entry-point group that packages join, such as "mfresnet.activations".
         entries: the built-in objects: an `Entry`, or the object itself.
         base: the class that an object added from outside is an instance (or, for a class, a subclass) of; a string
-            names it as ``"package.module:NAME"``. None accepts every callable.
+            names it as ``"package.module:NAME"``; a tuple names several. None accepts every callable.
 
     >>> colours = Registry("colour", "mfresnet.colours", {"red": Entry(0xFF0000, "as a rose"), "green": 0x00FF00})
     >>> colours.names(), colours["red"], colours.summary("red")
@@ -55,7 +55,7 @@ class Registry(Generic[T]):
     mfresnet.errors.MfresnetError: unknown colour 'gren': did you mean 'green' or 'red'? Known: green, red.
     """
 
-    def __init__(self, kind: str, group: str, entries: Mapping[str, Entry[T] | T], base: type | str | None = None):
+    def __init__(self, kind: str, group: str, entries: Mapping[str, Entry[T] | T], base: Any = None):
         self.kind, self.group, self.base = kind, group, base
         self._built_in: dict[str, Entry[T]] = {
             name: cast("Entry[T]", entry) if isinstance(entry, Entry) else Entry(entry)
@@ -116,15 +116,24 @@ class Registry(Generic[T]):
         return added
 
     def _check(self, name: str, added: Any) -> T:
-        base = _load(self.base) if isinstance(self.base, str) else self.base
-        if base is None:
+        bases = tuple(_load(one) if isinstance(one, str) else one for one in _as_tuple(self.base))
+        if not bases:
             fits, wanted = callable(added), "callable"
         else:
-            fits = isinstance(added, base) or (isinstance(added, type) and issubclass(added, base))
-            wanted = f"an mfresnet.{base.__name__}" if base.__module__.startswith("mfresnet") else f"a {base.__name__}"
+            fits = isinstance(added, bases) or (isinstance(added, type) and issubclass(added, bases))
+            wanted = " or ".join(_describe(base) for base in bases)
         if not fits:
             raise MfresnetError(f"{self.kind} {name!r} is a {type(added).__name__}, not {wanted}.")
         return cast("T", added)
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else () if value is None else (value,)
+
+
+def _describe(base: type) -> str:
+    package = base.__module__.partition(".")[0]
+    return f"{'an' if package[0] in 'aeiom' else 'a'} {package}.{base.__name__}"
 
 
 @cache

@@ -164,7 +164,7 @@ def test_the_status_follows_the_density():
     kinds = {
         "assumed": Density("same"),
         "estimated": Density("euler", normalisation_error=1e-3),
-        "violated": Density("euler", normalisation_error=1e-3, folded=2),
+        "violated": Density("euler", normalisation_error=1e-3, not_one_to_one=2),
     }
     found = {status: drawn_certificate([point], 500, density=density) for status, density in kinds.items()}
     assert all(c.status == status for status, c in found.items())

@@ -75,9 +75,9 @@ def test_log_ratios_between_two_times_have_mean_one_and_a_smaller_kl(run, x64):
 
 def test_long_steps_fold_space_and_say_so(run):
     prior, folded = run[2].ensemble, run[5].ensemble
-    assert prior.folded == 0 and folded.folded > 0
+    assert prior.not_one_to_one == 0 and folded.not_one_to_one > 0
     # the flags are kept: short steps after a long one do not make its map one-to-one
-    assert folded.folded == sum(int((~np.asarray(leaf)).sum()) for leaf in jax.tree.leaves(folded.unfolded))
+    assert folded.not_one_to_one == sum(int((~np.asarray(leaf)).sum()) for leaf in jax.tree.leaves(folded.one_to_one))
 
 
 def test_the_mass_of_the_weights_counts_preimages():

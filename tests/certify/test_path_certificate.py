@@ -23,7 +23,7 @@ X = np.random.default_rng(0).normal(size=(N, 2)).astype(np.float32)
 Y = np.sign(X[:, 0] + 0.5 * X[:, 1]).astype(np.float32)
 KEY = jax.random.key(0)
 LINEAR = GaussianPrior.standard(jnp.zeros(2), std=3.0)
-SHORT = AnnealingSchedule.power(40.0, 60)
+SHORT = AnnealingSchedule.power(40.0, 60, exponent=4.0)
 
 
 def linear(w, x):
@@ -113,7 +113,7 @@ def layered():
 
 
 def continuous():
-    f = NetworkPredictor(ContinuousResNet.scattered(KEY, particles=4, inputs=2, head_width=4, beta=10.0))
+    f = NetworkPredictor(ContinuousResNet.create(KEY, particles=4, inputs=2, head_width=4, beta=10.0))
     return f, f.prior()
 
 
@@ -140,7 +140,7 @@ def test_several_classes_and_no_head():
     model = LayeredResNet.create(KEY, inputs=2, embedding=3, outputs=3, depth=1, width=8, head=False, alpha=20.0)
     f = NetworkPredictor(model)
     classes = np.digitize(X[:, 0], [-0.5, 0.5])
-    schedule = AnnealingSchedule.power(90.0, 150)
+    schedule = AnnealingSchedule.power(90.0, 150, exponent=4.0)
     one = path(f, f.prior(), (X, classes), schedule, KEY)
     hot = path(f, f.prior(), (X, np.eye(3)[classes]), schedule, KEY)
     assert one.certificate.value == hot.certificate.value < 2 / 3

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mfresnet.cli.parsing import Parser
 from mfresnet.cli.parsing import settings as tree_of
 from mfresnet.cli.training import train_arguments
-from mfresnet.config import Config, allowed, build, leaves, merged, nested
+from mfresnet.config import Config, allowed, build, leaves, merge, nest
 from mfresnet.errors import MfresnetError
 
 NAMES = [name for name, _ in leaves()]
@@ -42,9 +42,9 @@ def example(name: str, field) -> object:
     """An allowed value that is not the default."""
     default = field.get_default(call_default_factory=True)
     kinds = get_args(field.annotation) or (field.annotation,)
-    for value in (True, False, 7, 0.25, "adam", "7", "model.beta=1,2", "circles", (3, 9), *kinds):
+    for value in (True, False, 7, 0.25, "adam", "7", "model.beta=1,2", "circles", (3, 9), ("transport",), *kinds):
         try:
-            if value != default and same(value_of(build(nested({name: value})), name), value):
+            if value != default and same(value_of(build(nest({name: value})), name), value):
                 return value
         except MfresnetError:
             continue
@@ -82,11 +82,11 @@ def test_out_of_range_at_both_ends():
                 if hasattr(rule, key):
                     wrong = getattr(rule, key) + step
                     with pytest.raises(MfresnetError, match=f"^{name} = .* is not allowed: give "):
-                        build(nested({name: wrong}))
+                        build(nest({name: wrong}))
 
 
 def test_merged_writes_over_section_by_section():
-    assert merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}}) == {"a": {"b": 4, "c": 2}, "d": 3}
+    assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}}) == {"a": {"b": 4, "c": 2}, "d": 3}
 
 
 SECTIONS = sorted({part for name in NAMES for part in name.split(".")})
@@ -109,9 +109,7 @@ def one_sentence(error: MfresnetError) -> None:
 
 
 @settings(max_examples=400, deadline=None)
-@given(
-    tree=st.dictionaries(KEYS, TREES, max_size=5) | TREES | st.dictionaries(st.sampled_from(NAMES), ATOMS).map(nested)
-)
+@given(tree=st.dictionaries(KEYS, TREES, max_size=5) | TREES | st.dictionaries(st.sampled_from(NAMES), ATOMS).map(nest))
 def test_any_tree_is_a_configuration_or_a_sentence(tree):
     try:
         config = build(tree)
@@ -147,4 +145,4 @@ def test_literals_are_listed():
     for name, field in leaves():
         if get_origin(field.annotation) is not None and "one of" in allowed(field):
             with pytest.raises(MfresnetError, match=f"{name} = 'x' is not allowed: give one of "):
-                build(nested({name: "x"}))
+                build(nest({name: "x"}))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfresnet.config import DataConfig
-from mfresnet.data import Transform, bundled, describe_datasets, load, loading, read_file
+from mfresnet.data import Transform, describe_datasets, load, load_bundled, loading, read_file
 from mfresnet.data.splitting import apportion, flip_labels
 from mfresnet.errors import MfresnetError
 
@@ -52,7 +52,7 @@ def rows_of(part, table, transform):
 
 @pytest.mark.parametrize("name", ["wine", "breast-cancer"])
 def test_real_sets_are_split_into_disjoint_stratified_parts(name):
-    table, split = bundled(name), load(DataConfig(name=name), seed=1)
+    table, split = load_bundled(name), load(DataConfig(name=name), seed=1)
     train, test = (rows_of(p, table, split.transform) for p in (split.train, split.test))
     assert not train & test and len(train) + len(test) == len(table.x)
     assert len(test) == len(table.x) // 4
@@ -69,7 +69,7 @@ def test_the_test_set_does_not_depend_on_n():
 
 def test_no_test_statistic_reaches_the_transform():
     split = load(DataConfig(name="wine"), seed=0)
-    table = bundled("wine")
+    table = load_bundled("wine")
     train = sorted(rows_of(split.train, table, split.transform))
     np.testing.assert_allclose(split.transform.mean, table.x[train].mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(split.transform.std, table.x[train].std(axis=0), rtol=1e-12)

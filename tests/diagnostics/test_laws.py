@@ -13,7 +13,7 @@ from mfresnet.diagnostics.divergence import (
     summarise,
     talagrand,
 )
-from mfresnet.flow import Batch, Options, Trainer, Unfolded, field, flow
+from mfresnet.flow import Batch, OneToOne, Options, Trainer, field, flow
 from mfresnet.model import InitialScales, LayeredResNet, Particles, trainable
 
 SCALES = InitialScales()
@@ -77,7 +77,7 @@ def test_log_density_change_is_minus_the_log_jacobian_of_the_flow_map(solver, x6
             start.ensemble.log_ratio.head[:9],
         ),
     )
-    probes = eqx.tree_at(lambda e: e.unfolded, probes, Unfolded.of(probes.log_ratio))
+    probes = eqx.tree_at(lambda e: e.one_to_one, probes, OneToOne.of(probes.log_ratio))
     start = eqx.tree_at(lambda s: s.ensemble, start, probes)
     state = trainer.advance(start, data, jax.random.key(2), jnp.asarray(steps), steps)[0]
     # Heun integrates the Laplacian to second order in h = 0.05; the others are exact or solved to 1e-9

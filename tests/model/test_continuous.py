@@ -17,7 +17,7 @@ Y = np.sign(np.random.default_rng(1).normal(size=(5, 1)))
 
 def network(particles=7, seed=0, spread=True, **options):
     options = {"inputs": 2, "head_width": 4, "alpha": 3.0, "beta": 2.0, "dtype": "float64"} | options
-    return ContinuousResNet.scattered(jax.random.key(seed), particles=particles, spread=spread, **options)
+    return ContinuousResNet.create(jax.random.key(seed), particles=particles, spread=spread, **options)
 
 
 def data():

@@ -16,7 +16,7 @@ LAYERS, POINTS, SIDE = 6, 24, 16
 def make_run(
     path: Path, *, name="two-spirals", inputs=2, outputs=1, regression=False, status="completed", classes=None
 ) -> Path:
-    """Write a run directory; ``inputs`` and ``outputs`` choose the shape of its portrait."""
+    """Write a run directory; ``inputs`` and ``outputs`` choose the shape of its figures."""
     (path / "arrays").mkdir(parents=True)
     config = Config(model={"depth": LAYERS, "width": 8}).model_dump()
     task = "regression" if regression else "binary" if outputs == 1 else "multiclass"
@@ -57,12 +57,12 @@ def make_run(
     if status == "diverged":
         summary["diverged.message"] = "training diverged at step 7: the step is too long."
     (path / "summary.json").write_text(json.dumps(summary))
-    arrays = make_portrait(inputs, outputs, regression)
+    arrays = make_figures(inputs, outputs, regression)
     save_file({k: np.ascontiguousarray(v, np.float32) for k, v in arrays.items()}, path / "arrays/portrait.safetensors")
     return path
 
 
-def make_portrait(inputs: int, outputs: int, regression: bool) -> dict[str, np.ndarray]:
+def make_figures(inputs: int, outputs: int, regression: bool) -> dict[str, np.ndarray]:
     """Arrays of the names and shapes `mfresnet.diagnostics.figures` writes."""
     rng = np.random.default_rng(0)
     count = 2 if outputs == 1 else outputs

@@ -1,4 +1,4 @@
-"""The portrait: the network as it is, seen in the plane."""
+"""Figures: the network as it is, seen in the plane."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_sphere_data_on_all_sides_still_has_a_plane():
         (5, {"shared": True}, "binary"),
     ],
 )
-def test_every_kind_of_network_has_a_portrait(inputs, options, task):
+def test_every_kind_of_network_has_figures(inputs, options, task):
     model = network(inputs=inputs, **options)
     arrays = network_figures(model, model, split(inputs, options.get("outputs", 1), task=task))
     assert all(a.dtype == np.float32 and a.flags.c_contiguous for a in arrays.values())

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from mfresnet.errors import MfresnetError
 from mfresnet.report import SECTIONS, Run, Section, render, write_report
 from mfresnet.report.headline import headline, wilson
-from mfresnet.report.parts import embedded, plain
+from mfresnet.report.parts import embed_json, plain
 
 
 class Page(HTMLParser):
@@ -115,7 +115,7 @@ def test_any_single_file_still_makes_a_page_that_says_what_is_missing(tmp_path, 
     for name in {"config.json", "metrics.jsonl", "summary.json"} - {kept}:
         assert f"{name} is missing." in page.text
     assert f"{kept} is missing" not in page.text
-    assert "portrait" in page.text and "could not be drawn" not in page.text
+    assert "arrays of the figures" in page.text and "could not be drawn" not in page.text
 
 
 def test_no_run_is_an_error_that_names_the_directory(tmp_path):
@@ -209,7 +209,7 @@ def test_hostile_text_stays_text(tmp_path, bad):
 def test_class_names_reach_figures_without_markup_and_not_too_long():
     assert plain("<a href='x'>%{y}") == "&lt;a href='x'&gt;%\u200b{y}"
     assert len(plain("x" * 500)) == 40
-    assert "<" not in embedded(["</script>", "<!--"])
+    assert "<" not in embed_json(["</script>", "<!--"])
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

@@ -18,12 +18,12 @@ def quick(tmp_path_factory):
         for name, value in (CACHE | {"jax_compilation_cache_dir": folder}).items():
             jax.config.update(name, value)
             patch.setitem(os.environ, name.upper(), str(value))
-        patch.setattr("mfresnet.runs.training.network_figures", no_portrait)
+        patch.setattr("mfresnet.runs.training.network_figures", no_figures)
         yield
     for name, value in before.items():
         jax.config.update(name, value)
 
 
-def no_portrait(start, end, split):
+def no_figures(start, end, split):
     """In place of `mfresnet.diagnostics.figures.network_figures`, which has tests of its own."""
     return {"nothing": np.zeros(1, np.float32)}

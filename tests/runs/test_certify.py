@@ -85,16 +85,16 @@ def test_certifying_again_gives_the_same_and_round_trips(run):
 
 
 def test_laws_that_steps_moved_are_never_proved(run, job):
-    """Six long steps fold space at some probes, which violates what rests on the densities; else they are estimated."""
+    """Six long steps are not one-to-one at some probes, which violates what rests on densities; else estimated."""
     found, _ = read_certificates(run)
     moment = moment_at(6, run, job)
-    assert moment.ensemble.folded > 0
+    assert moment.ensemble.not_one_to_one > 0
     for name in ("pac_bayes", "gibbs", "kl_ball", "theorem6"):
-        folded = moment_at(found[name].details.get("step", 6), run, job).ensemble.folded
+        folded = moment_at(found[name].details.get("step", 6), run, job).ensemble.not_one_to_one
         assert status_of_steps(found[name]) == found[name].status == ("violated" if folded else "estimated")
     assert found["pac_bayes_learned"].status in ("estimated", "violated")
     assert found["held_out_part"].status == "assumed"  # binomial: no density is asked for
-    whole = eqx.tree_at(lambda e: e.unfolded, moment.ensemble, job.state.ensemble.unfolded)
+    whole = eqx.tree_at(lambda e: e.one_to_one, moment.ensemble, job.state.ensemble.one_to_one)
     upright = replace(problem_of(job, [job.state]), snapshots=(replace(moment, ensemble=whole),))
     assert status_of_steps(certify_kl_ball(upright)) == "estimated"
     (solved,) = replace(moment, solver="heun").density.hypotheses

@@ -34,6 +34,7 @@ def test_what_is_measured_and_what_is_refused(run, capsys):
     assert said == ["KL: not measured, probes belong to a layer, which a continuous model does not have."]
 
 
+@pytest.mark.exact
 def test_resumed_to_the_bit(run, tmp_path):
     again = tmp_path / "run"
     shutil.copytree(run, again)

@@ -55,6 +55,7 @@ def wait_for(process, run: Path, step: int) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_random_moments(kind, commands, whole, tmp_path):
     random = np.random.default_rng(list(KINDS).index(kind))

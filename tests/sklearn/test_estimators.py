@@ -21,7 +21,7 @@ from mfresnet.errors import DivergedError, MfresnetError
 from mfresnet.sklearn import MeanFieldResNetClassifier, MeanFieldResNetRegressor
 from mfresnet.sklearn.certify import rows_apart
 from mfresnet.sklearn.classifier import nearest_probabilities
-from mfresnet.sklearn.rows import Rows, filled, merged, weighted_moments
+from mfresnet.sklearn.rows import Rows, fill_rows, merge_rows, weighted_moments
 
 SMALL = {"depth": 3, "width": 8, "head_width": 16, "max_iter": 100, "random_state": 0}
 
@@ -155,14 +155,14 @@ def test_merging_and_filling_keep_every_weighted_sum():
     rng = np.random.default_rng(0)
     x, y, w = rng.integers(0, 3, (200, 2)).astype(float), rng.integers(0, 2, (200, 1)).astype(float), rng.random(200)
     w[:20] = 0
-    rows = merged(x, y, w)
-    again = merged(x[::-1], y[::-1], w[::-1])
+    rows = merge_rows(x, y, w)
+    again = merge_rows(x[::-1], y[::-1], w[::-1])
     assert all(np.array_equal(a, b) for a, b in zip(rows, again, strict=True))
     assert len(np.unique(np.hstack([rows.x, rows.y]), axis=0)) == len(rows.x) == 18
-    for table in (rows, filled(rows), filled(Rows(*(leaf[:5] for leaf in rows)))):
+    for table in (rows, fill_rows(rows), fill_rows(Rows(*(leaf[:5] for leaf in rows)))):
         assert (table.weights > 0).all()
     whole = np.hstack([x, y])
-    for table in (rows, filled(rows)):
+    for table in (rows, fill_rows(rows)):
         assert np.allclose(table.weights @ np.hstack([table.x, table.y]), w @ whole)
     mean, std = weighted_moments(x, w)
     assert np.allclose(mean, np.average(x, axis=0, weights=w))

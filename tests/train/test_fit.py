@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import diffrax
 import jax
 import numpy as np
+import optax
 import pytest
 
 import mfresnet
 from mfresnet import Config
 from mfresnet.data import load
+from mfresnet.flow import squared
 from mfresnet.runs import RunDirectory, checkpoint, train
 
 SETTINGS = {
@@ -32,6 +35,7 @@ def untimed(row):
     return {name: value for name, value in row.items() if not name.endswith("_s") and name != "diagnostics.share"}
 
 
+@pytest.mark.exact
 def test_equals_the_run_on_disk(result, tmp_path, monkeypatch):
     """The same state, rows, snapshots and summary: one loop, two recorders."""
     monkeypatch.setattr("mfresnet.runs.training.network_figures", lambda *_: {})
@@ -137,6 +141,54 @@ def test_convergence_certificate_of_slow_rates_and_batches():
     changes |= {"batch_size": 12, "solver": "euler"}
     batches = mfresnet.fit(Config(**{**settings, "train": {**settings["train"], **changes}})).summary
     assert "convergence.certificate" not in batches
+
+
+X = np.random.default_rng(0).uniform(-1, 1, (40, 3))
+OPTIMISED = {"data": {"n": 24, "n_test": 16}, "model": {"depth": 2, "width": 4}, "train": {"rule": "adam", "steps": 2}}
+
+
+@pytest.mark.parametrize("library", ["numpy", "jax", "polars", "pandas"])
+def test_arrays_and_data_frames_of_any_library_are_the_same_data(library, tmp_path):
+    """As a CSV file of the same numbers: JAX holds float32, in which these inputs are exact."""
+    x, y = np.round(X * 64) / 64, X[:, 0] > 0
+    columns = {**{f"x{j}": x[:, j] for j in range(3)}, "label": np.where(y, "right", "left")}
+    file = tmp_path / "points.csv"
+    rows = zip(*columns.values(), strict=True)
+    file.write_text("\n".join(",".join(map(str, row)) for row in (columns, *rows)) + "\n")
+    settings = {**OPTIMISED, "data": {**OPTIMISED["data"], "target": "label"}}
+    expected = load(Config(**{**settings, "data": {**settings["data"], "name": str(file)}}).data)
+    if library in ("polars", "pandas"):
+        data = pytest.importorskip(library).DataFrame(columns)
+    else:
+        settings = OPTIMISED
+        data = (x if library == "numpy" else jax.numpy.asarray(x), columns["label"])
+    result = mfresnet.fit(Config(**settings), data)
+    assert result.split.train.classes == expected.train.classes == ("left", "right")
+    for part in ("train", "test"):
+        mine, theirs = getattr(result.split, part), getattr(expected, part)
+        assert mine.x.tobytes() == theirs.x.tobytes() and mine.y.tobytes() == theirs.y.tobytes()
+    assert result.status == "completed"
+
+
+def test_data_of_another_type_are_refused():
+    with pytest.raises(mfresnet.MfresnetError, match="data of type ndarray cannot be used"):
+        mfresnet.fit(Config(**OPTIMISED), X)
+
+
+def test_objects_do_what_their_names_do():
+    """A loss, an Optax optimiser and a Diffrax solver as objects train to the bit as by their names."""
+    named = mfresnet.fit(Config(**{**OPTIMISED, "train": {"rule": "adam", "learning_rate": 0.02, "steps": 3}}))
+    given = mfresnet.fit(
+        Config(**{**OPTIMISED, "train": {"rule": "adam", "steps": 3}}), optimiser=optax.adam(0.02), loss=squared
+    )
+    assert jax.tree.all(jax.tree.map(np.array_equal, named.model, given.model))
+    assert (given.config.train.rule, given.config.train.loss) == ("optax:own", "own:squared")
+    flowing = {**OPTIMISED, "train": {"steps": 2, "probes": 4, "head_probes": 8}}
+    named = mfresnet.fit(Config(**{**flowing, "train": {**flowing["train"], "solver": "diffrax:Tsit5"}}))
+    given = mfresnet.fit(Config(**flowing), solver=diffrax.Tsit5())
+    assert jax.tree.all(jax.tree.map(np.array_equal, named.model, given.model))
+    with pytest.raises(mfresnet.MfresnetError, match="the solver Euler estimates no error"):
+        mfresnet.fit(Config(**flowing), solver=diffrax.Euler())
 
 
 @pytest.mark.filterwarnings("error:Explicitly requested dtype float64")

@@ -173,16 +173,16 @@ def reading_of(
         f"repetitions of the whole procedure this statement fails in at most {100 * delta:.3g} % of them."
     )
 
-    def named(*statuses: str) -> str:
+    def statements(*statuses: str) -> str:
         return "; ".join(h.statement for h in hypotheses if h.status in statuses and h != INDEPENDENT)
 
-    if named("violated"):
-        weak = named("violated", "estimated")
+    if statements("violated"):
+        weak = statements("violated", "estimated")
         return f"{text} But a hypothesis is violated, so the number is not a guarantee: {weak}."
-    if named("estimated"):
-        return f"{text} Part of it is estimated from samples: {named('estimated')}."
-    if named("assumed"):
-        return f"{text} It assumes what the data cannot show: {named('assumed')}."
+    if statements("estimated"):
+        return f"{text} Part of it is estimated from samples: {statements('estimated')}."
+    if statements("assumed"):
+        return f"{text} It assumes what the data cannot show: {statements('assumed')}."
     return f"{text} Every hypothesis but the independence of the data is proved or computed."
 
 

@@ -25,17 +25,17 @@ class Density:
 
     Args:
         kind: "same" (Q is P, so that the ratio is 1 whatever the flow did), "euler", or "solver" (of the flow itself).
-        normalisation_error: departure of the mean of exp(-R) from 1, see `normalisation_error_of`.
-        folded: number of probes that saw a step fold space (`flow.Ensemble.folded`).
+        normalisation_error: deviation of the mean of exp(-R) from 1, see `normalisation_error_of`.
+        not_one_to_one: number of probes at which a step is not one-to-one (`flow.Ensemble.not_one_to_one`).
         tolerance: of the solver, where it has one.
 
-    >>> [Density("euler", 0.02, folded).hypotheses[-1].status for folded in (0, 1)]
+    >>> [Density("euler", 0.02, count).hypotheses[-1].status for count in (0, 1)]
     ['estimated', 'violated']
     """
 
     kind: Kind = "euler"
     normalisation_error: float | None = None
-    folded: int = 0
+    not_one_to_one: int = 0
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
@@ -49,23 +49,23 @@ class Density:
             return (Hypothesis("log(dQ/dP)", "proved", note="Q is the prior itself: it is 0"),)
         if self.kind == "solver":
             at = "" if self.tolerance is None else f" {self.tolerance:g}"
-            note = f"integrated by a solver to its tolerance{at}; the error is the departure of E exp(-R) from 1"
+            note = f"integrated by a solver to its tolerance{at}; the error is the deviation of E exp(-R) from 1"
             return (Hypothesis("log-densities along the flow", "estimated", self.normalisation_error, note),)
         statement = "each Euler step is one-to-one"
-        if self.folded:
+        if self.not_one_to_one:
             note = (
-                f"{self.folded} probes saw a step fold space, where the density is a sum over preimages of which one "
-                "is known: take shorter steps"
+                f"{self.not_one_to_one} probes saw a step that is not one-to-one, where the density is a sum over "
+                "preimages of which one is known: take shorter steps"
             )
             one_to_one = Hypothesis(statement, "violated", self.normalisation_error, note)
         else:
-            note = "no probe saw a fold; the error is the departure of E exp(-R), the mean number of preimages, from 1"
+            note = "so at every probe; the error is the deviation of E exp(-R), the mean number of preimages, from 1"
             one_to_one = Hypothesis(statement, "estimated", self.normalisation_error, note)
         return Hypothesis("log-determinants of the Euler steps", "computed"), one_to_one
 
 
 def normalisation_error_of(*ratios: Any) -> float:
-    """Largest departure from 1 of the mean of exp(-R) over the probes of a part; parts that are None count for nothing.
+    """Largest deviation from 1 of the mean of exp(-R) over the probes of a part; parts that are None count for nothing.
 
     For Euler steps T from a density p, E exp(-R) = int p(T x) |det DT(x)| dx = int p(y) N(y) dy: the mean over P of the
     number N of preimages of a point, 1 where the steps are one-to-one and onto.

@@ -129,7 +129,7 @@ def mean_bound(mistakes: Any, n: int, price: float, form: Form = "tail") -> floa
     >>> bool(0.0 <= mean - one < 1e-4)
     True
     """
-    n, k = check_count(n), _checked_mistakes(mistakes, n, form)
+    n, k = check_count(n), _check_mistakes(mistakes, n, form)
     if not np.isfinite(price):
         return 1.0
     if form == "kl":
@@ -148,7 +148,7 @@ def log_v(mistakes: Any, n: int, p: Any, form: Form = "tail") -> np.ndarray:
     0.0
     """
     k, p = np.broadcast_arrays(np.atleast_1d(mistakes), np.atleast_1d(np.asarray(p, np.float64)))
-    k = _checked_mistakes(k, n, form)
+    k = _check_mistakes(k, n, form)
     if form == "kl":
         return n * kl_bernoulli(k / n, p) - log_xi(n)
     return np.take_along_axis(log_evidence(n, p), k.astype(int)[:, None], axis=1)[:, 0]
@@ -209,7 +209,7 @@ def _log_choose(n: int) -> np.ndarray:
     return factorials[-1] - factorials - factorials[::-1]
 
 
-def _checked_mistakes(mistakes: Any, n: int, form: str) -> np.ndarray:
+def _check_mistakes(mistakes: Any, n: int, form: str) -> np.ndarray:
     if form not in FORMS:
         raise MfresnetError(f"form = {form!r} is not allowed: give 'tail' or 'kl'.")
     k = np.atleast_1d(np.asarray(mistakes, np.float64))

@@ -232,13 +232,13 @@ def round_up(kl: float, radii: tuple[float, ...], part: str) -> float:
     """The smallest radius of the grid that holds the KL."""
     if not np.isfinite(kl):
         raise MfresnetError(f"the KL of the {part} is {kl}: give the upper limit of a finite estimate.")
-    found = next((r for r in radii if r >= kl), None)
-    if found is None:
+    rounded = next((r for r in radii if r >= kl), None)
+    if rounded is None:
         raise MfresnetError(
             f"the KL of the {part} is {kl:g}, above the largest radius {radii[-1]:g} of the grid: "
             "give a grid that reaches it (chosen without the data)."
         )
-    return found
+    return rounded
 
 
 def _positive(**numbers: float) -> None:

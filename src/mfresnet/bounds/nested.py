@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from ..flow import Probes, misclassified
+from ..flow import Probes, is_misclassified
 from ..model import AbstractResNet, Particles
 from ..model.particles import preactivation
 from .subnetwork import Draw, assemble, log_ratio_of
@@ -42,8 +42,8 @@ def errors_by_heads(
     >>> probes = Ensemble.create(jax.random.key(1), model, encoder=4, head=8).probes
     >>> x, y = jax.random.normal(jax.random.key(2), (50, 2)), jnp.ones((50, 1))
     >>> chosen = draws(jax.random.key(3), 5, **pool(probes), residuals=6, heads=8)
-    >>> found = errors_by_heads(chosen, probes, model, x, y, (2, 8))
-    >>> bool(np.allclose(found[:, 1], draw_errors(chosen, probes, model, x, y)))
+    >>> errors = errors_by_heads(chosen, probes, model, x, y, (2, 8))
+    >>> bool(np.allclose(errors[:, 1], draw_errors(chosen, probes, model, x, y)))
     True
     """
     return mistakes_by_heads(chosen, probes, model, x, y, heads).mean(axis=-1)
@@ -57,7 +57,7 @@ def mistakes_by_heads(
     y: Float[Array, "n outputs"],
     heads: Sequence[int],
 ) -> np.ndarray:
-    """Which points each draw gets wrong (`flow.misclassified`), shape (draws, heads, n); see `errors_by_heads`."""
+    """Which points each draw gets wrong (`flow.is_misclassified`), shape (draws, heads, n); see `errors_by_heads`."""
     sizes = jnp.asarray([0] if probes.head is None else list(heads), jnp.int32)
     return np.asarray(_mistakes(chosen, probes, model, x, y, sizes))
 
@@ -71,14 +71,14 @@ def _mistakes(chosen: Draw, probes: Probes, model: AbstractResNet, x: Array, y: 
         z = eqx.tree_at(lambda m: m.head, network, None, is_leaf=lambda leaf: leaf is None)(x)
         head = network.head
         if head is None:
-            return misclassified(z, y)[None]
+            return is_misclassified(z, y)[None]
         mask = ((jnp.arange(head.width)[None, :] < sizes[:, None]) / sizes[:, None]).astype(z.dtype)
         if isinstance(head, Particles):
             values = model.sigma(preactivation(head, z))
             f = jnp.einsum("nk,kc,gk->gnc", values, model.beta * head.out, mask)
         else:
             f = jax.vmap(lambda weights: model.beta * head.weighted(z, weights, model.sigma))(mask)
-        return jax.vmap(lambda values: misclassified(values, y))(f)
+        return jax.vmap(lambda values: is_misclassified(values, y))(f)
 
     return jax.lax.map(one, chosen, batch_size=side_by_side)
 

@@ -161,15 +161,15 @@ def gibbs_certificate(
     >>> rng = np.random.default_rng(0)
     >>> ratios = 0.1 * rng.normal(size=(4, 500)) + 0.005
     >>> point = GibbsPoint(10, 20, np.full(500, 0.05), ratios[0], ratios)
-    >>> found = gibbs_certificate([point], 1000)
-    >>> round(found.value, 2), found.status
+    >>> certificate = gibbs_certificate([point], 1000)
+    >>> round(certificate.value, 2), certificate.status
     (0.12, 'estimated')
     """
-    points, n, delta = _checked_points(points), check_points(n), check_delta(delta)
-    priors = _checked_grid(priors, len({(p.heads, p.residuals, p.setting) for p in points}), "priors")
-    tried = _checked_grid(tried, len(points), "tried")
+    points, n, delta = _check_grid_points(points), check_points(n), check_delta(delta)
+    priors = _check_grid_size(priors, len({(p.heads, p.residuals, p.setting) for p in points}), "priors")
+    tried = _check_grid_size(tried, len(points), "tried")
     for_bound, for_train, for_kl = (share * delta for share in SHARES)
-    found: list[tuple[float, GibbsPoint, tuple]] = []
+    bounds: list[tuple[float, GibbsPoint, tuple]] = []
     measured: dict[tuple[int, int], tuple[KLEstimate, KLEstimate | None]] = {}
     for p in points:
         key = (id(p.head_log_ratios), id(p.encoder_log_ratios))
@@ -184,8 +184,8 @@ def gibbs_certificate(
         upper = p.residuals * encoder.upper + (heads * head.upper if head else 0.0)
         train = mean_upper(p.errors, for_train / tried, independent=p.independent, method=train_method)
         value = float(pac_bayes_bound(train, upper, n, for_bound, priors))
-        found.append((value, p, (train, kl, upper, encoder, head)))
-    value, p, (train, kl, upper, encoder, head) = min(found, key=lambda item: item[0])
+        bounds.append((value, p, (train, kl, upper, encoder, head)))
+    value, p, (train, kl, upper, encoder, head) = min(bounds, key=lambda item: item[0])
     rate = float(np.mean(np.asarray(p.errors, np.float64)))
     alone = float(pac_bayes_bound(train, 0.0, n, for_bound, priors))
     complex_ = max(alone, float(pac_bayes_bound(train, min(kl, upper), n, for_bound, priors)))
@@ -247,13 +247,13 @@ def drawn_certificate(
         grid_size: number of grid points; None counts ``points``.
         density: where the log-ratios come from; None for Euler steps without folds.
 
-    >>> found = drawn_certificate([DrawnPoint(10, 20, np.full(50, 0.05), np.full(50, 1.0))], 1000)
-    >>> round(found.value, 3), found.status
+    >>> certificate = drawn_certificate([DrawnPoint(10, 20, np.full(50, 0.05), np.full(50, 1.0))], 1000)
+    >>> round(certificate.value, 3), certificate.status
     (0.083, 'estimated')
     """
-    points, n, delta = _checked_points(points), check_points(n), check_delta(delta)
-    grid_size = _checked_grid(grid_size, len(points), "grid_size")
-    found: list[tuple[float, DrawnPoint, float, float]] = []
+    points, n, delta = _check_grid_points(points), check_points(n), check_delta(delta)
+    grid_size = _check_grid_size(grid_size, len(points), "grid_size")
+    bounds: list[tuple[float, DrawnPoint, float, float]] = []
     for p in points:
         errors = check_values(p.errors, "errors", low=0.0, high=1.0)
         ratios = check_values(p.log_ratios, "log_ratios")
@@ -262,8 +262,8 @@ def drawn_certificate(
                 f"errors and log_ratios have shapes {errors.shape} and {ratios.shape}: give one of each per draw."
             )
         rate, kl = min(1.0, float(errors.mean())), float(ratios.mean())
-        found.append((float(pac_bayes_bound(rate, kl, n, delta, grid_size)), p, rate, kl))
-    value, p, rate, kl = min(found, key=lambda item: item[0])
+        bounds.append((float(pac_bayes_bound(rate, kl, n, delta, grid_size)), p, rate, kl))
+    value, p, rate, kl = min(bounds, key=lambda item: item[0])
     alone = max(rate, float(pac_bayes_bound(rate, min(kl, 0.0), n, delta, grid_size)))
     terms = {"train error": rate, "confidence": alone - rate, "complexity": value - alone}
     hypotheses = (
@@ -302,11 +302,11 @@ def _about_prior(prior: str) -> tuple[Hypothesis, ...]:
 
 
 def _normalisation_error(encoder: KLEstimate, head: KLEstimate | None) -> float:
-    """Largest departure of E exp(-R) from 1."""
-    return max(abs(found.normalisation - 1) for found in (encoder, head) if found is not None)
+    """Largest deviation of E exp(-R) from 1."""
+    return max(abs(part.normalisation - 1) for part in (encoder, head) if part is not None)
 
 
-def _checked_points(points: Sequence[Any]) -> Sequence[Any]:
+def _check_grid_points(points: Sequence[Any]) -> Sequence[Any]:
     if len(points) == 0:
         raise MfresnetError("there is no grid point: give at least one choice of k', N' and training time.")
     for p in points:
@@ -315,7 +315,7 @@ def _checked_points(points: Sequence[Any]) -> Sequence[Any]:
     return points
 
 
-def _checked_grid(given: int | None, counted: int, name: str) -> int:
+def _check_grid_size(given: int | None, counted: int, name: str) -> int:
     size = counted if given is None else check_count(given, name=name)
     if size < counted:
         raise MfresnetError(f"{name} = {size} is smaller than the {counted} that are used: count all that were tried.")

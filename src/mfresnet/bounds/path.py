@@ -87,8 +87,8 @@ def path_certificate(
         more: further hypotheses.
         guessing: error of guessing, at or above which the bound is vacuous.
 
-    >>> found = path_certificate([8, 10], [14.0, 15.0], 400)
-    >>> round(found.value, 3), found.status
+    >>> certificate = path_certificate([8, 10], [14.0, 15.0], 400)
+    >>> round(certificate.value, 3), certificate.status
     (0.102, 'assumed')
     """
     if certifies not in WHICH:

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ..flow import Batch, Ensemble, Hessians, LogRatio, Options, Probes, Unfolded, field
+from ..flow import Batch, Ensemble, Hessians, LogRatio, OneToOne, Options, Probes, field
 from ..flow.rules import euler_gain
 from ..model import AbstractResNet
 
-Carry: TypeAlias = tuple[Probes, LogRatio, Unfolded, Array]
+Carry: TypeAlias = tuple[Probes, LogRatio, OneToOne, Array]
 
 
 class PulledBack(NamedTuple):
@@ -59,8 +59,8 @@ def pull_back(
 
         log tau_s(omega) = log tau_0(start) + log_ratio,      log(dQ/dP) of a particle = R_posterior - R_prior.
 
-    Where a step of the prior folds space there are other preimages, each of which adds to the density of the prior: the
-    log(dQ/dP) found is then too large, which no bound that grows with it suffers from.
+    Where a step of the prior is not one-to-one there are other preimages, each of which adds to the density of the
+    prior: the log(dQ/dP) computed is then too large, which no bound that grows with it suffers from.
 
     Args:
         history: see `stack`.
@@ -73,7 +73,7 @@ def pull_back(
     arrays, static = eqx.partition(history, eqx.is_array)
 
     def back(carry: Carry, one: AbstractResNet) -> tuple[Carry, None]:
-        here, gain, unfolded, worst = carry
+        here, gain, one_to_one, worst = carry
         model = eqx.combine(one, static)
 
         def refine(state: tuple[Probes, Array, Array]) -> tuple[Probes, Array, Array]:
@@ -91,8 +91,8 @@ def pull_back(
         image = jax.tree.map(lambda b, v: b + h * v, before, velocity)
         step, upright = euler_gain(seen, h)
         worst = jnp.maximum(worst, largest_distance(image, here))
-        unfolded = jax.tree.map(jnp.logical_and, unfolded, upright)
-        return (before, jax.tree.map(jnp.add, gain, step), unfolded, worst), None
+        one_to_one = jax.tree.map(jnp.logical_and, one_to_one, upright)
+        return (before, jax.tree.map(jnp.add, gain, step), one_to_one, worst), None
 
     dtype = probes.encoder.dtype
     settled = 64 * jnp.finfo(dtype).eps
@@ -100,9 +100,9 @@ def pull_back(
         jnp.zeros(probes.encoder.batch, dtype),
         None if probes.head is None else jnp.zeros(probes.head.batch, dtype),
     )
-    begin = (probes, zeros, Unfolded.of(zeros), jnp.zeros((), dtype))
-    (start, gain, unfolded, worst), _ = jax.lax.scan(back, begin, arrays, reverse=True)
-    return PulledBack(Ensemble(probes, start, gain, unfolded), worst)
+    begin = (probes, zeros, OneToOne.of(zeros), jnp.zeros((), dtype))
+    (start, gain, one_to_one, worst), _ = jax.lax.scan(back, begin, arrays, reverse=True)
+    return PulledBack(Ensemble(probes, start, gain, one_to_one), worst)
 
 
 def largest_distance(a: Probes, b: Probes) -> Array:

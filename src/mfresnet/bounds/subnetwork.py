@@ -19,7 +19,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from ..errors import MfresnetError
-from ..flow import Probes, misclassified
+from ..flow import Probes, is_misclassified
 from ..model import AbstractParticles, AbstractResNet, Activation
 from ..model.draws import uniform
 from .checks import check_count
@@ -117,8 +117,8 @@ def draw(
         MfresnetError: more particles asked for than there are probes: draws with replacement would follow the
             empirical law, not Q, and the certificate would not hold.
 
-    >>> found = draw(jax.random.key(0), layers=4, probes=3, head_probes=5, residuals=8, heads=2)
-    >>> found.layer.tolist(), len(set(found.head.tolist()))
+    >>> drawn = draw(jax.random.key(0), layers=4, probes=3, head_probes=5, residuals=8, heads=2)
+    >>> drawn.layer.tolist(), len(set(drawn.head.tolist()))
     ([0, 0, 1, 1, 2, 2, 3, 3], 2)
     """
     options: dict[str, Any] = {"layers": layers, "probes": probes, "head_probes": head_probes}
@@ -162,10 +162,10 @@ def draws(
     _check_pool(heads * blocks, head_probes, f"{heads} head particles in {blocks} disjoint draws")
     numbers = [jnp.asarray(v, jnp.int32) for v in (residuals, heads, needed)]
     sizes = (layers, probes, head_probes, most_residuals, most_heads)
-    found = _draws(key, max(count, most_draws or count), *numbers, sizes, depths, disjoint)
+    drawn = _draws(key, max(count, most_draws or count), *numbers, sizes, depths, disjoint)
     if most_draws is None:
-        return found
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], found)  # not JAX's, which compiles for every length
+        return drawn
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], drawn)  # not JAX's, which compiles for every length
 
 
 @partial(jax.jit, static_argnums=(1, 5, 6, 7))
@@ -277,14 +277,16 @@ def draw_errors(
 ) -> np.ndarray:
     """Share of the points that each drawn network gets wrong (targets -1/+1 in one column, or one-hot), float64.
 
-    Errors are those of `flow.misclassified`.
+    Errors are those of `flow.is_misclassified`.
     """
     return np.asarray(_mistakes(chosen, probes, model, x, y, batch), np.float64) / len(y)
 
 
 @eqx.filter_jit
 def _mistakes(chosen: Draw, probes: Probes, model: AbstractResNet, x: Array, y: Array, batch: int) -> Array:
-    return jax.lax.map(lambda one: jnp.sum(misclassified(assemble(one, probes, model)(x), y)), chosen, batch_size=batch)
+    return jax.lax.map(
+        lambda one: jnp.sum(is_misclassified(assemble(one, probes, model)(x), y)), chosen, batch_size=batch
+    )
 
 
 def vote(f: Float[Array, "draws n outputs"]) -> Int[Array, " n"]:

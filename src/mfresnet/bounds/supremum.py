@@ -72,7 +72,7 @@ def head_supremum(
     power = check_count(samples, 2, "samples").bit_length() - 1
     if radius == 0:
         return Supremum(0.0, 0.0)
-    found = np.empty((replicates, len(signs)))
+    values = np.empty((replicates, len(signs)))
     for k in range(replicates):
         sobol = qmc.Sobol(z.shape[1] + bias, rng=np.random.default_rng([seed, k])).random_base2(power)
         gauss = ndtri(np.clip(sobol, 2.0**-33, 1 - 2.0**-33))
@@ -81,11 +81,11 @@ def head_supremum(
             features = np.asarray(sigma(jnp.asarray(pre)))
         squares = (features @ signs.T / len(z)).T ** 2
         varies = squares.max(axis=1) > 0  # signs may cancel on equal inputs: then phi = 0
-        found[k] = 0.0
-        found[k, varies] = beta * _dual(squares[varies], radius)
-    of_quadrature = found.mean(axis=1).std(ddof=1) / sqrt(replicates)
-    of_signs = found.mean(axis=0).std(ddof=1) / sqrt(len(signs)) if len(signs) > 1 else 0.0
-    return Supremum(float(found.mean()), float(np.hypot(of_quadrature, of_signs)))
+        values[k] = 0.0
+        values[k, varies] = beta * _dual(squares[varies], radius)
+    of_quadrature = values.mean(axis=1).std(ddof=1) / sqrt(replicates)
+    of_signs = values.mean(axis=0).std(ddof=1) / sqrt(len(signs)) if len(signs) > 1 else 0.0
+    return Supremum(float(values.mean()), float(np.hypot(of_quadrature, of_signs)))
 
 
 def head_rademacher(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..flow.potential import GaussianPrior, PredictorPotential
 from ..flow.predictor import NetworkPredictor
@@ -49,11 +49,12 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class Certifiable(Protocol):
     """What can be certified: a `mfresnet.train.fit.Result`."""
 
-    def problem(self, **changes: Any) -> Problem:
-        """The problem of the pipeline, with other settings than its own where given."""
+    def certificates(self, names: Any = None, **changes: Any) -> Certificates:
+        """Its certificates, with other settings than its own where given."""
         ...
 
 
@@ -81,7 +82,7 @@ class CertifyPackage(ModuleType):
         >>> sorted(certificates), certificates["held_out"].confidence
         (['held_out', 'pac_bayes'], 0.9)
         """
-        return run(result if isinstance(result, Problem) else result.problem(**changes), names)
+        return run(result, names) if isinstance(result, Problem) else result.certificates(names, **changes)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")

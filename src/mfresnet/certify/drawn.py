@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..bounds import Certificate, drawn_certificate
-from ..flow import Batch, misclassified, predict
+from ..flow import Batch, is_misclassified, predict
 from ..model import AbstractResNet
 from .problem import Problem
 
@@ -68,4 +68,4 @@ def error_of(model: AbstractResNet, data: Batch) -> float:
 
 def count_errors(model: AbstractResNet, data: Batch) -> int:
     """Number of the points that a network gets wrong."""
-    return int(np.sum(misclassified(np.asarray(predict(model, data.x)), np.asarray(data.y))))
+    return int(np.sum(is_misclassified(np.asarray(predict(model, data.x)), np.asarray(data.y))))

@@ -23,8 +23,9 @@ from ..flow.langevin import Chains, Kernel, Potential, advance, prices, start
 TARGET = 0.6  # acceptance; the optimum of Langevin proposals is flat around 0.57
 SEGMENT = 20  # steps between two adaptations of the pilot's step
 GAIN = 1.5
-REACH = 3.0  # the pilot heats down to gamma = REACH n
-EARLIEST, WORSE = 0.2, 1.15  # after gamma = EARLIEST n it stops where the bound exceeds its best by this factor
+REACH = 2.0  # the pilot anneals to gamma = REACH n
+NEAR = 1.05  # pilots are short, so their prices are too large at large gamma: the last bound within this factor counts
+WORSE = 1.5  # the pilot stops early, above gamma = n, where the bound exceeds its best by this factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +63,13 @@ def find_schedule(
     """The schedule of ``length`` steps that pilot chains of ``pilot_length`` steps suggest.
 
     The pilots anneal beyond the useful range, adapting the step to an acceptance of 0.6. The final inverse temperature
-    is the one at which the bound predicted from their mistakes and prices is least, the steps follow theirs.
+    is the largest at which the bound predicted from their mistakes and prices is within 5 % of its least value; the
+    steps follow theirs.
     """
     whole = AnnealingSchedule.power(REACH * n, pilot_length)
     steps = np.array(whole.steps)
-    now = start(potential, data, size, chains, pilot_length, jax.random.fold_in(key, 0), kernel)
+    k_start, key = jax.random.split(key)
+    now = start(potential, data, size, chains, pilot_length, k_start, kernel)
     scale, seen, best = 1.0, [], 1.0
     for first in range(0, pilot_length, SEGMENT):
         last = min(first + SEGMENT, pilot_length)
@@ -81,12 +84,13 @@ def find_schedule(
         seen.append((gamma, step, value))
         best = min(best, value)
         say(f"gamma {gamma:.4g}, step {step:.3g}, acceptance {accepted:.2f}, bound {value:.4f}")
-        if value > WORSE * best and gamma > EARLIEST * n:
+        if value > WORSE * best and gamma > n:
             break
         if step < LARGEST_STEP or accepted < TARGET:  # at the largest step, a high acceptance leaves the scale as it is
             scale = step * gamma * float(np.exp(GAIN * (accepted - TARGET)))
     gammas, used, bounds = (np.array(column) for column in zip(*seen, strict=False))
-    final = gammas[int(np.argmin(_smooth(bounds)))]
+    smooth = _smooth(bounds)
+    final = float(gammas[int(np.flatnonzero(smooth <= NEAR * smooth.min())[-1])])
     return Pilot(gammas, used, bounds, _schedule(final, length, gammas, used), chains * SEGMENT * len(seen))
 
 

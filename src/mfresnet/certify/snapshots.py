@@ -25,7 +25,7 @@ class Snapshot:
         ensemble: the probes of its laws.
         head, encoder: log-density ratios R of the probes to the prior, shapes (P,) and (L, P).
         solver: what moved the laws: "euler", or another solver of the flow.
-        tolerance: of the solver, where it has one.
+        tolerance: of a solver that controls its error, else None.
     """
 
     step: int
@@ -73,17 +73,15 @@ class Snapshot:
 
     @property
     def normalisation_error(self) -> float:
-        """Largest departure of the mean of exp(-R) from 1, which it is for exact densities."""
+        """Largest deviation of the mean of exp(-R) from 1, which it is for exact densities."""
         return normalisation_error_of(self.head, self.encoder)
 
     @property
     def density(self) -> Density:
         """How well its ratios are known."""
         if self.solver == "euler":
-            return Density("euler", self.normalisation_error, int(self.ensemble.folded))
-        return Density(
-            "solver", self.normalisation_error, tolerance=self.tolerance if self.solver == "adaptive" else None
-        )
+            return Density("euler", self.normalisation_error, int(self.ensemble.not_one_to_one))
+        return Density("solver", self.normalisation_error, tolerance=self.tolerance)
 
     @property
     def network_of_probes(self) -> AbstractResNet:
@@ -94,10 +92,10 @@ class Snapshot:
 
 def ratios_to_start(ensemble: Ensemble, scales: InitialScales) -> tuple[np.ndarray | None, np.ndarray]:
     """R of the probes of the head and of the encoder: log-density ratios to the Gaussian start."""
-    found: list[np.ndarray | None] = []
+    ratios: list[np.ndarray | None] = []
     for part in ("head", "encoder"):
         probes, start, gain = (getattr(one, part) for one in (ensemble.probes, ensemble.start, ensemble.log_ratio))
-        found.append(None if probes is None else log_density_ratios(probes, start, gain, getattr(scales, part)))
-    head, encoder = found
+        ratios.append(None if probes is None else log_density_ratios(probes, start, gain, getattr(scales, part)))
+    head, encoder = ratios
     assert encoder is not None
     return head, encoder

@@ -83,8 +83,8 @@ def blocks_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Under each rule a line for each block: change of the error, in points, when it is removed or swapped with the
     next one, and its share of the Gram matrix's trace.
 
-    >>> found = {"images": 9, "removal": {"stage 1, block 1": 0.5}, "swap": {}, "first_order_share": 0.25}
-    >>> print(blocks_table([{"step": 3, "rule": "plain", "epoch": 1.0, "sensitivity": found}]))
+    >>> one = {"images": 9, "removal": {"stage 1, block 1": 0.5}, "swap": {}, "first_order_share": 0.25}
+    >>> print(blocks_table([{"step": 3, "rule": "plain", "epoch": 1.0, "sensitivity": one}]))
     plain, step 3 (epoch 1), first seed, 9 test images: single-block paths explain 0.250 of f - f_0
                            removed     swapped     Gram, %
     stage 1, block 1        +50.00           -           -
@@ -92,14 +92,14 @@ def blocks_table(rows: Sequence[Mapping[str, Any]]) -> str:
     keys = {"removal": "+.2f", "swap": "+.2f", "gram_share": ".2f"}
     lines = []
     for row in rows:
-        found, share = row["sensitivity"], row["sensitivity"]["first_order_share"]
+        one, share = row["sensitivity"], row["sensitivity"]["first_order_share"]
         lines.append(
-            f"{row['rule']}, step {row['step']} (epoch {row['epoch']:.4g}), first seed, {found['images']} test images: "
+            f"{row['rule']}, step {row['step']} (epoch {row['epoch']:.4g}), first seed, {one['images']} test images: "
             f"single-block paths explain {'-' if share is None else f'{share:.3f}'} of f - f_0"
         )
         lines.append(f"{'':18}" + "".join(f"{title:>12}" for title in ("removed", "swapped", "Gram, %")))
-        for block in dict.fromkeys(name for key in keys for name in found.get(key, {})):
-            values = {key: found.get(key, {}).get(block) for key in keys}
+        for block in dict.fromkeys(name for key in keys for name in one.get(key, {})):
+            values = {key: one.get(key, {}).get(block) for key in keys}
             cells = ["-" if value is None else f"{100 * value:{keys[key]}}" for key, value in values.items()]
             lines.append(f"{block:<18}" + "".join(f"{cell:>12}" for cell in cells))
     return "\n".join(lines)
@@ -137,8 +137,8 @@ def certify(options: argparse.Namespace, argv: list[str]) -> int:
     from ..runs import read_certificates
 
     names = ("delta", "heads", "residuals", "settings")
-    found = certified(options.run, **{name: getattr(options, name) for name in names})
-    for certificate in found.values():
+    certificates = certified(options.run, **{name: getattr(options, name) for name in names})
+    for certificate in certificates.values():
         print(f"{certificate}\n  {certificate.reading}\n")
     for name, reason in read_certificates(options.run)[1].items():
         print(f"{name}: refused, {reason}\n")

@@ -51,18 +51,18 @@ def image(options: argparse.Namespace, argv: list[str]) -> int:
     summary = train_images(
         config, out, command=command, overwrite=options.overwrite, quiet=options.quiet, devices=options.devices
     )
-    return image_finished(out, summary, report=config.record.report)
+    return print_image_outcome(out, summary, report=config.record.report)
 
 
-def image_finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
+def print_image_outcome(out: Path, summary: dict[str, Any], *, report: bool) -> int:
     """Print errors and paired differences, write the report, and turn the status into an exit code."""
     stopped = summary["status"] == "interrupted"  # the rules are at different epochs then
     rows = [("status", summary["status"])]
     for name, rule in summary["rules"].items():
         rows.append((f"test error, {name}", in_percent(rule["test_error"]) + at_epoch(rule["tested"], stopped)))
-    for name, found in summary.get("paired", {}).items():
-        said = in_percent(found, "points") + at_epoch(found["epoch"], stopped)
-        rows.append((name, f"{said}: {found['verdict']}"))
+    for name, mean in summary.get("paired", {}).items():
+        said = in_percent(mean, "points") + at_epoch(mean["epoch"], stopped)
+        rows.append((name, f"{said}: {mean['verdict']}"))
     rows += [("seconds", f"{summary['wall_s']:.1f}"), ("run", str(out))]
     rows += report_rows(out) if report else []
     width = max(len(name) for name, _ in rows)
@@ -75,14 +75,14 @@ def at_epoch(epoch: int, stopped: bool) -> str:
     return f" at epoch {epoch}" if stopped else ""
 
 
-def in_percent(found: dict[str, Any], unit: str = "%") -> str:
+def in_percent(mean: dict[str, Any], unit: str = "%") -> str:
     """Mean and interval, times 100: an error in per cent, a difference of errors in percentage points.
 
     >>> in_percent({"mean": 0.1, "low": 0.08, "high": 0.12, "seeds": 3})
     '10.00 % [8.00, 12.00] over 3 seeds'
     """
-    if found["mean"] is None:
+    if mean["mean"] is None:
         return "not finite"
-    interval = "" if found["low"] is None else f" [{100 * found['low']:.2f}, {100 * found['high']:.2f}]"
-    count = found["seeds"]
-    return f"{100 * found['mean']:.2f} {unit}{interval} over {count} seed{'s' * (count != 1)}"
+    interval = "" if mean["low"] is None else f" [{100 * mean['low']:.2f}, {100 * mean['high']:.2f}]"
+    count = mean["seeds"]
+    return f"{100 * mean['mean']:.2f} {unit}{interval} over {count} seed{'s' * (count != 1)}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..config import Config, Section, build, leaves, merged, nested, read_toml
+from ..config import Config, Section, build, leaves, merge, nest, read_toml
 from ..errors import MfresnetError
 from ..fields import allowed, is_repeated
 
@@ -45,7 +45,7 @@ def setting_arguments(parser: argparse.ArgumentParser, kind: type[Section] = Con
     for name, field in leaves(kind):
         section = name.rpartition(".")[0] or "general"
         group = groups.setdefault(section, parser.add_argument_group(f"settings: {section}"))
-        default = "" if field.default is None else f"; default {_shown(field.default)}"
+        default = "" if field.default is None else f"; default {_format_default(field.default)}"
         spellings = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
         group.add_argument(
             *spellings,
@@ -57,7 +57,7 @@ def setting_arguments(parser: argparse.ArgumentParser, kind: type[Section] = Con
         )
 
 
-def _shown(default: Any) -> str:
+def _format_default(default: Any) -> str:
     """A default as it is written on the command line."""
     if isinstance(default, tuple):
         return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in default)
@@ -109,4 +109,4 @@ def settings(
             what = name.partition(".")[0]
             raise MfresnetError(f"the {what} is named twice, {value!r} and {flat[name]!r}: give one.")
         flat[name] = value
-    return merged(tree, nested(flat))
+    return merge(tree, nest(flat))

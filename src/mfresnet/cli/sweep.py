@@ -59,7 +59,7 @@ def sweep(options: argparse.Namespace, argv: list[str]) -> int:
         overwrite=options.overwrite,
         quiet=options.quiet,
     )
-    return swept(out, summary)
+    return print_sweep_outcome(out, summary)
 
 
 def resume_sweep(options: argparse.Namespace) -> int:
@@ -67,10 +67,10 @@ def resume_sweep(options: argparse.Namespace) -> int:
     from ..runs.sweeps import resume_sweep as go_on
 
     summary = go_on(options.run, executor=options.executor or "local", address=options.address, quiet=options.quiet)
-    return swept(options.run, summary)
+    return print_sweep_outcome(options.run, summary)
 
 
-def swept(out: Path, summary: dict[str, Any]) -> int:
+def print_sweep_outcome(out: Path, summary: dict[str, Any]) -> int:
     """Print what came out, write the report, and turn the status into an exit code."""
     from ..runs.sweeps import SweepDirectory
 

@@ -60,7 +60,7 @@ def device_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def joined(options: argparse.Namespace, run: Path | None) -> Iterator[dict[str, Any]]:
+def join_processes(options: argparse.Namespace, run: Path | None) -> Iterator[dict[str, Any]]:
     """With the other processes, where there are some; the context is the numbers of devices asked for.
 
     Raises:
@@ -107,13 +107,13 @@ def train(options: argparse.Namespace, argv: list[str]) -> int:
 
     config = build(settings(options, given={"data.name": options.data}))
     command = "mfresnet " + shlex.join(argv)
-    with joined(options, options.out) as devices:
+    with join_processes(options, options.out) as devices:
         out = options.out or fresh_path(Path("runs"), Path(config.data.name).stem)
         summary = run(config, out, command=command, overwrite=options.overwrite, quiet=options.quiet, **devices)
-        return finished(out, summary, report=config.record.report)
+        return print_outcome(out, summary, report=config.record.report)
 
 
-def finished(out: Path, summary: dict[str, Any], *, report: bool) -> int:
+def print_outcome(out: Path, summary: dict[str, Any], *, report: bool) -> int:
     """Print what came out, write the report, and turn the status into an exit code; process 0 alone speaks."""
     from ..train.devices import is_leader
 
@@ -145,13 +145,15 @@ def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
             rows.append((name, value if solver is None else f"{value} +- {solver:.2g} (solver)"))
     name = "gram.final.lambda_min.total"
     if summary.get(name) is not None:
-        rows.append(("lambda_min(G)", f"{summary[name]:.4g} +- {summary['gram.final.error.total']:.2g}"))
+        value, error = summary[name], summary["gram.final.error.total"]
+        zero = abs(value) <= error
+        rows.append(("lambda_min(G)", f"0 within its error of {error:.2g}" if zero else f"{value:.4g} +- {error:.2g}"))
         rows.append(("regime", summary["regime.verdict"]))
-    for key, value in summary.items():
-        prefix, _, name = key.removesuffix(".value").partition(".")
-        if prefix == "certificate" and key.endswith(".value"):
-            word = " (vacuous)" if summary[f"certificate.{name}.vacuous"] else ""
-            rows.append((f"bound {name}", f"{value:.4g}{word}"))
+    names = [key.split(".")[1] for key in summary if key.startswith("certificate.") and key.endswith(".value")]
+    vacuous = [name for name in names if summary[f"certificate.{name}.vacuous"]]
+    rows += [(f"bound {name}", f"{summary[f'certificate.{name}.value']:.4g}") for name in names if name not in vacuous]
+    if vacuous:
+        rows.append(("vacuous", ", ".join(vacuous)))
     if "control.test.error" in summary:
         rows.append(("frozen encoder", f"test.error {summary['control.test.error']:.4g}"))
     return rows
@@ -170,7 +172,7 @@ def resume(options: argparse.Namespace, argv: list[str]) -> int:
 
     if RunDirectory.open(options.run).is_images:
         from ..runs import resume_images
-        from .image import ImageConfig, image_finished
+        from .image import ImageConfig, print_image_outcome
 
         refuse(
             options,
@@ -180,11 +182,11 @@ def resume(options: argparse.Namespace, argv: list[str]) -> int:
         )
         summary = resume_images(options.run, quiet=options.quiet, devices=options.devices)
         config = build(RunDirectory.open(options.run).config["config"], ImageConfig)
-        return image_finished(options.run, summary, report=config.record.report)
+        return print_image_outcome(options.run, summary, report=config.record.report)
     config = build(RunDirectory.open(options.run).config["config"])
-    with joined(options, options.run) as devices:
+    with join_processes(options, options.run) as devices:
         summary = go_on(options.run, quiet=options.quiet, **devices)
-        return finished(options.run, summary, report=config.record.report)
+        return print_outcome(options.run, summary, report=config.record.report)
 
 
 def refuse(options: argparse.Namespace, names: Sequence[str], owner: str, what: str) -> None:

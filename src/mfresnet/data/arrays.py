@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import MfresnetError
-from .guard import guarded, refuse_beyond_memory
+from .guard import call_reader, refuse_beyond_memory
 from .table import Table, describe_dropped, refuse_unusable, understand
 
 
@@ -22,7 +22,7 @@ def npy_array(file: Path) -> np.ndarray:
             stream.seek(0)
             return _plain(np.lib.format.read_array, stream, f"file {str(file)!r}")
 
-    return guarded(file, "NPY", read)
+    return call_reader(file, "NPY", read)
 
 
 def npz_arrays(file: Path, target: str | None) -> tuple[np.ndarray, np.ndarray, str]:
@@ -47,7 +47,7 @@ def npz_arrays(file: Path, target: str | None) -> tuple[np.ndarray, np.ndarray, 
                     stream.read()  # to the end, where the archive's checksum is compared
             return out[0], out[1], f"array {y_name!r} of {str(file)!r}"
 
-    return guarded(file, "NPZ", read)
+    return call_reader(file, "NPZ", read)
 
 
 def _plain(read: Callable[..., np.ndarray], stream: Any, what: str) -> np.ndarray:
@@ -104,9 +104,9 @@ def from_arrays(file: Path, x: np.ndarray, y: np.ndarray, what: str, task: str, 
 
 def _array_target(file: Path, y: np.ndarray, what: str) -> np.ndarray | list[str]:
     if y.dtype.kind == "S":
-        y = guarded(file, "text", lambda: np.char.decode(y, "utf-8"))
+        y = call_reader(file, "text", lambda: np.char.decode(y, "utf-8"))
     if y.dtype.kind == "U":
-        texts = guarded(file, "text", lambda: [str(v).encode("utf-8").decode("utf-8").strip() for v in y])
+        texts = call_reader(file, "text", lambda: [str(v).encode("utf-8").decode("utf-8").strip() for v in y])
         if "" in texts:
             raise MfresnetError(f"{what}, row {texts.index('')} (counted from 0), has a missing value.")
         return texts

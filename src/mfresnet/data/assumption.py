@@ -44,7 +44,7 @@ def check_assumption_1(
     """Whether |x_i| = 1, |y_i| <= 1 and <x_i, x_j> <= C_max < 1 for i != j ([C24], Assumption 1).
 
     Duplicated or nearly parallel inputs make lambda_min(G) = 0, so the worst pair is named. All pairs are compared
-    in blocks (memory O(block n)) up to ``limit`` rows; above it exact duplicates are still all found, but
+    in blocks (memory O(block n)) up to ``limit`` rows; above it exact duplicates are still all assumption, but
     near-parallel pairs are searched in ``sample`` rows drawn at random, and the sentence says so.
 
     Args:
@@ -54,8 +54,8 @@ def check_assumption_1(
 
     Source: [C24], Assumption 1; docs/theory.md, section 2.
 
-    >>> found = check_assumption_1(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), np.ones((3, 1)))
-    >>> found.holds, found.pair, found.duplicates
+    >>> assumption = check_assumption_1(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), np.ones((3, 1)))
+    >>> assumption.holds, assumption.pair, assumption.duplicates
     (False, (0, 2), 1)
     """
     x = x + 0.0  # -0.0 and 0.0 are the same input, but not the same bytes

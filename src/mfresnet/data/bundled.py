@@ -17,13 +17,13 @@ BUNDLED = {
 }
 
 
-def bundled(name: str) -> Table:
+def load_bundled(name: str) -> Table:
     """The rows of a bundled data set.
 
     Raises:
         MfresnetError: no such name.
 
-    >>> bundled("wine").x.shape
+    >>> load_bundled("wine").x.shape
     (178, 13)
     """
     from sklearn import datasets

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import MfresnetError
-from .guard import guarded, refuse_beyond_memory
-from .table import shown
+from .guard import call_reader, refuse_beyond_memory
+from .table import quote
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,7 +53,7 @@ def csv_frame(file: Path) -> tuple[pl.DataFrame, Callable[[int], str], tuple[str
             _refuse_ragged(file, text, separator, skipped)
             raise
 
-    frame = guarded(file, "CSV", read)
+    frame = call_reader(file, "CSV", read)
     names = [(name or "").strip() for name in frame.row(0)]
     frame = frame.with_columns(pl.all().str.strip_chars().replace("", None))
     frame = frame.with_row_index("\0row", offset=1 + skipped).slice(1)
@@ -90,9 +90,9 @@ def _first_record(text: str, separator: str) -> list[str]:
 
 def _text(file: Path) -> tuple[bytes, int]:
     """UTF-8 text from its first line that is not blank, and the number of lines before it."""
-    raw = guarded(file, "CSV", file.read_bytes)
+    raw = call_reader(file, "CSV", file.read_bytes)
     if raw.startswith(GZIP):
-        raw = guarded(file, "gzip", lambda: _unpacked(raw, file))
+        raw = call_reader(file, "gzip", lambda: _unpack(raw, file))
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -107,7 +107,7 @@ def _text(file: Path) -> tuple[bytes, int]:
     return text, raw[: len(raw) - len(text)].count(b"\n")
 
 
-def _unpacked(raw: bytes, file: Path) -> bytes:
+def _unpack(raw: bytes, file: Path) -> bytes:
     """The content of a gzip file, refused as soon as it is larger than memory."""
     parts, size = [], 0
     with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
@@ -176,7 +176,7 @@ def _refuse_ambiguous(series: pl.Series, place: int, row: Callable[[int], str]) 
     """Refuse a column whose commas, or points beside decimal commas elsewhere, may divide thousands."""
     text = series[place]
     raise MfresnetError(
-        f"column {series.name!r}, {row(place)}, holds {shown(text)}, which may be {text.replace(',', '.')} or "
+        f"column {series.name!r}, {row(place)}, holds {quote(text)}, which may be {text.replace(',', '.')} or "
         f"{re.sub('[,.]', '', text)}: write the numbers of this column with a decimal point, and thousands without a "
         "separator."
     )

@@ -106,12 +106,12 @@ class Encoding:
 
     def unseen(self, x: np.ndarray, levels: Levels) -> dict[str, int]:
         """Rows whose text none of the rows of the fit had, for each column with such rows."""
-        found = {}
+        counts = {}
         for j, (name, own, new) in enumerate(zip(self.columns, self.levels, levels, strict=False)):
             if own is not None and new is not None:
                 strange = [code for code, level in enumerate(new) if level not in own]
-                found[name] = int(np.isin(x[:, j], strange).sum())
-        return {name: count for name, count in found.items() if count}
+                counts[name] = int(np.isin(x[:, j], strange).sum())
+        return {name: count for name, count in counts.items() if count}
 
     def describe(self) -> tuple[str, ...]:
         """What is done, one sentence for text columns and one for missing values, where there is something.
@@ -149,12 +149,12 @@ class Encoding:
         if set(values) != {"columns", "levels", "fill"} or len(values["columns"]) != len(values["levels"]):
             raise MfresnetError(f"not a recorded encoding: entries {', '.join(sorted(values)) or '(none)'}.")
         fill = None if values["fill"] is None else np.asarray(values["fill"], np.float64)
-        found = cls(
+        encoding = cls(
             tuple(values["columns"]), tuple(None if own is None else tuple(own) for own in values["levels"]), fill
         )
-        if fill is not None and fill.shape != (len(found.names),):
-            raise MfresnetError(f"not a recorded encoding: {len(found.names)} means expected, {fill.size} found.")
-        return found
+        if fill is not None and fill.shape != (len(encoding.names),):
+            raise MfresnetError(f"not a recorded encoding: {len(encoding.names)} means expected, {fill.size} encoding.")
+        return encoding
 
     def _encode(self, x: np.ndarray, levels: Levels) -> np.ndarray:
         """Numbers and indicators, NaN where the raw value is missing."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..errors import MfresnetError
 from .delimited import refuse_names
-from .guard import guarded, refuse_beyond_memory
-from .table import FEW, Table, describe_dropped, refuse_unusable, shown, understand
+from .guard import call_reader, refuse_beyond_memory
+from .table import FEW, Table, describe_dropped, quote, refuse_unusable, understand
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,7 +26,7 @@ def parquet_frame(file: Path) -> tuple[pl.DataFrame, Row]:
     import polars as pl
 
     # From memory, so that the name is never taken for a pattern or an address.
-    frame = guarded(file, "Parquet", lambda: pl.read_parquet(io.BytesIO(file.read_bytes())))
+    frame = call_reader(file, "Parquet", lambda: pl.read_parquet(io.BytesIO(file.read_bytes())))
     refuse_names(file, frame.columns)
     return frame, lambda i: f"row {i} (counted from 0)"
 
@@ -128,16 +128,16 @@ def columns_of(
                 continue
             _refuse_text(series, what, row, unread, categories)
         values = series.cast(pl.String)
-        found = values.drop_nulls().unique().sort().to_list()
-        code = {level: float(place) for place, level in enumerate(found)}
+        texts = values.drop_nulls().unique().sort().to_list()
+        code = {level: float(place) for place, level in enumerate(texts)}
         x[:, j] = [np.nan if value is None else code[value] for value in values]
-        levels.append(tuple(found))
+        levels.append(tuple(texts))
     return x, tuple(levels)
 
 
 def _refuse_text(series: pl.Series, what: str, row: Row, place: int, categories: str) -> None:
     """Refuse text, of which there is some at ``place``, where it is not asked for or is no set of categories."""
-    example = shown(series[place])
+    example = quote(series[place])
     if categories == "refuse":
         raise MfresnetError(
             f"{what}, {row(place)}, holds {example}, which is not a number: set --data.categories one-hot, or drop the "

@@ -14,7 +14,7 @@ from ..errors import MfresnetError
 T = TypeVar("T")
 
 
-def guarded(file: Path, kind: str, read: Callable[[], T]) -> T:
+def call_reader(file: Path, kind: str, read: Callable[[], T]) -> T:
     """What ``read`` returns; any failure of the library behind it as one sentence."""
     try:
         with warnings.catch_warnings():

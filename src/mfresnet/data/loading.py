@@ -15,7 +15,7 @@ from ..errors import MfresnetError, unknown_name
 from ..registry import Entry, Registry
 from . import synthetic
 from .assumption import check_assumption_1
-from .bundled import BUNDLED, bundled
+from .bundled import BUNDLED, load_bundled
 from .dataset import Dataset, Split, Task
 from .encoding import Encoding
 from .files import read_file
@@ -33,7 +33,7 @@ GENERATED = {
 ON_SPHERE = ("sphere-teacher", "random-labels")
 # A package adds a function without arguments that returns a `Table`.
 TABLES: Registry[Callable[[], Table]] = Registry(
-    "data set", "mfresnet.datasets", {name: Entry(partial(bundled, name), text) for name, text in BUNDLED.items()}
+    "data set", "mfresnet.datasets", {name: Entry(partial(load_bundled, name), text) for name, text in BUNDLED.items()}
 )
 # Each use of randomness has a stream of its own, so that no setting of one changes another.
 SPLIT, TRAIN, TEST, FLIP_TRAIN, FLIP_TEST, MAP = range(6)
@@ -48,7 +48,7 @@ def describe_datasets() -> list[tuple[str, str]]:
     return [*GENERATED.items(), *((name, TABLES.summary(name)) for name in TABLES)]
 
 
-def load(config: DataConfig, seed: int = 0) -> Split:
+def load(config: DataConfig, seed: int = 0, *, map_share: float = 1.0) -> Split:
     """The training and test set of a configuration; the same seed gives the same bits.
 
     A name of `describe_datasets` or the path of a file is read or generated, split (with the classes in proportion),
@@ -59,6 +59,7 @@ def load(config: DataConfig, seed: int = 0) -> Split:
     Args:
         config: the section ``data`` of the configuration.
         seed: of generation, split and flips.
+        map_share: what ``config.map_share`` = None stands for.
 
     Raises:
         MfresnetError: an unknown name, an unreadable file, sizes that do not fit, settings that do not apply.
@@ -72,11 +73,12 @@ def load(config: DataConfig, seed: int = 0) -> Split:
         raise unknown_name("data set", config.name, (*GENERATED, *TABLES))
     _refuse_inapplicable(config, named)
     if config.name in GENERATED:
-        return _generated(config, seed)
+        return _generate(config, seed, map_share)
     if named:
-        return _tabular(config, TABLES[config.name](), seed)
+        return split_table(TABLES[config.name](), config, seed, map_share=map_share)
     options = {"categories": config.categories, "missing": config.missing}
-    return _tabular(config, read_file(config.name, config.target, config.labels, config.task, **options), seed)
+    table = read_file(config.name, config.target, config.labels, config.task, **options)
+    return split_table(table, config, seed, map_share=map_share)
 
 
 def _looks_like_path(name: str) -> bool:
@@ -108,13 +110,14 @@ def _stream(seed: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, 0, purpose])
 
 
-def _mapped(config: DataConfig, n: int, seed: int) -> np.ndarray:
+def _map_rows(config: DataConfig, n: int, seed: int, default: float) -> np.ndarray:
     """Training rows that fix the transform, in order."""
-    count = max(1, round(config.map_share * n))
+    share = default if config.map_share is None else config.map_share
+    count = max(1, round(share * n))
     return np.sort(_stream(seed, MAP).permutation(n)[:count])
 
 
-def _generated(config: DataConfig, seed: int) -> Split:
+def _generate(config: DataConfig, seed: int, map_share: float) -> Split:
     n, n_test = config.n or 512, config.n_test or 1024
     d = config.dimension if config.name in ON_SPHERE else 2
     needed = 4 * 8.0 * (n + n_test) * d
@@ -138,24 +141,26 @@ def _generated(config: DataConfig, seed: int) -> Split:
         # a map taken from the points is one more thing they fix: none where they lie in the unit ball without one
         inside = config.name in ON_SPHERE or (config.name == "two-spirals" and not config.noise)
         kind = "none" if inside else "max"
-    fitted_on = _mapped(config, n, seed)
+    fitted_on = _map_rows(config, n, seed, map_share)
     transform = Transform.fit(kind, train[0][fitted_on])
     classes = () if task == "regression" else ("-1", "+1")
     names = tuple(f"x{j}" for j in range(d))
-    return _finished(config, seed, train, test, task, transform, fitted_on, classes, names, ())
+    return _finish(config, seed, train, test, task, transform, fitted_on, classes, names, ())
 
 
-def _tabular(config: DataConfig, table: Table, seed: int) -> Split:
+def split_table(table: Table, config: DataConfig, seed: int, *, map_share: float = 1.0) -> Split:
+    """The training and test set of a table, by the section ``data`` of the configuration (`load`)."""
     train, test = split_rows(table, config.n, config.n_test, _stream(seed, SPLIT))
     kind = "sphere" if config.transform == "auto" else config.transform
     regression = table.task == "regression"
-    fitted_on = _mapped(config, len(train), seed)
+    fitted_on = _map_rows(config, len(train), seed, map_share)
     encoding = Encoding.fit(table, train[fitted_on], missing=config.missing)
     inputs = encoding.apply(table.x, table.levels)
     transform = Transform.fit(
         kind,
         inputs[train[fitted_on]],
         standardise=kind != "none",
+        is_part=len(fitted_on) < len(train),
         regression_target=table.target[train] if regression else None,
     )
     task: Task = "regression" if regression else "binary" if len(table.classes) == 2 else "multiclass"
@@ -175,9 +180,9 @@ def _tabular(config: DataConfig, table: Table, seed: int) -> Split:
         trains = trains[0], np.clip(trains[1], -1, 1)  # rounding only; test targets may truly lie outside
         if outside := int(np.sum(np.abs(tests[1]) > 1)):
             notes.append(f"{outside} of {len(test)} test targets lie outside [-1, 1], the range of the training part.")
-    if repeated := _repeated(table.x[train], table.x[test]):
+    if repeated := _count_repeated(table.x[train], table.x[test]):
         notes.append(f"{repeated} of {len(test)} test rows equal a training row, which flatters the test error.")
-    return _finished(
+    return _finish(
         config, seed, trains, tests, task, transform, fitted_on, table.classes, encoding.names, notes, table, encoding
     )
 
@@ -201,12 +206,12 @@ def _about_rows(encoding: Encoding, table: Table, train: np.ndarray, test: np.nd
     return notes
 
 
-def _repeated(train: np.ndarray, test: np.ndarray) -> int:
+def _count_repeated(train: np.ndarray, test: np.ndarray) -> int:
     seen = {row.tobytes() for row in train + 0.0}
     return sum(row.tobytes() in seen for row in test + 0.0)
 
 
-def _finished(
+def _finish(
     config: DataConfig,
     seed: int,
     train: tuple[np.ndarray, np.ndarray],
@@ -223,7 +228,7 @@ def _finished(
     """Label noise, transform and check, the same for every source."""
     name = config.name if table is None else table.name
     reads_data = transform.reads_data or (encoding is not None and encoding.reads_data)
-    if config.map_share < 1 and (task == "regression" or not reads_data):
+    if config.map_share is not None and config.map_share < 1 and (task == "regression" or not reads_data):
         why = (
             "keeps points out of certificates, which are for classes"
             if task == "regression"

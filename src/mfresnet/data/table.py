@@ -79,7 +79,7 @@ def understand(
     labels: list = sorted(np.unique(values).tolist()) if numeric else sorted(set(values))
     if task == "regression" and not numeric:
         bad = next(i for i, v in enumerate(values) if not _is_number(v))
-        raise MfresnetError(f"{what}, {row(bad)}, holds {shown(values[bad])}: data.task = regression needs numbers.")
+        raise MfresnetError(f"{what}, {row(bad)}, holds {quote(values[bad])}: data.task = regression needs numbers.")
     notes: tuple[str, ...] = ()
     if task == "auto":
         whole = numeric and all(v.is_integer() for v in labels[: FEW + 1])
@@ -89,20 +89,20 @@ def understand(
             bad = next((i for i, v in enumerate(values) if not _is_number(v)), 0)
             raise MfresnetError(
                 f"{what} holds text with {len(labels)} different values in {n} rows (for example "
-                f"{shown(values[bad])} in {row(bad)}), which is neither a set of classes nor numbers."
+                f"{quote(values[bad])} in {row(bad)}), which is neither a set of classes nor numbers."
             )
         if numeric:
             kind = f"{len(labels)} classes" if task == "classification" else "numbers (regression)"
             other = "regression" if task == "classification" else "classification"
             notes = (f"{what[0].upper()}{what[1:]} was read as {kind}; set data.task to {other} if it is not.",)
     if len(labels) < 2:
-        raise MfresnetError(f"{what} has the single value {shown(labels[0])}: there is nothing to learn.")
+        raise MfresnetError(f"{what} has the single value {quote(labels[0])}: there is nothing to learn.")
     if task == "regression":
         return Target(np.asarray(values, dtype=np.float64), "regression", (), notes)
     codes = np.searchsorted(np.array(labels), values) if numeric else _codes(values, labels)
     counts = np.bincount(codes, minlength=len(labels))
     if counts.min() < 2:
-        only = shown(labels[int(np.argmin(counts))])
+        only = quote(labels[int(np.argmin(counts))])
         raise MfresnetError(
             f"class {only} of {what} has one member, {row(int(np.argmin(counts[codes])))}: "
             "at least 2 are needed, one to train and one to test."
@@ -144,10 +144,10 @@ def describe_dropped(dropped: int, rows: int) -> tuple[str, ...]:
     )
 
 
-def shown(value: object) -> str:
+def quote(value: object) -> str:
     """A value as a message quotes it: on one line and not too long.
 
-    >>> shown("a\\nb"), shown(2.0)
+    >>> quote("a\\nb"), quote(2.0)
     ("'a\\\\nb'", '2')
     """
     text = _label(value) if isinstance(value, float) else repr(value)

@@ -61,9 +61,20 @@ class Transform:
 
     @classmethod
     def fit(
-        cls, kind: str, x: np.ndarray, *, standardise: bool = False, regression_target: np.ndarray | None = None
+        cls,
+        kind: str,
+        x: np.ndarray,
+        *,
+        standardise: bool = False,
+        is_part: bool = False,
+        regression_target: np.ndarray | None = None,
     ) -> Transform:
         """The transform of ``kind`` for training inputs ``x`` (n, d) and, for regression, raw targets (n,).
+
+        Args:
+            is_part: ``x`` is a part of the inputs only. A column that hardly varies there may vary elsewhere and would
+                outweigh all others, so its scale is at least a quarter of its range, and where it is constant the
+                median of the others.
 
         Raises:
             MfresnetError: an unknown kind; "max" where every row is zero; a target with a single value.
@@ -74,6 +85,8 @@ class Transform:
         if kind not in KINDS:
             raise unknown_name("transform", kind, KINDS)
         mean, std = _moments(x) if standardise else (None, None)
+        if std is not None and is_part:
+            std = _widen(std, x)
         center, half = 0.0, 1.0
         if regression_target is not None:
             low, high = float(np.min(regression_target)), float(np.max(regression_target))
@@ -82,7 +95,7 @@ class Transform:
                 raise MfresnetError(f"the training target has the single value {low:g}: there is nothing to learn.")
         scale = 1.0
         if kind == "max":
-            scale = float(np.max(norms(_standardised(x, mean, std))))
+            scale = float(np.max(norms(_standardise(x, mean, std))))
             if not scale > 0:
                 raise MfresnetError("transform max: every training row is zero, there is no norm to divide by.")
         return cls(kind, x.shape[1], mean, std, scale, center, half)
@@ -114,7 +127,7 @@ class Transform:
             raise MfresnetError(f"inputs of shape (n, {self.dimension}) expected, these have shape {x.shape}.")
         # A test row may lie so far outside the training range that it overflows: found below, with its row.
         with np.errstate(over="ignore", invalid="ignore"):
-            out = _standardised(x, self.mean, self.std) / (self.scale if self.kind == "max" else 1.0)
+            out = _standardise(x, self.mean, self.std) / (self.scale if self.kind == "max" else 1.0)
             if self.kind == "lift":
                 out = np.hstack([out, np.ones((len(out), 1))])
             finite = np.isfinite(out).all(axis=1)
@@ -201,5 +214,13 @@ def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low + spread * unit.mean(axis=0), np.where(std > 0, std, 1.0)
 
 
-def _standardised(x: np.ndarray, mean: np.ndarray | None, std: np.ndarray | None) -> np.ndarray:
+def _widen(std: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """At least a quarter of each column's range; for a constant column the median of the others."""
+    quarter = x.max(axis=0) / 4 - x.min(axis=0) / 4
+    varies = quarter > 0
+    wide = np.maximum(std, quarter)
+    return np.where(varies, wide, np.median(wide[varies]) if varies.any() else 1.0)
+
+
+def _standardise(x: np.ndarray, mean: np.ndarray | None, std: np.ndarray | None) -> np.ndarray:
     return x.astype(np.float64) if mean is None or std is None else (x - mean) / std

@@ -5,10 +5,12 @@ from .divergence import Divergence, kl_to_start
 from .estimate import Estimate
 from .landscape import Landscape, first_order_share, landscape
 from .regime import Regime, linearised_predictions, regime
+from .registry import DIAGNOSTICS
 from .solver_error import SolverError, solver_error
 from .transport import KnnKl, knn_kl, wasserstein2
 
 __all__ = [
+    "DIAGNOSTICS",
     "Dissipation",
     "Divergence",
     "Estimate",

@@ -84,8 +84,8 @@ def summarise(ratios: np.ndarray, squared_displacements: np.ndarray) -> Divergen
 
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=100_000)  # N(1/2, 1) against N(0, 1): KL = 1/8
-    >>> found = summarise(0.5 * x + 0.125, np.full(x.shape, 0.25))
-    >>> abs(found.kl.value - 0.125) < 4 * found.kl.stderr < 0.01
+    >>> divergence = summarise(0.5 * x + 0.125, np.full(x.shape, 0.25))
+    >>> abs(divergence.kl.value - 0.125) < 4 * divergence.kl.stderr < 0.01
     True
     """
     with np.errstate(over="ignore"):
@@ -116,15 +116,15 @@ def kl_to_start(
     (0.0, 0.0)
     """
     scales = initial or InitialScales()
-    found = []
+    divergences = []
     for part in ("encoder", "head"):
         probes, start, ratio = (getattr(v, part) for v in (ensemble.probes, ensemble.start, ensemble.log_ratio))
         if probes is None or probes.width == 0:
-            found.append(None)
+            divergences.append(None)
             continue
         ratios = log_density_ratios(probes, start, ratio, getattr(scales, part))
-        found.append(summarise(ratios, displacements(probes, start)))
-    return found[0], found[1]
+        divergences.append(summarise(ratios, displacements(probes, start)))
+    return divergences[0], divergences[1]
 
 
 @dataclass(frozen=True)
@@ -136,19 +136,19 @@ class Check:
     holds: bool
 
 
-def talagrand(found: Divergence, scale: float = 1.0) -> Check:
+def talagrand(divergence: Divergence, scale: float = 1.0) -> Check:
     """W2^2 <= 2 s^2 KL (Talagrand), tested through W2 of the probes against their starts.
 
     The exact distance of the two samples is at most the displacement; the law's own distance is
     estimated by it from above, so ``left`` is E|omega_t - omega_0|^2 and a failure proves nothing,
     while ``holds`` proves (up to sampling) that the inequality does.
     """
-    right = 2 * scale**2 * (found.kl.value + 2 * np.nan_to_num(found.kl.stderr))
-    left = found.displacement**2
+    right = 2 * scale**2 * (divergence.kl.value + 2 * np.nan_to_num(divergence.kl.stderr))
+    left = divergence.displacement**2
     return Check(left, float(right), bool(left <= right))
 
 
-def feature_displacement(z_start: Any, z_end: Any, alpha: float, found: Divergence) -> Check:
+def feature_displacement(z_start: Any, z_end: Any, alpha: float, divergence: Divergence) -> Check:
     """|Z_nu(x, 1) - x| <= alpha sqrt(2 KL(nu || nu_0)) for |sigma0| <= 1.
 
     A statement on the limit law, in which the start leaves x where it is. A finite network adds the
@@ -156,7 +156,7 @@ def feature_displacement(z_start: Any, z_end: Any, alpha: float, found: Divergen
     training, which carries most of that error too, and ``z_end`` the one now.
     """
     moved = np.linalg.norm(np.asarray(z_end, np.float64) - np.asarray(z_start, np.float64), axis=-1)
-    right = alpha * np.sqrt(2 * max(0.0, found.kl.value + 2 * np.nan_to_num(found.kl.stderr)))
+    right = alpha * np.sqrt(2 * max(0.0, divergence.kl.value + 2 * np.nan_to_num(divergence.kl.stderr)))
     return Check(float(moved.max()), float(right), bool(moved.max() <= right))
 
 

@@ -92,7 +92,7 @@ def draw_rows(n: int, most: int, seed: int) -> np.ndarray:
     return np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
 
 
-def gram_row(model: AbstractResNet, probe: Probe) -> dict[str, Any]:
+def gram_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe) -> dict[str, Any]:
     """Gram matrices of a state: smallest eigenvalues, spectra, dissipation, regime."""
     matrices = probe.matrices if model is probe.start else gram(model, probe.x)
     parts = {"encoder": matrices.encoder, "head": matrices.head, "total": matrices.total}
@@ -145,9 +145,9 @@ def law_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe) -> d
     if ensemble is None:
         return row
     encoder, head = kl_to_start(ensemble, probe.initial)
-    for name, found in (("encoder", encoder), ("head", head)):
-        if found is not None:
-            row |= _kl_entries(name, found)
+    for name, divergence in (("encoder", encoder), ("head", head)):
+        if divergence is not None:
+            row |= _kl_entries(name, divergence)
     if encoder is not None and isinstance(model.encoder, Particles) and model.sigma.bounds[0] <= 1:
         bound = feature_displacement(z_start, z_end, float(model.alpha), encoder)
         row |= {"check.features": bound.right, "check.features_hold": bound.holds}
@@ -204,22 +204,22 @@ def _scales(particles: AbstractParticles, scale: tuple[float, float, float]) -> 
     return np.concatenate([np.broadcast_to(s, shape).ravel() for s, shape in zip(deviations, shapes, strict=True)])
 
 
-def _kl_entries(name: str, found: Divergence) -> dict[str, Any]:
-    inequality = talagrand(found)
+def _kl_entries(name: str, divergence: Divergence) -> dict[str, Any]:
+    inequality = talagrand(divergence)
     row = {
-        f"kl.{name}.value": found.kl.value,
-        f"kl.{name}.stderr": found.kl.stderr,
-        f"kl.{name}.check": found.normalisation.value,
-        f"kl.{name}.check_stderr": found.normalisation.stderr,
-        f"kl.{name}.displacement": found.displacement,
+        f"kl.{name}.value": divergence.kl.value,
+        f"kl.{name}.stderr": divergence.kl.stderr,
+        f"kl.{name}.check": divergence.normalisation.value,
+        f"kl.{name}.check_stderr": divergence.normalisation.stderr,
+        f"kl.{name}.displacement": divergence.displacement,
         f"check.talagrand_{name}": inequality.holds,
     }
-    if found.layers is not None:
-        row[f"kl.{name}.layers"] = _binned(found.layers[0])
+    if divergence.layers is not None:
+        row[f"kl.{name}.layers"] = _bin(divergence.layers[0])
     return row
 
 
-def _binned(values: np.ndarray) -> np.ndarray:
+def _bin(values: np.ndarray) -> np.ndarray:
     """At most LAYERS values, means over equal bins of depth."""
     if len(values) <= LAYERS:
         return values

@@ -35,19 +35,19 @@ import numpy as np
 
 from ..errors import MfresnetError
 from ..flow import (
-    LOSSES,
     AdaptiveFlow,
     Batch,
     Ensemble,
     EulerFlow,
     HeunFlow,
     LogRatio,
+    OneToOne,
     Probes,
     Rule,
     Trainer,
     TrainState,
-    Unfolded,
     first_bad_step,
+    loss_of,
     predict,
 )
 from ..model import InitialScales
@@ -115,12 +115,12 @@ def first_probes(ensemble: Ensemble) -> Ensemble:
 
         return jax.tree.map(cut, tree)
 
-    probes, start, ratio, unfolded = ensemble.probes, ensemble.start, ensemble.log_ratio, ensemble.unfolded
+    probes, start, ratio, one_to_one = ensemble.probes, ensemble.start, ensemble.log_ratio, ensemble.one_to_one
     return Ensemble(
         Probes(few("encoder", 1, probes.encoder), few("head", 0, probes.head)),
         Probes(few("encoder", 1, start.encoder), few("head", 0, start.head)),
         LogRatio(few("encoder", 1, ratio.encoder), few("head", 0, ratio.head)),
-        Unfolded(few("encoder", 1, unfolded.encoder), few("head", 0, unfolded.head)),
+        OneToOne(few("encoder", 1, one_to_one.encoder), few("head", 0, one_to_one.head)),
     )
 
 
@@ -151,8 +151,8 @@ def solver_error(
     >>> from mfresnet import Config, fit
     >>> train = {"solver": "heun", "steps": 8, "time": 1, "probes": 2, "head_probes": 4}
     >>> run = fit(Config(data={"n": 16, "n_test": 8}, model={"depth": 2, "width": 4}, train=train))
-    >>> found = solver_error(run.job.trainer, run.job.state, run.state, run.job.train, run.job.test.x)
-    >>> found.loss < 0.1, found.head.rms < 0.1
+    >>> error = solver_error(run.job.trainer, run.job.state, run.state, run.job.train, run.job.test.x)
+    >>> error.loss < 0.1, error.head.rms < 0.1
     (True, True)
     """
     steps = int(end.step) - int(start.step)
@@ -166,7 +166,7 @@ def solver_error(
         rule=rule.begin(eqx.filter(start.model, trainer.trained)),
     )
     other, losses = replace(trainer, rule=rule).advance(begin, data, jax.random.key(0), jnp.asarray(count), count)
-    loss = LOSSES[trainer.options.loss]
+    loss = loss_of(trainer.options.loss)
     ends = [
         (float(loss(predict(s.model, data.x), data.y, data.weights)), np.asarray(predict(s.model, x), np.float64))
         for s in (end, other)

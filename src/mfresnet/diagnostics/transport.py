@@ -63,8 +63,8 @@ def _sinkhorn(a: np.ndarray, b: np.ndarray, regularisation: float) -> float:
         ) from error
     with double_precision():
         scale = float(cdist(a[:1000], b[:1000], "sqeuclidean").mean()) or 1.0
-        found = sinkhorn_divergence.sinkhorn_divergence(pointcloud.PointCloud, a, b, epsilon=regularisation * scale)
-        return float(np.sqrt(max(float(found[0]), 0.0)))
+        solution = sinkhorn_divergence.sinkhorn_divergence(pointcloud.PointCloud, a, b, epsilon=regularisation * scale)
+        return float(np.sqrt(max(float(solution[0]), 0.0)))
 
 
 @dataclass(frozen=True)

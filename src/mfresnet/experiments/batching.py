@@ -103,7 +103,7 @@ def batches(programs: Sequence[Program], sizes: Sequence[int]) -> list[list[int]
 
     The batches of one bucket have the same number of cells as far as possible, so that they share one compilation.
     """
-    found: list[list[int]] = []
+    groups: list[list[int]] = []
     for program in dict.fromkeys(programs):
         places = [place for place, other in enumerate(programs) if other == program]
         lower = 0
@@ -112,6 +112,6 @@ def batches(programs: Sequence[Program], sizes: Sequence[int]) -> list[list[int]
             most = min(BATCH_CELLS, max(1, BATCH_BYTES // program.cell_bytes(limit)))
             parts = -(-len(inside) // most)
             length = -(-len(inside) // parts)
-            found += [inside[start : start + length] for start in range(0, len(inside), length)]
+            groups += [inside[start : start + length] for start in range(0, len(inside), length)]
             lower = limit
-    return found
+    return groups

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from ..config import Section
 
@@ -23,6 +23,7 @@ class Stopped(Exception):
     """Somebody asked to stop: a batch is left where it is, its cells are not done."""
 
 
+@runtime_checkable
 class Checkpoints(Protocol):
     """Where a long batch saves its state, so that it goes on from there (`Experiment.resume`)."""
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from itertools import product
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,13 +31,21 @@ class Grid(TrainingExperiment):
     name = "grid"
     question = "Which settings are best?"
     settings: GridSettings
+    measures: ClassVar[tuple[str, ...]] = MEASURES
 
     def __init__(self, settings: GridSettings):
         super().__init__(settings)
-        if settings.measure not in MEASURES:
-            raise MfresnetError(f"measure = {settings.measure!r} is not allowed: give one of {', '.join(MEASURES)}.")
+        if settings.measure not in self.measures:
+            raise MfresnetError(
+                f"measure = {settings.measure!r} is not allowed: give one of {', '.join(self.measures)}."
+            )
 
-    def cells(self) -> list[dict[str, Any]]:
+    def axes(self) -> dict[str, list[Any]]:
+        """The values of each ``--set``, as given.
+
+        Raises:
+            MfresnetError: an unknown setting, one given twice, or an empty grid.
+        """
         names = [f"{part}.{name}" for part, kind in SECTIONS.items() for name, _ in leaves(kind)]
         axes: dict[str, list[Any]] = {}
         for text in self.settings.set:
@@ -54,9 +62,13 @@ class Grid(TrainingExperiment):
             axes[name] = list(dict.fromkeys(split_list(values)))
             if not axes[name]:
                 raise MfresnetError(f"set = {text!r} is an empty grid: give at least one value.")
-        self.refuse(dict.fromkeys(axes, "its values are those of --set"))
         if not axes:
             raise MfresnetError("the grid is empty: give settings and values, such as --set model.depth=4,8.")
+        return axes
+
+    def cells(self) -> list[dict[str, Any]]:
+        axes = self.axes()
+        self.refuse(dict.fromkeys(axes, "its values are those of --set"))
         points: list[dict[str, Any]] = []
         for values in product(*axes.values()):
             values = dict(zip(axes, values, strict=True))
@@ -67,8 +79,7 @@ class Grid(TrainingExperiment):
         return check_grid([{**typed, "seed": seed} for typed in points for seed in self.settings.seed_range()])
 
     def analyse(self, rows: Sequence[Row]) -> Result:
-        axes = [name for name in rows[0] if "." in name and name.split(".")[0] in SECTIONS and name not in MEASURES]
-        axes = [name for name in axes if name != "diverged.step"]
+        axes = list(self.axes())
         measure, points = self.settings.measure, []
         for values in dict.fromkeys(tuple(row[name] for name in axes) for row in rows):
             here = [row for row in rows if tuple(row[name] for name in axes) == values]
@@ -87,7 +98,7 @@ class Grid(TrainingExperiment):
             half = "" if np.isnan(best["half_width_95"]) else f" +- {best['half_width_95']:.2g}"
             verdict = f"least {measure}: {best[measure]:.4g}{half} at {where}"
         notes = divergence_notes(rows)
-        if self.settings.data.name and measure.startswith("test"):
+        if measure.startswith("test"):
             notes.append("The best point was chosen on the test set: its own error is an optimistic estimate.")
         return Result(verdict, None, {"best": best} if best else {}, points, [_figure(axes, points, measure)], notes)
 

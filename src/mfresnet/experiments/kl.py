@@ -17,6 +17,7 @@ from ..flow import TrainState
 from ..kernels import initial_kernel
 from ..model import activation
 from ..stats import power_law, student
+from ..train.job import resolved
 from .experiment import Plot, Result, Row, completed_rows, divergence_notes
 from .settings import KlSettings
 from .training import TrainingExperiment, check_grid
@@ -66,10 +67,10 @@ class Kl(TrainingExperiment):
         return check_grid([{"betabar": value, "seed": s} for s in self.settings.seed_range() for value in values])
 
     def training(self, cell) -> Training:
-        found = super().training(cell)
-        beta = float(cell["betabar"]) * found.n
-        model = found.config.model.model_copy(update={"beta": beta})
-        return Training(found.config.model_copy(update={"model": model}), found.split)
+        training = super().training(cell)
+        beta = float(cell["betabar"]) * training.n
+        model = training.config.model.model_copy(update={"beta": beta})
+        return Training(training.config.model_copy(update={"model": model}), training.split)
 
     def look(self, state: TrainState) -> tuple[float, float]:
         assert state.ensemble is not None, "the constructor asks for probes"
@@ -82,10 +83,11 @@ class Kl(TrainingExperiment):
         model, x = training.config.model, training.split.train.x
         lambda0 = initial_kernel(x, model.activation).lambda_min.value
         seen = np.array(outcome.seen)
-        row: dict[str, Any] = {"model.beta": model.beta, "lambda0": lambda0}
+        beta = resolved(model.beta)
+        row: dict[str, Any] = {"model.beta": beta, "lambda0": lambda0}
         for place, part in enumerate(PARTS if model.head else PARTS[:1]):
             largest = float(seen[:, place].max())
-            constant = largest * (lambda0 * model.beta / training.n) ** 2
+            constant = largest * (lambda0 * beta / training.n) ** 2
             row |= {f"kl_{part}": largest, f"kl_{part}_end": float(seen[-1, place]), f"C_{part}": constant}
         return row
 

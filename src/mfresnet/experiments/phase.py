@@ -54,16 +54,16 @@ class Phase(TrainingExperiment):
         rows = draw_rows(len(data.x), POINTS, training.config.seed)
         x, y = data.x[rows], data.y[rows]
         start, end = outcome.start, outcome.end
-        found = regime(gram(start, x, hold="total").total, gram(end, x, hold="total").total, y)
+        change = regime(gram(start, x, hold="total").total, gram(end, x, hold="total").total, y)
         moved = np.linalg.norm(last_state(end, x) - last_state(start, x), axis=-1)
         head = {}
         if start.head is not None and end.head is not None:
             head = {"displacement.head": model_displacement(start.head, end.head)}
         return {
-            "kernel_change": found.kernel_change,
-            "alignment": found.alignment,
-            "alignment_start": found.alignment_start,
-            "regime": found.verdict,
+            "kernel_change": change.kernel_change,
+            "alignment": change.alignment,
+            "alignment_start": change.alignment_start,
+            "regime": change.verdict,
             "displacement.encoder": model_displacement(start.encoder, end.encoder),
             **head,
             "features": float(moved.max()),

@@ -68,6 +68,11 @@ _BUILT_IN = {
         ".settings:FiniteSizeSettings",
         ".finite_size.experiment:FiniteSize",
     ),
+    "certificate": Entry(
+        "the path certificate of Langevin training against n or any other settings",
+        ".settings:CertificateSettings",
+        ".certificate:CertificateSweep",
+    ),
     "grid": Entry("any settings against each other, on any data set", ".settings:GridSettings", ".grid:Grid"),
 }
 EXPERIMENTS: Registry[Entry] = Registry("experiment", "mfresnet.experiments", _BUILT_IN, base=Entry)
@@ -94,9 +99,9 @@ def create(name: str, settings: Mapping[str, Any] | Section | None = None) -> Ex
     >>> len(create("rate", {"n": "8,16", "seeds": 2}).cells())
     4
     """
-    found = entry(name)
-    tree = settings if isinstance(settings, Section) else build(settings or {}, found.settings_type())
-    return found.create(tree)
+    chosen = entry(name)
+    tree = settings if isinstance(settings, Section) else build(settings or {}, chosen.settings_type())
+    return chosen.create(tree)
 
 
 def _load(place: str) -> Any:

@@ -137,6 +137,22 @@ class GridSettings(SweepSettings):
     train: Adam = Field(default_factory=Adam, description="training")
 
 
+Langevin = with_defaults(TrainConfig, rule="langevin")
+
+
+class CertificateSettings(GridSettings):
+    """``mfresnet sweep certificate``."""
+
+    command: ClassVar[str] = "sweep certificate"
+    set: tuple[str, ...] = Field(
+        default=("data.n=256,512,1024", "train.freeze=none,encoder"),
+        json_schema_extra={"repeated": True},
+        description="a setting and its values, e.g. data.label_noise=0,0.1,0.3; give it again for more settings",
+    )
+    measure: str = Field(default="certificate", description="the number that is compared")
+    train: Langevin = Field(default_factory=Langevin, description="training")
+
+
 class FiniteSizeSettings(Section):
     """``mfresnet sweep finite-size``."""
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, ClassVar
 
-from ..config import Config, DataConfig, build, merged, nested
-from ..data import Split, load
+from ..config import Config, DataConfig, build, merge, nest
+from ..data import Split
 from ..errors import MfresnetError
 from ..flow import TrainState
-from ..train.job import data_facts
+from ..train.job import data_facts, load_split
 from . import batching
 from .experiment import Cell, Experiment, Pulse
 from .settings import SweepSettings
@@ -56,19 +56,23 @@ class TrainingExperiment(Experiment):
         """
         own = {name: value for name, value in cell.items() if "." in name or name == "seed"}
         common = self.settings.model_dump(include={"data", "model", "train"})
-        return build(merged(common, nested(self.derived(own))))
+        return build(merge(common, nest(self.derived(own))))
 
     def derived(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The settings of a cell from its values; by default they are the settings."""
         return values
 
     def training(self, cell: Cell) -> Training:
-        """The training of a cell, its data loaded (once for all cells that share it)."""
+        """The training of a cell."""
+        return Training.of(self.config(cell), self.split(cell))
+
+    def split(self, cell: Cell) -> Split:
+        """The data of a cell, loaded once for all cells that share it."""
         config = self.config(cell)
         wanted = (config.data, config.seed)
         if wanted not in self._loaded:
-            self._loaded[wanted] = load(*wanted)
-        return Training.of(config, self._loaded[wanted])
+            self._loaded[wanted] = load_split(config)
+        return self._loaded[wanted]
 
     def batches(self, cells: Sequence[Cell]) -> list[list[int]]:
         trainings = [self.training(cell) for cell in cells]
@@ -76,7 +80,7 @@ class TrainingExperiment(Experiment):
 
     def data_sums(self, cells: Sequence[Cell]) -> dict[str, str]:
         for cell in cells:
-            self.training(cell)
+            self.split(cell)
         sums: dict[str, Any] = {}
         for split in self._loaded.values():  # in the order of the cells
             sums.setdefault(split.train.name, hashlib.sha256()).update(data_facts(split)["sha256"].encode())

@@ -60,7 +60,7 @@ class Transfer(TrainingExperiment):
         if settings.train.rule == "gradient-flow":
             raise MfresnetError("the gradient flow has no learning rate to transfer: set --train.rule to an optimiser.")
         if "standard" in settings.scalings:
-            own = _scaled({"scaling": "standard", "model.depth": 1, "model.width": 1})
+            own = _scaling_settings({"scaling": "standard", "model.depth": 1, "model.width": 1})
             self.refuse(dict.fromkeys(own, "leave it out, or set --scalings mean-field"))
 
     def cells(self) -> list[dict[str, Any]]:
@@ -87,7 +87,7 @@ class Transfer(TrainingExperiment):
         )
 
     def config(self, cell):
-        return super().config({**cell, **_scaled(cell)})
+        return super().config({**cell, **_scaling_settings(cell)})
 
     def analyse(self, rows: Sequence[Row]) -> Result:
         rates = sorted({row["train.learning_rate"] for row in rows})
@@ -105,9 +105,9 @@ class Transfer(TrainingExperiment):
                         and (row["axis"], row[f"model.{axis}"]) == (axis, size)
                     ]
                     losses = [_loss([row for row in here if row["train.learning_rate"] == rate]) for rate in rates]
-                    found = int(np.argmin(losses)) if np.isfinite(losses).any() else None
-                    best.append(found)
-                    alike.append(_alike(here, rates, losses, found))
+                    moved = int(np.argmin(losses)) if np.isfinite(losses).any() else None
+                    best.append(moved)
+                    alike.append(_alike(here, rates, losses, moved))
                     curves[scaling, decay, steps, axis, size] = losses
                     points.append(
                         {
@@ -116,11 +116,11 @@ class Transfer(TrainingExperiment):
                             "horizon": steps,
                             "axis": axis,
                             "size": size,
-                            "best_rate": None if found is None else rates[found],
-                            "loss": None if found is None else float(losses[found]),
-                            "loss_95": None if found is None else _interval(here, rates[found]),
+                            "best_rate": None if moved is None else rates[moved],
+                            "loss": None if moved is None else float(losses[moved]),
+                            "loss_95": None if moved is None else _interval(here, rates[moved]),
                             "rates_95": [rates[place] for place in sorted(alike[-1])],
-                            "at_edge": found in (0, len(rates) - 1),
+                            "at_edge": moved in (0, len(rates) - 1),
                         }
                     )
                 there = [place for place in best if place is not None]
@@ -142,11 +142,11 @@ class Transfer(TrainingExperiment):
         passed = judge([p for p in points if p["scaling"] == "mean-field"], moves)
         said = []
         for scaling in dict.fromkeys(way[0] for way in ways):
-            found = [move["steps_moved"] for move in moves if move["scaling"] == scaling]
-            known = [step for step in found if step is not None]
-            lost = len(found) - len(known)
+            moved = [move["steps_moved"] for move in moves if move["scaling"] == scaling]
+            known = [step for step in moved if step is not None]
+            lost = len(moved) - len(known)
             word = f"by at most {max(known)} step{'s' * (max(known) != 1)} of the grid" if known else "no size trained"
-            said.append(f"{scaling}: {word}" + (f" ({lost} of {len(found)} series without a rate)" if lost else ""))
+            said.append(f"{scaling}: {word}" + (f" ({lost} of {len(moved)} series without a rate)" if lost else ""))
         return Result(
             verdict="the best learning rate moves over depth and width under " + "; ".join(said),
             passed=passed,
@@ -185,12 +185,12 @@ def _alike(rows: Sequence[Row], rates: Sequence[float], losses: Sequence[float],
         own = sorted((row for row in rows if row["train.learning_rate"] == rates[place]), key=lambda row: row["seed"])
         return np.log([max(row["train.loss"], TINY) for row in own])
 
-    found = {best}
+    places = {best}
     for place in np.flatnonzero(np.isfinite(losses)):
         mean, half = student(logs(int(place)) - logs(best))
         if not mean - half > 0:  # NaN: one seed
-            found.add(int(place))
-    return found
+            places.add(int(place))
+    return places
 
 
 def _interval(rows: Sequence[Row], rate: float) -> tuple[float, float]:
@@ -199,7 +199,7 @@ def _interval(rows: Sequence[Row], rate: float) -> tuple[float, float]:
     return float(np.exp(mean - half)), float(np.exp(mean + half))
 
 
-def _scaled(cell: Mapping[str, Any]) -> dict[str, Any]:
+def _scaling_settings(cell: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that make the network of a cell, see the module."""
     depth, width = cell["model.depth"], cell["model.width"]
     if cell["scaling"] == "mean-field":

@@ -33,6 +33,7 @@ from ..train.job import (
     precision,
     probe_counts,
     resolve_config,
+    resolved,
 )
 from .batching import Program
 from .experiment import Pulse
@@ -144,9 +145,9 @@ def _train(
         states, losses = _advance(trainers, states, train, random, jnp.asarray(count, jnp.int32), SEGMENT)
         losses = np.asarray(losses)[:, :count]
         first = losses[:, 0] if done == 0 else first
-        for cell, found in enumerate(first_bad_step(row, begun) for row, begun in zip(losses, first, strict=True)):
-            if bad[cell] is None and found is not None:
-                bad[cell] = done + found
+        for cell, first_bad in enumerate(first_bad_step(row, begun) for row, begun in zip(losses, first, strict=True)):
+            if bad[cell] is None and first_bad is not None:
+                bad[cell] = done + first_bad
         if any(step is not None for step in bad):
             trainers, states = _halt(trainers, states, start, np.array([step is not None for step in bad]))
         done += count
@@ -177,7 +178,7 @@ def _begin(program: Program, trainings: Sequence[Training]) -> tuple[Trainer, Tr
     common, _ = build_trainer(trainings[0].config, shapes, largest)
 
     def rule(config: Config, n: int) -> Any:
-        beta = config.model.beta if config.model.head else 1.0
+        beta = resolved(config.model.beta) if config.model.head else 1.0
         return build_rule(config, scaling.time_unit(config.train.time_unit, n, float(np.asarray(beta, dtype))))
 
     rules = [rule(training.config, training.n) for training in trainings]
@@ -191,8 +192,8 @@ def _begin(program: Program, trainings: Sequence[Training]) -> tuple[Trainer, Tr
             rule,
             common.trained,
             jnp.asarray(training.config.seed),
-            jnp.asarray(m.alpha, dtype),
-            jnp.asarray(m.beta, dtype),
+            jnp.asarray(resolved(m.alpha), dtype),
+            jnp.asarray(resolved(m.beta), dtype),
         )
         for training, m, rule in zip(trainings, models, rules, strict=True)
     ]
@@ -228,13 +229,13 @@ def _advance(
 
 def _scores(model: AbstractResNet, training: Training, padded: int) -> dict[str, float]:
     """Losses and errors of one cell, both parts of the data padded to the same number of points: one program."""
-    found, loss = {}, training.config.train.loss
+    scores, loss = {}, training.config.train.loss
     for name in ("train", "test"):
         data = _pad_sets([getattr(training.split, name)], padded, _dtype(training.config))
         whole = jax.tree.map(lambda leaf: leaf[0], data)
         values = evaluate(model, whole, loss, training.split.train.task)
-        found |= {f"{name}.{what}": float(value) for what, value in zip(("loss", "error"), values, strict=True)}
-    return found
+        scores |= {f"{name}.{what}": float(value) for what, value in zip(("loss", "error"), values, strict=True)}
+    return scores
 
 
 def _halt(trainers: Trainer, states: TrainState, start: AbstractResNet, bad: np.ndarray) -> tuple[Trainer, TrainState]:
@@ -262,11 +263,11 @@ def _stack(cells: Sequence[Any]) -> Any:
 def _pad_sets(sets: Sequence[Dataset], most: int, dtype: str) -> Batch:
     """Data sets as one batch with a leading axis, each padded with points of weight 0."""
 
-    def padded(rows: np.ndarray) -> np.ndarray:
+    def pad(rows: np.ndarray) -> np.ndarray:
         return np.pad(rows, [(0, most - len(rows))] + [(0, 0)] * (rows.ndim - 1))
 
     columns = ([data.x for data in sets], [data.y for data in sets], [np.ones(len(data.x)) for data in sets])
-    return Batch(*(jnp.asarray(np.stack([padded(rows) for rows in column]), dtype) for column in columns))
+    return Batch(*(jnp.asarray(np.stack([pad(rows) for rows in column]), dtype) for column in columns))
 
 
 def _dtype(config: Config) -> str:

@@ -7,15 +7,17 @@ from .field import Batch, Field, Hessians, Laplacians, Options, Probes, decay_ra
 from .langevin import KERNELS, Chains
 from .langevin_rule import LangevinMemory, LangevinRule
 from .layout import Layout
-from .losses import LOSSES, error, logistic, misclassified, mistakes, squared
-from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, flow, optimiser
-from .state import Ensemble, LogRatio, TrainState, Unfolded
+from .losses import LOSSES, Loss, error, is_misclassified, logistic, loss_of, mistakes, squared
+from .rules import PRESETS, AdaptiveFlow, EulerFlow, HeunFlow, OptaxRule, Rule, optimiser
+from .solvers import SOLVERS, Solver, control_steps, flow, solver_of
+from .state import Ensemble, LogRatio, OneToOne, TrainState
 from .trainer import Trainer, batch_of, evaluate, predict
 
 __all__ = [
     "KERNELS",
     "LOSSES",
     "PRESETS",
+    "SOLVERS",
     "AdaptiveFlow",
     "AnnealingSchedule",
     "Batch",
@@ -30,28 +32,33 @@ __all__ = [
     "Laplacians",
     "Layout",
     "LogRatio",
+    "Loss",
+    "OneToOne",
     "OptaxRule",
     "Options",
     "Probes",
     "Rule",
+    "Solver",
     "Sweep",
     "TrainState",
     "Trainer",
-    "Unfolded",
     "Velocities",
     "adjoint",
     "batch_of",
+    "control_steps",
     "decay_rate",
     "error",
     "evaluate",
     "field",
     "first_bad_step",
     "flow",
+    "is_misclassified",
     "logistic",
-    "misclassified",
+    "loss_of",
     "mistakes",
     "optimiser",
     "predict",
+    "solver_of",
     "squared",
     "states",
     "velocities",

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import MfresnetError
 
 RISE = 0.8  # share of the steps in which the inverse temperature rises
-EXPONENT = 4.0
+EXPONENT = 3.0
 LARGEST_STEP = 0.1
 
 

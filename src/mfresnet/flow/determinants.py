@@ -24,17 +24,17 @@ def log_determinants(curvature: tuple[Array, Array], h: float | Array) -> tuple[
     mixed, bend = curvature
     eye = jnp.eye(bend.shape[-1], dtype=bend.dtype)
     schur = eye - h * bend - h**2 * jnp.einsum("...oi,...oj->...ij", mixed, mixed)
-    value, definite = eliminated(schur)
+    value, definite = eliminate_all(schur)
     return -value, definite
 
 
-def eliminated(matrix: Float[Array, "*batch q q"]) -> tuple[Float[Array, "*batch"], Bool[Array, "*batch"]]:
+def eliminate_all(matrix: Float[Array, "*batch q q"]) -> tuple[Float[Array, "*batch"], Bool[Array, "*batch"]]:
     """log|det| of symmetric matrices and whether they are positive definite, by A = L D L^T without pivoting.
 
     det A = prod_j d_j, and A is positive definite where every d_j > 0. For a positive definite matrix that is as stable
     as Cholesky's factor; for another one the error grows with max |A|/min |d_j|, and such a step is marked anyway.
 
-    >>> value, definite = eliminated(jnp.array([[[2.0, 1.0], [1.0, 2.0]], [[1.0, 2.0], [2.0, 1.0]]]))
+    >>> value, definite = eliminate_all(jnp.array([[[2.0, 1.0], [1.0, 2.0]], [[1.0, 2.0], [2.0, 1.0]]]))
     >>> value.round(4).tolist(), definite.tolist()
     ([1.0986000299453735, 1.0986000299453735], [True, False])
     """

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ..model import AbstractParticles, AbstractResNet, Ghosts, scaling
-from .losses import LOSSES
+from ..model import AbstractParticles, AbstractResNet, ProbePoints, scaling
+from .losses import Loss, loss_of
 
 
 class Batch(NamedTuple):
@@ -43,14 +43,14 @@ class Probes(eqx.Module):
 
 
 class Laplacians(eqx.Module):
-    """Laplacian of the first variation at each probe, shapes (L, P) and (P,): see `Ghosts`."""
+    """Laplacian of the first variation at each probe, shapes (L, P) and (P,): see `ProbePoints`."""
 
     encoder: Float[Array, "layers probes"]
-    head: Float[Array, " probes"] | None
+    head: Float[Array, " head_probes"] | None
 
 
 class Hessians(eqx.Module):
-    """Both non-zero blocks of the Hessian of the first variation at each probe: see `Ghosts`."""
+    """Both non-zero blocks of the Hessian of the first variation at each probe: see `ProbePoints`."""
 
     encoder: tuple[Array, Array]
     head: tuple[Array, Array] | None
@@ -91,13 +91,13 @@ class Options(eqx.Module):
     """What the field is taken of; all static.
 
     Args:
-        loss: "squared" or "logistic".
+        loss: a name of `mfresnet.flow.LOSSES`, or a loss.
         recompute: recompute the states in segments of depth (memory like sqrt(L)).
         compute: precision of the network's sweep, or None for the particles' own, which probes have always.
         rates: learning-rate factors of (encoder, head).
     """
 
-    loss: str = eqx.field(static=True, default="squared")
+    loss: str | Loss = eqx.field(static=True, default="squared")
     recompute: bool = eqx.field(static=True, default=False)
     compute: str | None = eqx.field(static=True, default=None)
     rates: tuple[float, float] = eqx.field(static=True, default=(1.0, 1.0))
@@ -124,30 +124,30 @@ def field(
             **field(model, trained, batch, replace(options, compute=None), probes, curvature).of_probes
         )
     moved, still = eqx.partition(model, trained)
-    ghosts = None
+    points = None
     if probes is not None:
-        ghosts = (
-            Ghosts.of(probes.encoder, curvature),
-            None if probes.head is None else Ghosts.of(probes.head, curvature),
+        points = (
+            ProbePoints.of(probes.encoder, curvature),
+            None if probes.head is None else ProbePoints.of(probes.head, curvature),
         )
 
-    def loss(moved: AbstractResNet, ghosts: tuple[Ghosts, Ghosts | None] | None) -> Array:
+    def loss(moved: AbstractResNet, points: tuple[ProbePoints, ProbePoints | None] | None) -> Array:
         network, inputs = eqx.combine(moved, still), batch.x
         if options.compute is not None:
-            network, ghosts, inputs = cast((network, ghosts, inputs), options.compute)
-        prediction = network(inputs, *(ghosts or (None, None)), recompute=options.recompute)
-        return LOSSES[options.loss](prediction.astype(batch.y.dtype), batch.y, batch.weights)
+            network, points, inputs = cast((network, points, inputs), options.compute)
+        prediction = network(inputs, *(points or (None, None)), recompute=options.recompute)
+        return loss_of(options.loss)(prediction.astype(batch.y.dtype), batch.y, batch.weights)
 
-    value, (of_model, of_ghosts) = jax.value_and_grad(loss, argnums=(0, 1))(moved, ghosts)
+    value, (of_model, of_points) = jax.value_and_grad(loss, argnums=(0, 1))(moved, points)
     velocity = jax.tree.map(jnp.negative, per_mass(of_model, model, options.rates))
-    if of_ghosts is None:
+    if of_points is None:
         return Field(value, velocity, None, None)
 
-    # A ghost carries unit mass in its layer, whose share of depth is 1/layers; a frozen law stands still.
+    # A probe carries unit mass in its layer, whose share of depth is 1/layers; a frozen law stands still.
     encoder_rate, head_rate = options.rates
     on_encoder = encoder_rate * scaling.encoder_mass(model.encoder.layers, 1) * _moves(trained.encoder)
-    encoder = jax.tree.map(lambda g: on_encoder * g, of_ghosts[0])
-    head = of_ghosts[1]
+    encoder = jax.tree.map(lambda g: on_encoder * g, of_points[0])
+    head = of_points[1]
     if head is not None:
         assert trained.head is not None, "probes have a head only where the network has one"
         on_head = head_rate * scaling.head_mass(1) * _moves(trained.head)

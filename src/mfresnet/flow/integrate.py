@@ -97,11 +97,11 @@ def integrate(
         fine = (result == diffrax.RESULTS.successful) & (control_result == diffrax.RESULTS.successful)
         fine = fine & ((end > start) | (start >= length)) & (state.attempted < MAX_STEPS)
 
-        def chosen(new: Any, old: Any) -> Any:
+        def select(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, old)
 
         return _State(
-            start, end, chosen(after, state.network), chosen(kept, state.solver), control,
+            start, end, select(after, state.network), select(kept, state.solver), control,
             jnp.where(keep, jump, state.jump), state.accepted + keep, state.attempted + 1, fine,
         )  # fmt: skip
 
@@ -112,23 +112,23 @@ def integrate(
         last = jax.lax.while_loop(going, attempt, begin)
         return Solution(last.network, followers, last.accepted, last.attempted, last.success)
 
-    def until_accepted(state: _State) -> tuple[_State, Array]:
-        def tried(carry: tuple[_State, Array]) -> tuple[_State, Array]:
+    def attempt_until_accepted(state: _State) -> tuple[_State, Array]:
+        def try_step(carry: tuple[_State, Array]) -> tuple[_State, Array]:
             return attempt(carry[0]), carry[0].end
 
-        def rejected(carry: tuple[_State, Array]) -> Array:
+        def is_rejected(carry: tuple[_State, Array]) -> Array:
             return going(carry[0]) & (carry[0].accepted == state.accepted)
 
-        return jax.lax.while_loop(rejected, tried, (state, state.end))
+        return jax.lax.while_loop(is_rejected, try_step, (state, state.end))
 
     def carry_over(carry: tuple[_State, Any, Any]) -> tuple[_State, Any, Any]:
-        state, followers, memory = carry
-        after, end = until_accepted(state)
-        moved, _, _, memory, _ = solver.step(
-            both, state.start, end, (state.network, followers), None, memory, jnp.asarray(False)
+        state, followers, solver_state = carry
+        after, end = attempt_until_accepted(state)
+        moved, _, _, solver_state, _ = solver.step(
+            both, state.start, end, (state.network, followers), None, solver_state, jnp.asarray(False)
         )
-        return after, moved[1], memory
+        return after, moved[1], solver_state
 
-    memory = solver.init(both, zero, end, (network, followers), None)
-    last, followers, _ = jax.lax.while_loop(lambda c: going(c[0]), carry_over, (begin, followers, memory))
+    solver_state = solver.init(both, zero, end, (network, followers), None)
+    last, followers, _ = jax.lax.while_loop(lambda c: going(c[0]), carry_over, (begin, followers, solver_state))
     return Solution(last.network, followers, last.accepted, last.attempted, last.success)

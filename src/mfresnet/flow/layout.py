@@ -15,7 +15,7 @@ import jax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from ..model import AbstractParticles
-from .state import LogRatio, Unfolded
+from .state import LogRatio, OneToOne
 
 T = TypeVar("T")
 POINTS, PARTICLES = "points", "particles"
@@ -72,7 +72,7 @@ class Layout:
             return jax.tree.map(
                 lambda leaf, rank: self._of_array(leaf, rank + 1), node, node.ranks(), is_leaf=lambda leaf: leaf is None
             )
-        if isinstance(node, LogRatio | Unfolded):
+        if isinstance(node, LogRatio | OneToOne):
             return jax.tree.map(lambda leaf: self._of_array(leaf, 1), node)
         return self._of_array(node)
 
@@ -96,4 +96,4 @@ class Layout:
 
 
 def _has_particles(node: Any) -> bool:
-    return isinstance(node, AbstractParticles | LogRatio | Unfolded)
+    return isinstance(node, AbstractParticles | LogRatio | OneToOne)

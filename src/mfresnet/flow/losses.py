@@ -57,7 +57,19 @@ LOSSES: Registry[Loss] = Registry(
 )
 
 
-def misclassified(f: Any, y: Any) -> Any:
+def loss_of(loss: str | Loss) -> Loss:
+    """A loss by its name in `LOSSES`, or the loss itself.
+
+    Raises:
+        MfresnetError: an unknown name.
+
+    >>> loss_of("squared") is loss_of(squared)
+    True
+    """
+    return LOSSES[loss] if isinstance(loss, str) else loss
+
+
+def is_misclassified(f: Any, y: Any) -> Any:
     """Which points get a wrong class; a prediction with an output that is not finite is wrong, whatever the label.
 
     Two classes: y f(x) > 0 is right, so that 0 is wrong for both. Several: the first of the largest outputs. This is
@@ -70,9 +82,9 @@ def misclassified(f: Any, y: Any) -> Any:
     Returns:
         Booleans of shape (..., n), of the library of ``f``.
 
-    >>> misclassified(np.array([[1.0], [0.0], [np.nan]]), np.ones((3, 1))).tolist()
+    >>> is_misclassified(np.array([[1.0], [0.0], [np.nan]]), np.ones((3, 1))).tolist()
     [False, True, True]
-    >>> misclassified(np.array([[0.2, 0.9], [np.nan, 0.1]]), np.array([1, 0])).tolist()
+    >>> is_misclassified(np.array([[0.2, 0.9], [np.nan, 0.1]]), np.array([1, 0])).tolist()
     [False, True]
     """
     xp: Any = np if isinstance(f, np.ndarray) else jnp
@@ -84,10 +96,10 @@ def misclassified(f: Any, y: Any) -> Any:
 
 
 def mistakes(f: Predictions | np.ndarray, y: Predictions | np.ndarray, task: str) -> Float[Array | np.ndarray, " n"]:
-    """Per point: 1 for a wrong class and 0 for a right one (`misclassified`); for regression the squared error."""
+    """Per point: 1 for a wrong class and 0 for a right one (`is_misclassified`); for regression the squared error."""
     if task == "regression":
         return jnp.sum((f - y) ** 2, axis=-1)
-    return misclassified(f, y).astype(f.dtype)
+    return is_misclassified(f, y).astype(f.dtype)
 
 
 def error(f: Predictions, y: Predictions, weights: Weights, task: str) -> Float[Array, ""]:

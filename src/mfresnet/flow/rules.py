@@ -23,46 +23,47 @@ from ..model import AbstractResNet
 from .determinants import log_determinants
 from .field import Field, Hessians, Laplacians, Probes
 from .integrate import Solution, integrate
-from .state import Ensemble, LogRatio, Unfolded
+from .state import Ensemble, LogRatio, OneToOne
 
 FieldOf = Callable[[AbstractResNet, Probes | None, str], Field]
-Moved = tuple[AbstractResNet, Ensemble | None, Any, Array, Array]  # model, probes, memory, loss, time passed
+Moved = tuple[AbstractResNet, Ensemble | None, Any, Array, Array]  # model, probes, rule_state, loss, time passed
 
 
 class Rule(eqx.Module):
     """One step of training."""
 
     carries_probes: ClassVar[bool]  # whether the rule is a flow of the laws, which probes can follow
+    adaptive: ClassVar[bool] = False  # whether it chooses its own steps
 
     @abc.abstractmethod
     def begin(self, moved: AbstractResNet) -> Any:
-        """What the rule remembers before the first step."""
+        """The state of the rule before the first step."""
 
     @abc.abstractmethod
-    def step(self, model: AbstractResNet, ensemble: Ensemble | None, memory: Any, fieldof: FieldOf) -> Moved:
+    def step(self, model: AbstractResNet, ensemble: Ensemble | None, rule_state: Any, fieldof: FieldOf) -> Moved:
         """One step."""
 
 
-def moved_by(tree: Any, velocity: Any, h: float | Array) -> Any:
+def move_along(tree: Any, velocity: Any, h: float | Array) -> Any:
     """tree + h velocity; leaves without velocity stay."""
     return eqx.apply_updates(tree, jax.tree.map(lambda v: h * v, velocity))
 
 
-def euler_gain(seen: Hessians, h: float | Array) -> tuple[LogRatio, Unfolded]:
-    """What one Euler step adds to the log-densities of the probes, and where it does not fold space."""
+def euler_gain(seen: Hessians, h: float | Array) -> tuple[LogRatio, OneToOne]:
+    """What one Euler step adds to the log-densities of the probes, and at which probes it is one-to-one."""
     encoder = log_determinants(seen.encoder, h)
     head = (None, None) if seen.head is None else log_determinants(seen.head, h)
-    return LogRatio(encoder[0], head[0]), Unfolded(encoder[1], head[1])
+    return LogRatio(encoder[0], head[0]), OneToOne(encoder[1], head[1])
 
 
-def _advanced(
-    ensemble: Ensemble, velocity: Probes, gain: LogRatio, h: float | Array, unfolded: Unfolded | None = None
+def _advance(
+    ensemble: Ensemble, velocity: Probes, gain: LogRatio, h: float | Array, one_to_one: OneToOne | None = None
 ) -> Ensemble:
     """Probes moved by ``h velocity``, log-densities by ``gain``."""
-    log_ratio, still = jax.tree.map(jnp.add, ensemble.log_ratio, gain), ensemble.unfolded
-    if unfolded is not None:
-        still = jax.tree.map(jnp.logical_and, still, unfolded)
-    return Ensemble(moved_by(ensemble.probes, velocity, h), ensemble.start, log_ratio, still)
+    log_ratio, still = jax.tree.map(jnp.add, ensemble.log_ratio, gain), ensemble.one_to_one
+    if one_to_one is not None:
+        still = jax.tree.map(jnp.logical_and, still, one_to_one)
+    return Ensemble(move_along(ensemble.probes, velocity, h), ensemble.start, log_ratio, still)
 
 
 class EulerFlow(Rule):
@@ -74,13 +75,13 @@ class EulerFlow(Rule):
     def begin(self, moved: AbstractResNet) -> None:
         return None
 
-    def step(self, model, ensemble, memory, fieldof) -> Moved:
+    def step(self, model, ensemble, rule_state, fieldof) -> Moved:
         now = fieldof(model, None if ensemble is None else ensemble.probes, "hessian")
         if ensemble is not None:
             velocity, seen = now.at_probes(Hessians)
-            gain, unfolded = euler_gain(seen, self.h)
-            ensemble = _advanced(ensemble, velocity, gain, self.h, unfolded)
-        return moved_by(model, now.model, self.h), ensemble, memory, now.loss, self.h
+            gain, one_to_one = euler_gain(seen, self.h)
+            ensemble = _advance(ensemble, velocity, gain, self.h, one_to_one)
+        return move_along(model, now.model, self.h), ensemble, rule_state, now.loss, self.h
 
 
 class HeunFlow(Rule):
@@ -92,12 +93,12 @@ class HeunFlow(Rule):
     def begin(self, moved: AbstractResNet) -> None:
         return None
 
-    def step(self, model, ensemble, memory, fieldof) -> Moved:
+    def step(self, model, ensemble, rule_state, fieldof) -> Moved:
         probes = None if ensemble is None else ensemble.probes
         here = fieldof(model, probes, "laplacian")
         there = fieldof(
-            moved_by(model, here.model, self.h),
-            None if probes is None else moved_by(probes, here.probes, self.h),
+            move_along(model, here.model, self.h),
+            None if probes is None else move_along(probes, here.probes, self.h),
             "laplacian",
         )
 
@@ -107,9 +108,9 @@ class HeunFlow(Rule):
         if ensemble is not None:
             bend = mean(here.curvature, there.curvature)
             gain = jax.tree.map(lambda c: self.h * c, LogRatio(bend.encoder, bend.head))
-            ensemble = _advanced(ensemble, mean(here.probes, there.probes), gain, self.h)
-        model = moved_by(model, mean(here.model, there.model), self.h)
-        return model, ensemble, memory, here.loss, self.h
+            ensemble = _advance(ensemble, mean(here.probes, there.probes), gain, self.h)
+        model = move_along(model, mean(here.model, there.model), self.h)
+        return model, ensemble, rule_state, here.loss, self.h
 
 
 def root_mean_square(tree: Any) -> Array:
@@ -146,20 +147,21 @@ class AdaptiveFlow(Rule):
     solver: diffrax.AbstractSolver = eqx.field(static=True, default=diffrax.Bosh3())
     control: Callable[[Array], diffrax.AbstractStepSizeController] = eqx.field(static=True, default=pid)
     carries_probes: ClassVar[bool] = True
+    adaptive: ClassVar[bool] = True
 
     def begin(self, moved: AbstractResNet) -> Array:
-        return jnp.asarray(self.h / 16, moved_dtype(moved))
+        return jnp.asarray(self.h / 16, dtype_of(moved))
 
-    def step(self, model, ensemble, memory, fieldof) -> Moved:
-        end, rest, loss = self.solve(model, ensemble, memory, fieldof)
+    def step(self, model, ensemble, rule_state, fieldof) -> Moved:
+        end, rest, loss = self.solve(model, ensemble, rule_state, fieldof)
         if ensemble is not None:
-            ensemble = Ensemble(end.followers[0], ensemble.start, end.followers[1], ensemble.unfolded)
-        memory = self.h.astype(memory.dtype) / jnp.maximum(end.accepted, 1).astype(memory.dtype)
+            ensemble = Ensemble(end.followers[0], ensemble.start, end.followers[1], ensemble.one_to_one)
+        rule_state = self.h.astype(rule_state.dtype) / jnp.maximum(end.accepted, 1).astype(rule_state.dtype)
         # A solver that gave up is a divergence, which shows as a loss that is not finite.
-        return eqx.combine(end.network, rest), ensemble, memory, jnp.where(end.success, loss, jnp.nan), self.h
+        return eqx.combine(end.network, rest), ensemble, rule_state, jnp.where(end.success, loss, jnp.nan), self.h
 
     def solve(
-        self, model: AbstractResNet, ensemble: Ensemble | None, memory: Array, fieldof: FieldOf
+        self, model: AbstractResNet, ensemble: Ensemble | None, rule_state: Array, fieldof: FieldOf
     ) -> tuple[Solution, AbstractResNet, Array]:
         """The solution for what moves, at the end of the interval; what does not move; the loss at its beginning."""
         first = fieldof(model, None, "none")
@@ -172,12 +174,12 @@ class AdaptiveFlow(Rule):
             moving, seen = fieldof(eqx.combine(params, rest), followers[0], "laplacian").at_probes(Laplacians)
             return moving, LogRatio(seen.encoder, seen.head)
 
-        length = self.h.astype(memory.dtype)
+        length = self.h.astype(rule_state.dtype)
         end = integrate(
             velocity,
             params,
             length,
-            jnp.minimum(memory, length),
+            jnp.minimum(rule_state, length),
             self.solver,
             self.control(self.tolerance),
             None if ensemble is None else follow,
@@ -186,7 +188,7 @@ class AdaptiveFlow(Rule):
         return end, rest, first.loss
 
 
-def moved_dtype(moved: AbstractResNet) -> jnp.dtype:
+def dtype_of(moved: AbstractResNet) -> jnp.dtype:
     """Precision of what is trained."""
     return jnp.result_type(*jax.tree.leaves(moved))
 
@@ -223,13 +225,13 @@ class OptaxRule(Rule):
         # Optax takes any pytree, its annotations know containers of arrays only
         return self.transformation.init(moved)  # pyright: ignore[reportArgumentType]
 
-    def step(self, model, ensemble, memory, fieldof) -> Moved:
+    def step(self, model, ensemble, rule_state, fieldof) -> Moved:
         now = fieldof(model, None, "none")
         gradient = jax.tree.map(jnp.negative, now.model)
         params, _ = _split_like(model, now.model)
         # any pytree again, as in `begin`
-        updates, memory = self.transformation.update(gradient, memory, params)  # pyright: ignore[reportArgumentType]
-        return eqx.apply_updates(model, updates), ensemble, memory, now.loss, jnp.asarray(0.0)
+        updates, rule_state = self.transformation.update(gradient, rule_state, params)  # pyright: ignore[reportArgumentType]
+        return eqx.apply_updates(model, updates), ensemble, rule_state, now.loss, jnp.asarray(0.0)
 
 
 # Factor of the learning rate after a share t of the horizon.
@@ -238,17 +240,6 @@ DECAYS: dict[str, Callable[[Array], Array]] = {
     "linear": lambda t: 1.0 - t,
     "cosine": lambda t: 0.5 * (1.0 + jnp.cos(jnp.pi * t)),
 }
-
-
-def flow(solver: str, h: float, tolerance: float = 1e-5) -> Rule:
-    """The gradient flow advanced by ``h`` a step, by "adaptive", "heun" or "euler".
-
-    Step and tolerance are arrays: flows that differ only in them share one compiled program.
-    """
-    step = jnp.asarray(h, float)
-    if solver == "adaptive":
-        return AdaptiveFlow(step, jnp.asarray(tolerance, float))
-    return {"heun": HeunFlow, "euler": EulerFlow}[solver](step)
 
 
 PRESETS = ("sgd", "momentum", "adam")

@@ -22,22 +22,22 @@ class LogRatio(eqx.Module):
     """
 
     encoder: Float[Array, "layers probes"]
-    head: Float[Array, " probes"] | None
+    head: Float[Array, " head_probes"] | None
 
 
-class Unfolded(eqx.Module):
+class OneToOne(eqx.Module):
     """Whether I - h Hess Phi was positive definite at each probe in every Euler step so far.
 
     Were it so everywhere, each step would be the gradient of a strictly convex function, hence one-to-one, and
-    `LogRatio` the change of the density. One probe where it is not is a place where the step folds space: the density
+    `LogRatio` the change of the density. One probe where it is not is a place where the step is not: the density
     is then a sum over several preimages, of which `LogRatio` holds one. Solvers of the flow itself leave it as it is.
     """
 
     encoder: Bool[Array, "layers probes"]
-    head: Bool[Array, " probes"] | None
+    head: Bool[Array, " head_probes"] | None
 
     @classmethod
-    def of(cls, log_ratio: LogRatio) -> Unfolded:
+    def of(cls, log_ratio: LogRatio) -> OneToOne:
         """All true, in the shape of ``log_ratio``: before the first step."""
         head = None if log_ratio.head is None else jnp.ones(log_ratio.head.shape, bool)
         return cls(jnp.ones(log_ratio.encoder.shape, bool), head)
@@ -49,12 +49,12 @@ class Ensemble(eqx.Module):
     probes: Probes
     start: Probes
     log_ratio: LogRatio
-    unfolded: Unfolded
+    one_to_one: OneToOne
 
     @property
-    def folded(self) -> Int[Array, ""]:
-        """Number of probes, of the encoder and of the head, that saw a step fold space."""
-        return sum((jnp.sum(~leaf) for leaf in jax.tree.leaves(self.unfolded)), jnp.zeros((), int))
+    def not_one_to_one(self) -> Int[Array, ""]:
+        """Number of probes, of the encoder and of the head, at which a step is not one-to-one."""
+        return sum((jnp.sum(~leaf) for leaf in jax.tree.leaves(self.one_to_one)), jnp.zeros((), int))
 
     @classmethod
     def create(
@@ -77,7 +77,7 @@ class Ensemble(eqx.Module):
             jnp.zeros((layers, encoder), model.dtype),
             None if model.head is None else jnp.zeros(head, model.dtype),
         )
-        return cls(probes, probes, zeros, Unfolded.of(zeros))
+        return cls(probes, probes, zeros, OneToOne.of(zeros))
 
 
 class TrainState(eqx.Module):

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from ..model import AbstractResNet, InitialScales
 from .field import Batch, Options, field
 from .layout import Layout
-from .losses import LOSSES, error
+from .losses import Loss, error, loss_of
 from .rules import Rule
 from .state import Ensemble, TrainState
 
@@ -94,14 +94,14 @@ class Trainer(eqx.Module):
     def step(self, state: TrainState, data: Batch, key: Array) -> tuple[TrainState, Float[Array, ""]]:
         """One step, and the loss before it."""
         batch, order = self.batch(state, data, key)
-        model, ensemble, memory, loss, passed = self.rule.step(
+        model, ensemble, rule_state, loss, passed = self.rule.step(
             state.model,
             state.ensemble,
             state.rule,
             lambda model, probes, curvature: field(model, self.trained, batch, self.options, probes, curvature),
         )
         time = state.time + passed.astype(state.time.dtype)
-        return TrainState(model, ensemble, memory, state.step + 1, time, order), loss
+        return TrainState(model, ensemble, rule_state, state.step + 1, time, order), loss
 
     def batch(self, state: TrainState, data: Batch, key: Array) -> tuple[Batch, Int[Array, " n"] | None]:
         """The points of this step: every epoch visits whole batches in an order of its own."""
@@ -132,10 +132,12 @@ def predict(model: AbstractResNet, x: Float[Array, "n inputs"], block: int = 409
 
 
 @eqx.filter_jit
-def evaluate(model: AbstractResNet, data: Batch, loss: str, task: str) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def evaluate(
+    model: AbstractResNet, data: Batch, loss: str | Loss, task: str
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """(loss, error) on a data set; see `mfresnet.flow.losses`."""
     f = predict(model, data.x)
-    return LOSSES[loss](f, data.y, data.weights), error(f, data.y, data.weights, task)
+    return loss_of(loss)(f, data.y, data.weights), error(f, data.y, data.weights, task)
 
 
 def batch_of(x: np.ndarray, y: np.ndarray, dtype: str = "float32", weights: np.ndarray | None = None) -> Batch:

@@ -91,9 +91,9 @@ class Progress:
     @property
     def active(self) -> list[str]:
         """The rules that are not at their end."""
-        return [name for name in self.job.trainers if not self._ended(self.states[name])]
+        return [name for name in self.job.trainers if not self._is_over(self.states[name])]
 
-    def _ended(self, state: ImageState) -> bool:
+    def _is_over(self, state: ImageState) -> bool:
         step, shared = int(state.step[0]), self.job.networks.shared
         return step == shared.steps or (bool(diverged_seeds(state).all()) and step % shared.per_epoch == 0)
 

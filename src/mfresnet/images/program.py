@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ..flow.losses import misclassified
+from ..flow.losses import is_misclassified
 from .family import Plan
 from .minibatches import ImageData
 from .training import ImageState, ImageTrainer, Weights, cross_entropy
@@ -81,7 +81,7 @@ def step(trainers: Trainers, states: StateTuple, x: Array, y: Array) -> StateTup
 
     def of_network(network: Any, statistics: Any, plans: Plans, x: Array, y: Array) -> tuple[Array, Any]:
         logits, statistics = network(x, statistics, plans, True)
-        wrong = jnp.sum(misclassified(logits, y), dtype=jnp.float32)
+        wrong = jnp.sum(is_misclassified(logits, y), dtype=jnp.float32)
         return jnp.mean(cross_entropy(logits, y, first.smoothing)), (statistics, wrong)
 
     def loss(weights: tuple[Weights, ...]) -> tuple[Array, Any]:
@@ -163,7 +163,7 @@ def evaluate(
         def of_network(network: Any, statistics: Any, plans: Plans) -> tuple[Array, Array]:
             logits = network(x, statistics, plans, False)[0]
             loss = jnp.sum(jnp.where(counts, cross_entropy(logits, y), 0))
-            return loss, jnp.sum(counts & misclassified(logits, y))
+            return loss, jnp.sum(counts & is_misclassified(logits, y))
 
         loss, wrong = jax.vmap(of_network)(networks, statistics, plans)
         return (totals[0] + loss, totals[1] + wrong), None

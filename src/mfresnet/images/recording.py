@@ -102,15 +102,15 @@ def block_sensitivity(job: ImageJob, name: str, state: ImageState, points: int =
     trainer, one, test = job.trainers[name], select_seed(state, 0), job.split.test
     drawn = np.random.default_rng(job.config.seed).permutation(len(test))[:SAMPLE]
     x, y = jnp.asarray(test.x[drawn]), test.y[drawn]
-    found = {
+    measured = {
         "images": len(y),
         "removal": _name_blocks(removal(trainer, one, x, y)),
         "swap": _name_blocks(swaps(trainer, one, x, y)),
         "first_order_share": first_order_share(trainer, one, x),
     }
     if sum(leaf.size for leaf in jax.tree.leaves(one.weights.network)) <= GRAM_PARAMETERS:
-        found["gram_share"] = _name_blocks(gram_shares(trainer, one, x[:points]))
-    return found
+        measured["gram_share"] = _name_blocks(gram_shares(trainer, one, x[:points]))
+    return measured
 
 
 def _name_blocks(values: Mapping[Any, float]) -> dict[str, float]:

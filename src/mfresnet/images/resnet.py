@@ -64,10 +64,10 @@ class Architecture:
         Traceback (most recent call last):
         mfresnet.errors.MfresnetError: 'resnet21' has no such depth: a resnet has 6n + 2 layers, such as 20 or 26.
         """
-        found = NAMES.fullmatch(name)
-        if found is None or (found["kind"] == "resnext") != (found["groups"] is not None):
+        match = NAMES.fullmatch(name)
+        if match is None or (match["kind"] == "resnext") != (match["groups"] is not None):
             raise MfresnetError(f"unknown model {name!r}: give {KNOWN}.")
-        kind, depth, groups = found["kind"], int(found["depth"]), int(found["groups"] or 1)
+        kind, depth, groups = match["kind"], int(match["depth"]), int(match["groups"] or 1)
         layers = 6 if kind == "resnet" else 9
         blocks = (depth - 2) // layers
         if depth != layers * blocks + 2 or blocks < 1:
@@ -79,7 +79,7 @@ class Architecture:
         base = [stem * 2**stage for stage in range(STAGES)]
         middle = base
         if kind == "resnext":
-            per_group = int(found["width"]) * stem // 64
+            per_group = int(match["width"]) * stem // 64
             if groups < 1 or per_group < 1:
                 raise MfresnetError(f"{name!r} has a group without channels: give groups x channels such as 8x64d.")
             middle = [groups * per_group * 2**stage for stage in range(STAGES)]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..flow.losses import misclassified
+from ..flow.losses import is_misclassified
 from ..kernels import empirical_gram
 from ..stats import explained_share
 from .family import Plan
@@ -40,7 +40,7 @@ def predict(network: Any, statistics: Any, plans: tuple[Plan, ...], x: Array) ->
 def _vary(trainer: ImageTrainer, state: ImageState, x: Array, variants: list[tuple[Any, Any]]) -> np.ndarray:
     """Logits, shape (variants, n, classes), of (factors, orders) for each family: steps times factors, places read in
     other orders."""
-    x, found = trainer.normalise(x), []
+    x, logits = trainer.normalise(x), []
     own = trainer.evaluation_plans(state.weights.coordinates, state.orders)
     for factors, orders in variants:
         plans = []
@@ -48,17 +48,17 @@ def _vary(trainer: ImageTrainer, state: ImageState, x: Array, variants: list[tup
             blocks = np.arange(len(plan.steps)) if plan.order is None else np.asarray(plan.order)
             mix = jnp.zeros_like(plan.steps) if plan.mix is None else plan.mix
             plans.append(Plan(plan.steps * keep, jnp.asarray(blocks[move], jnp.int32), mix))
-        found.append(np.asarray(predict(state.weights.network, state.statistics, tuple(plans), x)))
-    return np.stack(found)
+        logits.append(np.asarray(predict(state.weights.network, state.statistics, tuple(plans), x)))
+    return np.stack(logits)
 
 
-def _unchanged(trainer: ImageTrainer) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _keep_all(trainer: ImageTrainer) -> tuple[list[np.ndarray], list[np.ndarray]]:
     counts = [place.count for place in trainer.architecture.places]
     return [np.ones(n, np.float32) for n in counts], [np.arange(n) for n in counts]
 
 
 def _errors(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.mean(misclassified(logits, y), axis=-1)
+    return np.mean(is_misclassified(logits, y), axis=-1)
 
 
 def removal(trainer: ImageTrainer, state: ImageState, x: Array, y: np.ndarray) -> dict[tuple[int, int], float]:
@@ -66,9 +66,9 @@ def removal(trainer: ImageTrainer, state: ImageState, x: Array, y: np.ndarray) -
 
     Veit et al. 2016: in a residual network that is an ensemble of paths, no single block matters much.
     """
-    variants = [_unchanged(trainer)]
+    variants = [_keep_all(trainer)]
     for stage, j in (blocks := block_places(trainer)):
-        factors, orders = _unchanged(trainer)
+        factors, orders = _keep_all(trainer)
         factors[stage][j] = 0
         variants.append((factors, orders))
     whole, *errors = _errors(_vary(trainer, state, x, variants), y)
@@ -77,9 +77,9 @@ def removal(trainer: ImageTrainer, state: ImageState, x: Array, y: np.ndarray) -
 
 def swaps(trainer: ImageTrainer, state: ImageState, x: Array, y: np.ndarray) -> dict[tuple[int, int], float]:
     """Error with the blocks at two neighbouring places swapped less that of the network, by (stage, first place)."""
-    variants, pairs = [_unchanged(trainer)], []
+    variants, pairs = [_keep_all(trainer)], []
     for stage, j in block_places(trainer):
-        factors, orders = _unchanged(trainer)
+        factors, orders = _keep_all(trainer)
         if j + 1 < len(orders[stage]):
             orders[stage][[j, j + 1]] = orders[stage][[j + 1, j]]
             variants.append((factors, orders))
@@ -96,7 +96,7 @@ def first_order_share(trainer: ImageTrainer, state: ImageState, x: Array) -> flo
     f_0 leaves out every block of every family, f_i all but block i; the blocks that change the shape stay. 1 means an
     ensemble of shallow networks; NaN where there is no family.
     """
-    ones, orders = _unchanged(trainer)
+    ones, orders = _keep_all(trainer)
     none = [0 * factor for factor in ones]
     variants = [(ones, orders), (none, orders)]
     for stage, j in block_places(trainer):
@@ -134,10 +134,10 @@ def gram_shares(
 
     groups = {name: name for name in [*blocks, "rest"]}
     images = np.asarray(trainer.normalise(x).astype(jnp.float32))
-    found = empirical_gram(
+    matrices = empirical_gram(
         logits, blocks | {"rest": _with_families(arrays, [None] * len(places))}, images, groups=groups, dtype=dtype
     )
-    traces = {name: float(np.trace(matrix)) for name, matrix in found.items()}
+    traces = {name: float(np.trace(matrix)) for name, matrix in matrices.items()}
     total = sum(traces.values())
     return {names.get(name, name): value / total for name, value in traces.items()}
 

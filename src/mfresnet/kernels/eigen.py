@@ -126,12 +126,12 @@ def _extreme(matrix: Any, end: str, tolerance: float, max_basis: int | None, met
     n = len(a)
     rounding = n * eps * min(float(np.linalg.norm(a)), float(np.abs(a).sum(axis=1).max()))
     if method == "dense" or (method == "auto" and n <= DENSE_LIMIT):
-        found = _dense(a, end, rounding)
+        eigenvalue = _dense(a, end, rounding)
     elif end == "smallest" and method != "Lanczos":
-        found = _inverse_lanczos(a, rounding, tolerance, max_basis or n, seed)
+        eigenvalue = _inverse_lanczos(a, rounding, tolerance, max_basis or n, seed)
     else:
-        found = extreme_eigenvalue(a.__matmul__, n, eps, end, tolerance, min(n, max_basis or n), seed)
-    return rescale(found, exponent)
+        eigenvalue = extreme_eigenvalue(a.__matmul__, n, eps, end, tolerance, min(n, max_basis or n), seed)
+    return rescale(eigenvalue, exponent)
 
 
 def check_matrix(matrix: Any) -> tuple[np.ndarray, float]:

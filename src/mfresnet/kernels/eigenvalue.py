@@ -80,14 +80,14 @@ def unscale(values: np.ndarray, exponent: int) -> np.ndarray:
     return values
 
 
-def rescale(found: Eigenvalue, exponent: int | None) -> Eigenvalue:
+def rescale(eigenvalue: Eigenvalue, exponent: int | None) -> Eigenvalue:
     """The eigenvalue of the matrix from that of the matrix times 2^-exponent."""
     if not exponent:
-        return found
+        return eigenvalue
     with np.errstate(over="ignore"):
-        value, error = (float(np.ldexp(number, exponent)) for number in (found.value, found.error))
-    if np.isinf(value) or (np.isinf(error) and found.converged):
+        value, error = (float(np.ldexp(number, exponent)) for number in (eigenvalue.value, eigenvalue.error))
+    if np.isinf(value) or (np.isinf(error) and eigenvalue.converged):
         raise MfresnetError("an eigenvalue of the matrix is larger than the largest float64: scale the matrix.")
     error += 2 * float(np.finfo(np.float64).smallest_subnormal)  # what ldexp may round off both
-    message = f"{found.message} (of the matrix times 2^{-exponent})" if found.message else ""
-    return Eigenvalue(value, error, found.method, found.converged, message)
+    message = f"{eigenvalue.message} (of the matrix times 2^{-exponent})" if eigenvalue.message else ""
+    return Eigenvalue(value, error, eigenvalue.method, eigenvalue.converged, message)

@@ -116,7 +116,7 @@ def empirical_gram(
             return held[side][1]
 
         def products(pairs: np.ndarray) -> list[np.ndarray]:
-            (i, j), columns = pairs[0], lefts if rights is None else rights
+            (i, j), columns = map(int, pairs[0]), lefts if rights is None else rights
             ji = jacobian_rows("left", i, lefts[i])
             jj = ji if rights is None and i == j else jacobian_rows("right", j, columns[j])
             return [np.asarray(sum(ji[k] @ jj[k].T for k in indices))[None] for indices in members.values()]

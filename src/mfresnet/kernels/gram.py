@@ -18,12 +18,12 @@ from jax import Array
 
 from ..errors import MfresnetError
 from ..flow.adjoint import check_euler
-from ..model import AbstractParticles, AbstractResNet, Activation, ContinuousResNet, Particles, scaling
+from ..model import AbstractParticles, AbstractResNet, Activation, Particles, scaling
 from ..model.particles import preactivation, row_factors, split_rows
 from .blocks import block_length, cores, fill, pair_batches, split
-from .continuous import continuous_gram
 from .matrix_free import GramOperator, gram_operator
 from .output_adjoint import input_width, ranks_of, states_and_adjoints
+from .parts import gram_by_parts
 from .precision import cast, check_dtype, check_rows, double_precision, equal_rows_note
 
 __all__ = ["Gram", "GramOperator", "gram", "gram_operator"]
@@ -88,7 +88,7 @@ def gram(
     - where depth shares one law, one particle serves every layer, so the mean over depth is inside
       the particle: G1 = 1/M sum_m < 1/L sum_l dphi_i, 1/L sum_l dphi_j > with dphi = (q s, (u . q) s' (z, 1)),
       which is (M / alpha^2) J_nu J_nu^T;
-    - a `ContinuousResNet` differentiates its particles (theta, t): see `continuous_gram`;
+    - a `ContinuousResNet` differentiates its particles (theta, t): see `gram_by_parts`;
     - with an embedding z_0 = E x; the gradient with respect to E itself is not part of G.
 
     Memory: the results, the states and adjoints (L n (1 + C) D numbers) and about 1 GiB. n = 20,000 with
@@ -117,9 +117,9 @@ def gram(
     >>> result.notes
     ('rows 0 and 2 of x are equal, so lambda_min of the Gram is 0',)
     """
-    if isinstance(model, ContinuousResNet):
+    if model.places is not None:  # no closed form: layers share no places
         rows = check_rows(x, columns=input_width(model))
-        of_encoder, of_head = continuous_gram(model, rows, other=other, dtype=check_dtype(dtype))
+        of_encoder, of_head = gram_by_parts(model, rows, other=other, dtype=check_dtype(dtype))
         total = float(model.alpha) ** 2 * of_encoder + of_head
         notes = equal_rows_note(rows) if other is None else ()
         return Gram(of_encoder, of_head, total, len(total) // len(rows), notes, ranks_of(model))
@@ -260,7 +260,7 @@ def _shared_product(model: AbstractResNet, left: _Block, right: _Block, chunk: i
     width = particles.width
     groups = -(-width // chunk)
 
-    def grouped(leaf: Array) -> Array:
+    def group(leaf: Array) -> Array:
         padded = jnp.pad(leaf, [(0, groups * chunk - width)] + [(0, 0)] * (leaf.ndim - 1))
         return padded.reshape(groups, chunk, *leaf.shape[1:])
 
@@ -269,8 +269,8 @@ def _shared_product(model: AbstractResNet, left: _Block, right: _Block, chunk: i
         return total + _outer(fi, fj), None
 
     start = jnp.zeros((left.q.shape[1], right.q.shape[1]), left.q.dtype)
-    real = grouped(jnp.ones(width, start.dtype))
-    return jax.lax.scan(add, start, (jax.tree.map(grouped, particles), real))[0]
+    real = group(jnp.ones(width, start.dtype))
+    return jax.lax.scan(add, start, (jax.tree.map(group, particles), real))[0]
 
 
 def _shared_features(sigma: Activation, particles: AbstractParticles, real: Array, side: _Block) -> Array:

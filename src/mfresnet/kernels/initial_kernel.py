@@ -102,7 +102,7 @@ def initial_kernel(
     if method == "closed form":
         if act.name not in _CLOSED:
             raise MfresnetError(f"activation {act.name!r} has no closed form: use method 'hermite'.")
-        matrix, rounding = _closed(_CLOSED[act.name], std, rho, shift)
+        matrix, rounding = _closed_form(_CLOSED[act.name], std, rho, shift)
     elif method == "hermite":
         matrix, error = _series(act, std, rho, weights)
         if error > TAIL * np.trace(matrix):
@@ -140,8 +140,8 @@ def hermite_weights(sigma: str | Activation, std: Any, terms: int = TERMS) -> np
         polynomials[k + 1] = (t * polynomials[k] - np.sqrt(k) * polynomials[k - 1]) / np.sqrt(k + 1)
     weighted = (polynomials * mass).T
     distinct, place = np.unique(scales, return_inverse=True)
-    found = _evaluate(act.value, distinct[:, None] * t[None, :]) @ weighted
-    return (found * np.sqrt(1.0 + np.arange(terms)))[place]
+    coefficients = _evaluate(act.value, distinct[:, None] * t[None, :]) @ weighted
+    return (coefficients * np.sqrt(1.0 + np.arange(terms)))[place]
 
 
 def _nodes(order: int = 16) -> tuple[np.ndarray, np.ndarray]:
@@ -203,7 +203,7 @@ def _row_sum(factor: np.ndarray) -> float:
     return float(factor.max() * factor.sum())
 
 
-def _closed(kernel: Callable, std: np.ndarray, rho: np.ndarray, shift: float) -> tuple[np.ndarray, float]:
+def _closed_form(kernel: Callable, std: np.ndarray, rho: np.ndarray, shift: float) -> tuple[np.ndarray, float]:
     """A closed form, and a bound of what rounding does to it, row sums: rho is known to ``shift`` only."""
     matrix = kernel(std, rho)
     moved = np.zeros_like(matrix)

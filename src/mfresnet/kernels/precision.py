@@ -78,10 +78,10 @@ def check_dtype(dtype: Any) -> np.dtype:
     Traceback (most recent call last):
     mfresnet.errors.MfresnetError: dtype = float16 is not allowed: give float64 or float32.
     """
-    found = np.dtype(dtype)
-    if found not in (np.dtype(np.float64), np.dtype(np.float32)):
-        raise MfresnetError(f"dtype = {found} is not allowed: give float64 or float32.")
-    return found
+    checked = np.dtype(dtype)
+    if checked not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise MfresnetError(f"dtype = {checked} is not allowed: give float64 or float32.")
+    return checked
 
 
 def check_rows(x: Any, name: str = "x", *, columns: int | None = None) -> np.ndarray:

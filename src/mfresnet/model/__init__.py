@@ -7,7 +7,7 @@ from .depth import SCHEMES, Scheme
 from .draws import LAWS
 from .family import AbstractParticles
 from .own import PARTICLES, OwnParticles, Particle, particle
-from .particles import Ghosts, Particles
+from .particles import Particles, ProbePoints
 from .resnet import AbstractResNet, InitialScales, LayeredResNet, Part, trainable
 
 __all__ = [
@@ -19,13 +19,13 @@ __all__ = [
     "AbstractResNet",
     "Activation",
     "ContinuousResNet",
-    "Ghosts",
     "InitialScales",
     "LayeredResNet",
     "OwnParticles",
     "Part",
     "Particle",
     "Particles",
+    "ProbePoints",
     "Scheme",
     "activation",
     "particle",

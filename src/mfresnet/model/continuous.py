@@ -20,7 +20,7 @@ from jaxtyping import Float
 from ..errors import MfresnetError
 from . import scaling
 from .activations import Activation
-from .particles import Ghosts, Particles
+from .particles import Particles, ProbePoints
 from .resnet import AbstractResNet, LayeredResNet, Part
 
 
@@ -50,7 +50,7 @@ class ContinuousResNet(AbstractResNet):
     The velocity of theta is -N dLoss/dtheta, as for L M = N. That of t is -dLoss/dt, without N: neighbours on the axis
     differ by order 1, and with them dLoss/dt_j = alpha p . (F_{j-1} - F_j), which therefore is of order 1 itself.
 
-    >>> model = ContinuousResNet.scattered(jax.random.key(0), particles=12, inputs=2, head_width=5)
+    >>> model = ContinuousResNet.create(jax.random.key(0), particles=12, inputs=2, head_width=5)
     >>> model(jnp.ones((7, 2))).shape, model.places.shape
     ((7, 1), (12,))
     """
@@ -66,7 +66,7 @@ class ContinuousResNet(AbstractResNet):
     t: Float[Array, " particles"] = eqx.field(kw_only=True)
 
     @classmethod
-    def scattered(cls, key: Array, *, particles: int, spread: bool = False, **options: Any) -> ContinuousResNet:
+    def create(cls, key: Array, *, particles: int, spread: bool = False, **options: Any) -> ContinuousResNet:
         """A network at its start: Gaussian theta, and places j/N (with ``spread``: independent and uniform).
 
         Args:
@@ -129,12 +129,12 @@ class ContinuousResNet(AbstractResNet):
     def sweep(
         self,
         x: Float[Array, "n inputs"],
-        ghosts: Ghosts | None = None,
+        probes: ProbePoints | None = None,
         *,
         recompute: bool = False,
         keep: bool = False,
     ) -> tuple[Float[Array, "n state"], Float[Array, "depth n state"] | None]:
         """The state at s = 1, and with ``keep`` those at the places of the particles, in rising order."""
-        if ghosts is not None:
+        if probes is not None:
             raise MfresnetError("probes belong to a layer, which a continuous network does not have: train without.")
         return self.layered().sweep(x, recompute=recompute, keep=keep)

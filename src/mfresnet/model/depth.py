@@ -23,7 +23,7 @@ from ..registry import Entry, Registry
 from . import scaling
 from .activations import Activation
 from .family import AbstractParticles
-from .particles import Ghosts, ghost_sum
+from .particles import ProbePoints, probe_sum
 
 Field = Callable[[Array], Array]
 State = Float[Array, "n state"]
@@ -33,19 +33,23 @@ UNROLL = 10  # layers written out per loop turn: half the time of 4 at L = 10, a
 
 
 def vector_field(
-    layer: AbstractParticles, z: State, sigma: Activation, alpha: Array, ghosts: Ghosts | None = None
+    layer: AbstractParticles, z: State, sigma: Activation, alpha: Array, probes: ProbePoints | None = None
 ) -> State:
-    """alpha / M sum_m sigma(z, theta_m), plus massless ghosts (docs/theory.md, section 1)."""
+    """alpha / M sum_m sigma(z, theta_m), plus massless probes (docs/theory.md, section 1)."""
     velocity = scaling.residual(alpha, layer.total(z, sigma), layer.width)
-    return velocity if ghosts is None else velocity + alpha * ghost_sum(sigma, ghosts, z)
+    return velocity if probes is None else velocity + alpha * probe_sum(sigma, probes, z)
 
 
 def vector_field_across(
-    layer: AbstractParticles, z: Float[Array, "state n"], sigma: Activation, alpha: Array, ghosts: Ghosts | None = None
+    layer: AbstractParticles,
+    z: Float[Array, "state n"],
+    sigma: Activation,
+    alpha: Array,
+    probes: ProbePoints | None = None,
 ) -> Float[Array, "state n"]:
     """`vector_field` with the points along the last axis (see `AbstractParticles.total_across`)."""
     velocity = scaling.residual(alpha, layer.total_across(z, sigma), layer.width)
-    return velocity if ghosts is None else velocity + alpha * ghost_sum(sigma, ghosts, z.T).T
+    return velocity if probes is None else velocity + alpha * probe_sum(sigma, probes, z.T).T
 
 
 def euler(field: Field, z: Array, h: float) -> Array:
@@ -111,7 +115,7 @@ def sweep(
     scheme: str,
     sigma: Activation,
     alpha: Array,
-    ghosts: Ghosts | None = None,
+    probes: ProbePoints | None = None,
     recompute: bool = False,
     keep: bool = False,
 ) -> tuple[State, Float[Array, "depth n state"] | None]:
@@ -120,7 +124,7 @@ def sweep(
     Args:
         encoder: particles with a leading axis of ``depth`` layers, or of 1 where depth shares the law.
         z: states at s = 0.
-        ghosts: probe particles of each layer, see `Ghosts`.
+        probes: probe particles of each layer, see `ProbePoints`.
         recompute: keep the states only at the start of segments and recompute the rest in the
             backward pass: memory like sqrt(L) instead of L, for one more forward sweep.
         keep: also return the state *entering* each layer.
@@ -132,15 +136,15 @@ def sweep(
     advance = SCHEMES[scheme]
     h = scaling.depth_step(depth)
 
-    def body(z: Array, xs: tuple[AbstractParticles | None, Ghosts | None]) -> tuple[Array, Array | None]:
-        layer, probes = xs
+    def body(z: Array, xs: tuple[AbstractParticles | None, ProbePoints | None]) -> tuple[Array, Array | None]:
+        layer, own = xs
         particles = encoder.layer(0) if layer is None else layer
-        ghost = ghosts_of_shared if shared else probes
-        moved = advance(lambda state: vector_field_across(particles, state, sigma, alpha, ghost), z, h)
+        own = probes_of_shared if shared else own
+        moved = advance(lambda state: vector_field_across(particles, state, sigma, alpha, own), z, h)
         return moved, z if keep else None
 
-    ghosts_of_shared = jax.tree.map(lambda leaf: leaf[0], ghosts) if shared else None
-    xs = (None, None) if shared else (encoder, ghosts)
+    probes_of_shared = jax.tree.map(lambda leaf: leaf[0], probes) if shared else None
+    xs = (None, None) if shared else (encoder, probes)
     z = z.T
     if not recompute:
         return _across(*jax.lax.scan(body, z, xs, length=depth, unroll=min(depth, UNROLL)))

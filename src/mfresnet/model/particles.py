@@ -1,4 +1,4 @@
-"""The two-layer particles of [C24] in closed form, and ghosts: particles of any kind without mass.
+"""The two-layer particles of [C24] in closed form, and probes: particles of any kind without mass.
 
 An encoder particle is theta = (u, w, b), a head particle omega = (a, w, b); both send a state z to
 
@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from ..errors import MfresnetError
@@ -84,7 +85,7 @@ class Particles(AbstractParticles):
         bias: bool = True,
         antithetic: bool = False,
         law: str = "gaussian",
-        dtype: jnp.dtype | type = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ) -> Particles:
         """Independent particles, standard deviations ``scale`` of (out, w, b), Gaussian: Assumption 2 of [C24].
 
@@ -249,10 +250,10 @@ def row_factors(
     return sigma(pre).astype(z.dtype), (q @ particles.out.T) * slope
 
 
-class Ghosts(eqx.Module):
+class ProbePoints(eqx.Module):
     """Probe particles of one layer, and a slot for the curvature they see.
 
-    A ghost has no mass: it adds nothing to the state, and the state's cotangent p gives it the
+    A probe has no mass: it adds nothing to the state, and the state's cotangent p gives it the
     gradient of the first variation Phi(theta) = sum_i p_i . sigma(z_i, theta) at its place.
     ``curvature`` is a zero whose cotangent is the second derivative of Phi: the Laplacian
     (shape (..., P)) or the two blocks of the Hessian (docs/theory.md, sections 3 and 7).
@@ -263,36 +264,36 @@ class Ghosts(eqx.Module):
     directions: Array | None = None
 
     @classmethod
-    def of(cls, particles: AbstractParticles, curvature: str) -> Ghosts:
-        """Ghosts at these places; ``curvature`` is "laplacian", "hessian" or "none"."""
+    def of(cls, particles: AbstractParticles, curvature: str) -> ProbePoints:
+        """ProbePoints at these places; ``curvature`` is "laplacian", "hessian" or "none"."""
         along = particles.directions() if curvature == "laplacian" else None
         return cls(particles, particles.no_curvature(curvature), along)
 
 
-def _ghost_sum(sigma: Activation, ghosts: Ghosts, z: Float[Array, "n state"]) -> Float[Array, "n out"]:
-    """Zero; its cotangents are the first variation's derivatives at the ghosts (see `Ghosts`)."""
-    return jnp.zeros((z.shape[0], ghosts.particles.outputs), z.dtype)
+def _probe_sum(sigma: Activation, probes: ProbePoints, z: Float[Array, "n state"]) -> Float[Array, "n out"]:
+    """Zero; its cotangents are the first variation's derivatives at the probes (see `ProbePoints`)."""
+    return jnp.zeros((z.shape[0], probes.particles.outputs), z.dtype)
 
 
-ghost_sum = jax.custom_vjp(_ghost_sum, nondiff_argnums=(0,))
+probe_sum = jax.custom_vjp(_probe_sum, nondiff_argnums=(0,))
 
 
-def _ghost_forward(sigma: Activation, ghosts: Ghosts, z: Array) -> tuple[Array, tuple[Ghosts, Array]]:
-    return ghost_sum(sigma, ghosts, z), (ghosts, z)
+def _probe_forward(sigma: Activation, probes: ProbePoints, z: Array) -> tuple[Array, tuple[ProbePoints, Array]]:
+    return probe_sum(sigma, probes, z), (probes, z)
 
 
-def _ghost_backward(sigma: Activation, saved: tuple[Ghosts, Array], p: Array) -> tuple[Ghosts, Array]:
-    ghosts, z = saved
-    probe = ghosts.particles
+def _probe_backward(sigma: Activation, saved: tuple[ProbePoints, Array], p: Array) -> tuple[ProbePoints, Array]:
+    probes, z = saved
+    probe = probes.particles
     gradient = probe.gradient(z, p, sigma)
-    if isinstance(ghosts.curvature, tuple):
+    if isinstance(probes.curvature, tuple):
         curvature = probe.hessian(z, p, sigma)
-    elif ghosts.curvature.ndim == len(probe.batch):
-        curvature = probe.laplacian(z, p, sigma, ghosts.directions)
+    elif probes.curvature.ndim == len(probe.batch):
+        curvature = probe.laplacian(z, p, sigma, probes.directions)
     else:
-        curvature = ghosts.curvature
-    still = None if ghosts.directions is None else jnp.zeros_like(ghosts.directions)
-    return Ghosts(gradient, curvature, still), jnp.zeros_like(z)
+        curvature = probes.curvature
+    still = None if probes.directions is None else jnp.zeros_like(probes.directions)
+    return ProbePoints(gradient, curvature, still), jnp.zeros_like(z)
 
 
-ghost_sum.defvjp(_ghost_forward, _ghost_backward)
+probe_sum.defvjp(_probe_forward, _probe_backward)

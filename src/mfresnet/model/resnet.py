@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from ..errors import MfresnetError
@@ -19,7 +20,7 @@ from .activations import Activation, activation
 from .draws import normal
 from .family import AbstractParticles
 from .own import OwnParticles, Particle
-from .particles import Ghosts, Particles, ghost_sum
+from .particles import Particles, ProbePoints, probe_sum
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class AbstractResNet(eqx.Module):
     def sweep(
         self,
         x: Float[Array, "n inputs"],
-        ghosts: Ghosts | None = None,
+        probes: ProbePoints | None = None,
         *,
         recompute: bool = False,
         keep: bool = False,
@@ -163,12 +164,12 @@ class AbstractResNet(eqx.Module):
         """The state at s = 0."""
         return x if self.embedding is None else x @ self.embedding.T
 
-    def read(self, z: Float[Array, "n state"], ghosts: Ghosts | None = None) -> Float[Array, "n outputs"]:
+    def read(self, z: Float[Array, "n state"], probes: ProbePoints | None = None) -> Float[Array, "n outputs"]:
         """The prediction from the state at s = 1."""
         if self.head is None:
             return z
         prediction = scaling.output(self.beta, self.head.total_across(z.T, self.sigma).T, self.head.width)
-        return prediction if ghosts is None else prediction + self.beta * ghost_sum(self.sigma, ghosts, z)
+        return prediction if probes is None else prediction + self.beta * probe_sum(self.sigma, probes, z)
 
     def states(self, x: Float[Array, "n inputs"]) -> Float[Array, "layers n state"]:
         """All states z_0 .. z_L, shape (L+1, n, D)."""
@@ -189,14 +190,14 @@ class AbstractResNet(eqx.Module):
     def __call__(
         self,
         x: Float[Array, "n inputs"],
-        encoder_ghosts: Ghosts | None = None,
-        head_ghosts: Ghosts | None = None,
+        encoder_probes: ProbePoints | None = None,
+        head_probes: ProbePoints | None = None,
         *,
         recompute: bool = False,
     ) -> Float[Array, "n outputs"]:
         """The predictions f(x_i), shape (n, C)."""
-        z, _ = self.sweep(x, encoder_ghosts, recompute=recompute)
-        return self.read(z, head_ghosts)
+        z, _ = self.sweep(x, encoder_probes, recompute=recompute)
+        return self.read(z, head_probes)
 
     def _head_part(self) -> tuple[Part, ...]:
         return () if self.head is None else (Part("head", "head", scaling.head_mass(self.head.width)),)
@@ -255,7 +256,7 @@ class LayeredResNet(AbstractResNet):
         antithetic: bool = False,
         particle: Particle | None = None,
         head_particle: Particle | None = None,
-        dtype: jnp.dtype | type = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ) -> LayeredResNet:
         """A network at its start (tau_0, nu_0): independent Gaussian particles.
 
@@ -331,7 +332,7 @@ class LayeredResNet(AbstractResNet):
     def sweep(
         self,
         x: Float[Array, "n inputs"],
-        ghosts: Ghosts | None = None,
+        probes: ProbePoints | None = None,
         *,
         recompute: bool = False,
         keep: bool = False,
@@ -344,7 +345,7 @@ class LayeredResNet(AbstractResNet):
             scheme=self.scheme,
             sigma=self.sigma,
             alpha=self.alpha,
-            ghosts=ghosts,
+            probes=probes,
             recompute=recompute,
             keep=keep,
         )

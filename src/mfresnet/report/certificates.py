@@ -28,10 +28,10 @@ NAMES = {
 def certificates(run: Run) -> Section | None:
     """The section of ``certificates.json``, where the run has one."""
     record = run.certificates
-    found = record.get("certificates")
-    if not isinstance(found, Mapping) or not (found or record.get("refused")):
+    entries = record.get("certificates")
+    if not isinstance(entries, Mapping) or not (entries or record.get("refused")):
         return None
-    ordered = [(name, found[name]) for name in NAMES if isinstance(found.get(name), Mapping)]
+    ordered = [(name, entries[name]) for name in NAMES if isinstance(entries.get(name), Mapping)]
     parts: list[Any] = []
     if ordered:
         parts.append(_table(record, ordered))
@@ -57,9 +57,9 @@ def certificates(run: Run) -> Section | None:
     return Section("Certificates", caption, parts)
 
 
-def _table(record: Mapping[str, Any], found: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
+def _table(record: Mapping[str, Any], entries: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
     rows = []
-    for name, one in found:
+    for name, one in entries:
         found_details = one.get("details")
         details = found_details if isinstance(found_details, Mapping) else {}
         own = number(details.get("test_error_of_draws"))

@@ -21,7 +21,7 @@ def depth(run: Run) -> Section | None:
     figures = [figure for when, title in WHEN.items() if (figure := _panel(run, when, title))]
     if not figures:
         return None
-    axes = run.portrait.get("depth.axes", np.eye(2))
+    axes = run.figures.get("depth.axes", np.eye(2))
     caption = (
         "Each point is a training input on its way through the layers: pull the slider, or play. "
         "Faint lines: the whole path of some of them."
@@ -30,16 +30,16 @@ def depth(run: Run) -> Section | None:
         caption += f" Drawn along the first two principal axes of the states of dimension {axes.shape[1]}."
     if axes.shape[1] == 1:
         caption += " The state has one dimension; the target spreads the points vertically."
-    if "depth.end.read" in run.portrait:
+    if "depth.end.read" in run.figures:
         caption += " Shaded: what the head reads off a state once it has arrived at s = 1."
     return Section("Data moving through depth", caption, figures)
 
 
 def _panel(run: Run, when: str, title: str) -> Figure | None:
-    found = run.arrays("depth.s", "depth.label", f"depth.{when}.state")
-    if not found or found[2].ndim != 3 or not found[2].size:
+    arrays = run.arrays("depth.s", "depth.label", f"depth.{when}.state")
+    if not arrays or arrays[2].ndim != 3 or not arrays[2].size:
         return None
-    s, label, z = found
+    s, label, z = arrays
     traces: list[dict[str, Any]] = []
     read = run.arrays(f"depth.{when}.first", f"depth.{when}.second", f"depth.{when}.read")
     count = int(np.nanmax(label, initial=0)) + 1 if run.classification else 1
@@ -70,11 +70,11 @@ def _panel(run: Run, when: str, title: str) -> Figure | None:
             }
         )
     layout = square("first state coordinate", "second state coordinate")
-    if run.portrait.get("depth.axes", np.eye(2)).shape[1] > 2:
+    if run.figures.get("depth.axes", np.eye(2)).shape[1] > 2:
         layout = square("first principal axis of the states", "second principal axis")
     for i, ax in enumerate(("xaxis", "yaxis")):
         layout[ax] |= {"range": _window(z)[i], "constrain": "domain"}
-    if run.portrait.get("depth.axes", np.eye(2)).shape[1] == 1:
+    if run.figures.get("depth.axes", np.eye(2)).shape[1] == 1:
         layout["xaxis"] |= {"range": None, "autorange": True}
         layout["yaxis"] |= {"range": None, "autorange": True, "scaleanchor": None, "title": {"text": "target"}}
     frames = Frames(

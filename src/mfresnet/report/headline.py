@@ -47,7 +47,14 @@ def headline(run: Run) -> Headline:
         network=_network(run),
         status=run.status if run.status in STATES else "unfinished",
         sentence=sentence + (f" {reason}" if reason else ""),
-        numbers=tuple(found for found in (_error(run, "test"), _error(run, "train"), *_losses(run), *_time(run))),
+        numbers=(
+            _error(run, "test"),
+            *_certificate(run),
+            _error(run, "train"),
+            *_regime(run),
+            *_losses(run),
+            *_time(run),
+        ),
     )
 
 
@@ -70,7 +77,7 @@ def _network(run: Run) -> str:
     words = {"depth": "L", "width": "M", "head_width": "K", "alpha": "α", "beta": "β"}
     if model.get("head") is False:
         words = {key: word for key, word in words.items() if key not in ("head_width", "beta")}
-    sizes = [f"{word} = {number(model.get(key)):g}" for key, word in words.items() if key in model]
+    sizes = [f"{word} = {number(model.get(key)):.4g}" for key, word in words.items() if key in model]
     return ", ".join([*sizes, *([str(model["activation"])] if model.get("activation") else [])])
 
 
@@ -91,6 +98,29 @@ def _error(run: Run, part: str) -> Number:
     low, high = wilson(value, int(count))
     remark = f"of {count:g} held-out points; 95 % interval {100 * low:.2g} to {100 * high:.2g}\u00a0%"
     return Number(name, f"{100 * value:.3g}", "%", remark)
+
+
+def _certificate(run: Run) -> list[Number]:
+    """The least bound from training points that is not vacuous, with what it certifies."""
+    found = run.certificates.get("certificates")
+    bounds = [
+        (number(one.get("value")), name, one)
+        for name, one in (found.items() if isinstance(found, Mapping) else ())
+        if name != "held_out" and isinstance(one, Mapping) and not one.get("vacuous")
+    ]
+    if not bounds:
+        return []
+    value, _, one = min(bounds, key=lambda bound: bound[:2])
+    confidence = 100 * number(one.get("confidence"))
+    remark = f"bound of the error on new data, probability {confidence:g}\u00a0%, hypotheses {one.get('status')}"
+    return [Number("certificate", f"{100 * value:.3g}", "%", remark)]
+
+
+def _regime(run: Run) -> list[Number]:
+    verdict, change = run.summary.get("regime.verdict"), run.last("regime.kernel_change")
+    if not verdict:
+        return []
+    return [Number("regime", str(verdict), remark=f"kernel changed by {change:.2g}" if math.isfinite(change) else "")]
 
 
 def _losses(run: Run) -> list[Number]:

@@ -28,9 +28,9 @@ def image_headline(run: Run) -> Headline:
     model, train = ({} if not isinstance(part, Mapping) else part for part in parts.values())
     numbers = []
     for name, rule in rules(run).items():
-        found = rule.get("test_error", {})
-        if math.isfinite(number(found.get("mean"))):
-            numbers.append(Number(f"test error, {name}", f"{100 * found['mean']:.2f}", "%", interval(found)))
+        mean = rule.get("test_error", {})
+        if math.isfinite(number(mean.get("mean"))):
+            numbers.append(Number(f"test error, {name}", f"{100 * mean['mean']:.2f}", "%", interval(mean)))
     wall = run.last("wall_s")
     if math.isfinite(wall):
         numbers.append(Number("wall clock", f"{wall:.3g}", "s"))
@@ -43,25 +43,25 @@ def image_headline(run: Run) -> Headline:
 
 def rules(run: Run) -> Mapping[str, Mapping[str, Any]]:
     """What the summary says of each rule."""
-    found = run.summary.get("rules")
-    return found if isinstance(found, Mapping) else {}
+    summaries = run.summary.get("rules")
+    return summaries if isinstance(summaries, Mapping) else {}
 
 
-def interval(found: Mapping[str, Any], unit: str = "%") -> str:
+def interval(values: Mapping[str, Any], unit: str = "%") -> str:
     """The interval over seeds in words, of an error (per cent) or of a difference (points)."""
-    count = f"{found.get('seeds')} seeds" if found.get("seeds") != 1 else "one seed"
-    if found.get("low") is None:
+    count = f"{values.get('seeds')} seeds" if values.get("seeds") != 1 else "one seed"
+    if values.get("low") is None:
         return count
-    return f"{count}; 95 % interval {100 * found['low']:.2f} to {100 * found['high']:.2f} {unit}"
+    return f"{count}; 95 % interval {100 * values['low']:.2f} to {100 * values['high']:.2f} {unit}"
 
 
 def rows_of(run: Run) -> dict[str, list[Mapping[str, Any]]]:
     """The rows of each rule, in order."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in run.metrics:
         if isinstance(row.get("rule"), str):
-            found.setdefault(row["rule"], []).append(row)
-    return found
+            groups.setdefault(row["rule"], []).append(row)
+    return groups
 
 
 def errors(run: Run) -> Section | None:
@@ -82,11 +82,11 @@ def errors(run: Run) -> Section | None:
         table += [
             (
                 name,
-                _percent(found, "points"),
-                str(found.get("epoch", "")),
-                f"{interval(found, 'points')}: {found['verdict']}",
+                _percent(difference, "points"),
+                str(difference.get("epoch", "")),
+                f"{interval(difference, 'points')}: {difference['verdict']}",
             )
-            for name, found in paired.items()
+            for name, difference in paired.items()
         ]
     parts: list[Any] = [figure for figure in figures if figure]
     if table:
@@ -123,7 +123,7 @@ def blocks(run: Run) -> Section | None:
     by_rule = {name: rows for name, rows in by_rule.items() if rows}
     if not by_rule:
         return None
-    found = {name: rows[-1]["sensitivity"] for name, rows in by_rule.items()}
+    measured = {name: rows[-1]["sensitivity"] for name, rows in by_rule.items()}
     titles = {
         "removal": ("Test error without the block, less the whole network's, points", 100),
         "swap": ("The same with the block and the one after it swapped, points", 100),
@@ -139,14 +139,14 @@ def blocks(run: Run) -> Section | None:
                 "y": [scale * number(value) for value in values[key].values()],
                 "marker": {"color": class_colour(index)},
             }
-            for index, (name, values) in enumerate(found.items())
+            for index, (name, values) in enumerate(measured.items())
             if values.get(key)
         ]
         if traces:
             parts.append(Figure(title, traces, {"xaxis": axis("", type="category"), "yaxis": axis("")}, wide=True))
     if any(len(rows) > 1 for rows in by_rule.values()):
         parts.append(_paths(by_rule))
-    shares = [(name, f"{number(values.get('first_order_share')):.3f}") for name, values in found.items()]
+    shares = [(name, f"{number(values.get('first_order_share')):.3f}") for name, values in measured.items()]
     parts.append(Table(("rule", "share of f - f_0 explained by paths through a single block"), shares))
     caption = (
         "First seed, on at most 1,000 test images, drawn. An ensemble of shallow networks would have a share of 1 and "
@@ -155,8 +155,8 @@ def blocks(run: Run) -> Section | None:
     return Section("What the blocks do", caption, parts)
 
 
-def _percent(found: Mapping[str, Any], unit: str) -> str:
-    mean = number(found.get("mean"))
+def _percent(values: Mapping[str, Any], unit: str) -> str:
+    mean = number(values.get("mean"))
     return f"{100 * mean:.2f} {unit}" if math.isfinite(mean) else "not finite"
 
 

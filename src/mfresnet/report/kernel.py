@@ -18,7 +18,7 @@ PARTS = {"total": ("G = α²G₁ + G₂", "@ink"), "head": ("G₂, head", "@clas
 
 def kernel(run: Run) -> Section | None:
     """Gram matrices of the run, where they were measured."""
-    rows = measured(run, "gram.lambda_min.total")
+    rows = rows_with(run, "gram.lambda_min.total")
     if len(rows) == 0:
         return None
     points = run.summary.get("gram.points")
@@ -32,13 +32,13 @@ def kernel(run: Run) -> Section | None:
     if assumption := run.summary.get("convergence.assumption"):
         caption += f" The bound of the loss assumes that {assumption}."
     figures = [
-        found for found in (_lowest(run, rows), _certificate(run, rows), _spectrum(rows), _change(rows)) if found
+        figure for figure in (_lowest(run, rows), _certificate(run, rows), _spectrum(rows), _change(rows)) if figure
     ]
     facts = _facts(run)
     return Section("Gram matrices and regime", caption, [*figures, *([Facts(facts)] if facts else [])])
 
 
-def measured(run: Run, key: str) -> list[Mapping[str, Any]]:
+def rows_with(run: Run, key: str) -> list[Mapping[str, Any]]:
     """The rows that hold a key."""
     return [row for row in run.metrics if row.get(key) is not None]
 
@@ -127,16 +127,16 @@ def _certificate(run: Run, rows: list[Mapping[str, Any]]) -> Figure | None:
 
 
 def _comparisons(run: Run) -> list[tuple[str, np.ndarray, np.ndarray, str]]:
-    found = []
+    comparisons = []
     linear = run.extra
     if "linear.time" in linear:
-        found.append(("linearised at the start", linear["linear.time"], linear["linear.train_loss"], "@class-2"))
+        comparisons.append(("linearised at the start", linear["linear.time"], linear["linear.train_loss"], "@class-2"))
     if run.control:
         time = np.array([number(row.get("time")) for row in run.control])
         loss = np.array([number(row.get("train.loss")) for row in run.control])
         if np.isfinite(time).any():
-            found.append(("encoder frozen (control)", time, loss, "@class-1"))
-    return found
+            comparisons.append(("encoder frozen (control)", time, loss, "@class-1"))
+    return comparisons
 
 
 def _spectrum(rows: list[Mapping[str, Any]]) -> Figure | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .kernel import clock, column, measured
+from .kernel import clock, column, rows_with
 from .parts import Facts, Figure, Section, axis
 from .reading import Run, number
 
@@ -16,8 +16,8 @@ PARTS = {"head": ("head, KL(τₜ‖τ₀)", "@class-1"), "encoder": ("encoder, 
 
 def laws(run: Run) -> Section | None:
     """KL and displacement over training."""
-    rows = measured(run, "kl.head.value") or measured(run, "kl.encoder.value")
-    figures = [found for found in (_divergence(rows), _layers(rows), _displacement(run)) if found]
+    rows = rows_with(run, "kl.head.value") or rows_with(run, "kl.encoder.value")
+    figures = [figure for figure in (_divergence(rows), _layers(rows), _displacement(run)) if figure]
     if not figures:
         return None
     if rows:
@@ -90,7 +90,7 @@ def _layers(rows: list[Mapping[str, Any]]) -> Figure | None:
 
 
 def _displacement(run: Run) -> Figure | None:
-    rows = measured(run, "displacement.encoder") or measured(run, "displacement.head")
+    rows = rows_with(run, "displacement.encoder") or rows_with(run, "displacement.head")
     if len(rows) < 2:
         return None
     title, x = clock(rows)

@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 
 from ..errors import MfresnetError
 from .certificates import certificates
+from .chain import chain
 from .depth import depth
 from .headline import headline
 from .images import IMAGE_SECTIONS, image_headline, is_images
@@ -33,6 +34,7 @@ from .training import training
 # A further section is a function of the run in a module of its own, and its name here.
 SECTIONS: list[Callable[[Run], Section | None]] = [
     training,
+    chain,
     regions,
     depth,
     particles,
@@ -87,16 +89,16 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
 def render(run: Run) -> str:
     """The page of a run as text."""
     sections: list[Section] = []
-    problems = [problem for problem in run.problems if not (is_images(run) and "portrait" in problem)]
+    problems = [problem for problem in run.problems if not (is_images(run) and "arrays of the figures" in problem)]
     swept, images = run.kind == "sweep", is_images(run)
     for section in SWEEP_SECTIONS if swept else IMAGE_SECTIONS if images else SECTIONS:
         try:
-            found = section(run)
+            parts = section(run)
         except Exception as error:  # a strange array in one section must not cost the reader the others
             problems.append(f"The section {section.__name__!r} could not be drawn: {type(error).__name__}: {error}.")
         else:
-            if found is not None:
-                sections.append(found)
+            if parts is not None:
+                sections.append(parts)
     library, script = Markup(get_plotlyjs()), Markup(_asset("page.js"))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("page.html")).render(

@@ -28,10 +28,10 @@ def particles(run: Run) -> Section | None:
 
 
 def _pair(run: Run, part: str, title: str, marker: dict[str, Any], hover: str) -> Figure | None:
-    found = run.arrays(f"particles.{part}.start.w", f"particles.{part}.end.w", f"particles.{part}.end.out")
-    if not found:
+    arrays = run.arrays(f"particles.{part}.start.w", f"particles.{part}.end.w", f"particles.{part}.end.out")
+    if not arrays:
         return None
-    start, end, out = found
+    start, end, out = arrays
     size = np.abs(out) / (np.nanmax(np.abs(out), initial=0) or 1.0)
     gaps = np.full_like(start, np.nan)
     line = np.stack([start, end, gaps], axis=1).reshape(-1, 2)
@@ -75,18 +75,18 @@ def _pair(run: Run, part: str, title: str, marker: dict[str, Any], hover: str) -
 
 
 def _state(run: Run) -> int:
-    return run.portrait.get("depth.axes", np.eye(2)).shape[1]
+    return run.figures.get("depth.axes", np.eye(2)).shape[1]
 
 
 def _encoder(run: Run) -> Figure | None:
-    s = run.portrait.get("particles.encoder.s")
+    s = run.figures.get("particles.encoder.s")
     if s is None:
         return None
     return _pair(run, "encoder", "Encoder", {"color": s, "colorscale": RAMP, "cmin": 0, "cmax": 1}, "s")
 
 
 def _head(run: Run) -> Figure | None:
-    a = run.portrait.get("particles.head.end.out")
+    a = run.figures.get("particles.head.end.out")
     if a is None:
         return None
     reach = float(np.nanmax(np.abs(a), initial=0)) or 1.0
@@ -98,7 +98,7 @@ def _head(run: Run) -> Figure | None:
 
 
 def _displacement(run: Run) -> Figure | None:
-    moved = run.portrait.get("displacement.encoder")
+    moved = run.figures.get("displacement.encoder")
     if moved is None or not moved.size:
         return None
     s = (np.arange(len(moved)) + 0.5) / len(moved)
@@ -114,7 +114,7 @@ def _displacement(run: Run) -> Figure | None:
             "hovertemplate": "s = %{x:.3g}: %{y:.3g}<extra></extra>",
         }
     ]
-    head = run.portrait.get("displacement.head")
+    head = run.figures.get("displacement.head")
     if head is not None and head.size:
         traces.append(
             {

@@ -65,7 +65,7 @@ class Figure:
         """The figure as JSON that may stand inside a script element."""
         frames = self.frames and vars(self.frames)
         names = ("data", "layout", "aspect", "height", "choices")
-        return embedded({name: getattr(self, name) for name in names} | {"frames": frames})
+        return embed_json({name: getattr(self, name) for name in names} | {"frames": frames})
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,11 @@ class Section:
     @property
     def controls(self) -> dict[str, list[str]]:
         """Options of each control that some figure listens to."""
-        found: dict[str, dict[str, None]] = {}
+        values: dict[str, dict[str, None]] = {}
         for part in self.parts:
             for control, options in getattr(part, "choices", {}).items():
-                found.setdefault(control, {}).update(dict.fromkeys(options))
-        return {control: list(options) for control, options in found.items() if len(options) > 1}
+                values.setdefault(control, {}).update(dict.fromkeys(options))
+        return {control: list(options) for control, options in values.items() if len(options) > 1}
 
     @property
     def slider(self) -> Frames | None:
@@ -140,10 +140,10 @@ class Section:
         return next((frames for part in self.parts if (frames := getattr(part, "frames", None))), None)
 
 
-def embedded(value: Any) -> Markup:
+def embed_json(value: Any) -> Markup:
     """JSON safe inside a script element: no ``<``, so no end tag; no NaN; arrays to five digits.
 
-    >>> print(embedded({"a": "</script>", "b": [float("nan"), np.float32(1 / 3)]}))
+    >>> print(embed_json({"a": "</script>", "b": [float("nan"), np.float32(1 / 3)]}))
     {"a":"\\u003c/script\\u003e","b":[null,0.33333]}
     """
     text = json.dumps(_jsonable(value), allow_nan=False, separators=(",", ":"))

@@ -30,7 +30,7 @@ class Run:
         record: ``config.json``: config, versions, platform, command, created, data.
         metrics: rows of ``metrics.jsonl``.
         summary: ``summary.json``.
-        portrait: arrays of ``arrays/portrait.safetensors`` by dotted name.
+        figures: arrays of ``arrays/portrait.safetensors`` by dotted name.
         extra: arrays of ``arrays/diagnostics.safetensors`` (the linearised model), empty where absent.
         control: rows of ``control/metrics.jsonl``, the run with a frozen encoder, empty where absent.
         certificates: ``certificates.json``, empty where absent.
@@ -46,7 +46,7 @@ class Run:
     record: Mapping[str, Any] = field(default_factory=dict)
     metrics: tuple[Mapping[str, Any], ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
-    portrait: Mapping[str, np.ndarray] = field(default_factory=dict)
+    figures: Mapping[str, np.ndarray] = field(default_factory=dict)
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     control: tuple[Mapping[str, Any], ...] = ()
     certificates: Mapping[str, Any] = field(default_factory=dict)
@@ -77,12 +77,12 @@ class Run:
         return cls(
             name=path.resolve().name,
             record=_object(path / "config.json", problems),
-            metrics=_measured(
+            metrics=_merge_measured(
                 _rows(path / "metrics.jsonl", problems),
                 _optional(path / "measure.jsonl", _rows, problems) or (),
             ),
             summary=_object(path / "summary.json", problems),
-            portrait=_arrays(path / "arrays" / "portrait.safetensors", problems),
+            figures=_arrays(path / "arrays" / "portrait.safetensors", problems),
             extra=_optional(path / "arrays" / "diagnostics.safetensors", _arrays, problems) or {},
             control=_optional(path / "control" / "metrics.jsonl", _rows, problems) or (),
             certificates=_optional(path / "certificates.json", _object, problems) or {},
@@ -109,8 +109,8 @@ class Run:
         return value if isinstance(value, Mapping) else {}
 
     def arrays(self, *names: str) -> list[np.ndarray] | None:
-        """Arrays of the portrait by name, or None unless all are there."""
-        return [self.portrait[name] for name in names] if all(name in self.portrait for name in names) else None
+        """Arrays of the figures by name, or None unless all are there."""
+        return [self.figures[name] for name in names] if all(name in self.figures for name in names) else None
 
     @property
     def kind(self) -> str:
@@ -156,15 +156,15 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
-def _measured(rows: tuple[Mapping[str, Any], ...], again: tuple[Mapping[str, Any], ...]) -> tuple[Mapping, ...]:
+def _merge_measured(rows: tuple[Mapping[str, Any], ...], again: tuple[Mapping[str, Any], ...]) -> tuple[Mapping, ...]:
     """Rows of training, each with what `mfresnet measure` found at its step (of images: under its rule).
 
-    >>> _measured(({"step": 1, "a": 0},), ({"step": 1, "b": 2},))
+    >>> _merge_measured(({"step": 1, "a": 0},), ({"step": 1, "b": 2},))
     ({'step': 1, 'a': 0, 'b': 2},)
     """
-    found = {(row.get("step"), row.get("rule")): row for row in again}
-    merged = tuple({**row, **found.pop((row.get("step"), row.get("rule")), {})} for row in rows)
-    return merged + tuple(row for row in found.values() if "rule" in row)  # a run of images, stopped amid an epoch
+    measured = {(row.get("step"), row.get("rule")): row for row in again}
+    merged = tuple({**row, **measured.pop((row.get("step"), row.get("rule")), {})} for row in rows)
+    return merged + tuple(row for row in measured.values() if "rule" in row)  # a run of images, stopped amid an epoch
 
 
 def _optional(path: Path, read: Callable[[Path, list[str]], Any], problems: list[str]) -> Any:
@@ -218,7 +218,9 @@ def _arrays(path: Path, problems: list[str]) -> Mapping[str, np.ndarray]:
     try:
         return load(path.read_bytes())
     except FileNotFoundError:
-        problems.append("The portrait (decision regions, data through depth, particles) has not been written.")
+        problems.append(
+            "The arrays of the figures (decision regions, data through depth, particles) have not been written."
+        )
     except Exception as error:  # safetensors raises its own type, numpy others: all mean a damaged file
         problems.append(f"arrays/{path.name} cannot be read: {type(error).__name__}.")
     return {}

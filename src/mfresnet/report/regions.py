@@ -27,7 +27,7 @@ def regions(run: Run) -> Section | None:
 
 
 def _caption(run: Run) -> str:
-    axes, radius = run.portrait["plane.axes"], run.portrait["plane.radius"]
+    axes, radius = run.figures["plane.axes"], run.figures["plane.radius"]
     if axes.shape[1] == 2:
         caption = "The network over the plane of the inputs."
     elif radius[0] > 0:
@@ -42,7 +42,7 @@ def _caption(run: Run) -> str:
             f"its {axes.shape[1]} inputs; points off the plane are drawn where they project."
         )
     if run.classification:
-        line = "the line" if "grid.end.value" in run.portrait else "pale"
+        line = "the line" if "grid.end.value" in run.figures else "pale"
         caption += f" Strong colour: a clear decision; {line}: the boundary. Rings: wrongly classified."
     return caption + " Filled: training points; open: held out. A click in the legend hides them."
 
@@ -53,11 +53,11 @@ def points(run: Run, count: int, *, marks: bool) -> list[dict[str, Any]]:
     wrong: list[np.ndarray] = []
     names = run.classes(count)
     for part, word in (("test", "held out"), ("train", "")):
-        found = run.arrays(f"points.{part}.place", f"points.{part}.label")
-        if not found:
+        arrays = run.arrays(f"points.{part}.place", f"points.{part}.label")
+        if not arrays:
             continue
-        place, label = found
-        correct = run.portrait.get(f"points.{part}.correct")
+        place, label = arrays
+        correct = run.figures.get(f"points.{part}.correct")
         if correct is not None:
             wrong.append(place[correct < 0.5])
         for k in range(count):
@@ -101,17 +101,17 @@ def _scatter(name: str, place: np.ndarray, marker: dict[str, Any]) -> dict[str, 
 
 
 def _plane(run: Run, when: str, title: str) -> Figure | None:
-    first, second = run.portrait["grid.first"], run.portrait["grid.second"]
+    first, second = run.figures["grid.first"], run.figures["grid.second"]
     layout = square("first input", "second input")
-    if run.portrait["plane.axes"].shape[1] > 2:
+    if run.figures["plane.axes"].shape[1] > 2:
         layout = square("first principal axis", "second principal axis")
-    value, label = run.portrait.get(f"grid.{when}.value"), run.portrait.get(f"grid.{when}.label")
+    value, label = run.figures.get(f"grid.{when}.value"), run.figures.get(f"grid.{when}.label")
     if value is not None:
         traces = field(first, second, value, line=run.classification)
         count = 2
     elif label is not None:
         count = max(2, int(np.nanmax(label, initial=0)) + 1, len(run.part("data").get("classes") or ()))
-        margin = np.maximum(run.portrait.get(f"grid.{when}.margin", np.ones_like(label)), 0)
+        margin = np.maximum(run.figures.get(f"grid.{when}.margin", np.ones_like(label)), 0)
         traces = [_mosaic(first, second, label, margin, count)]
     else:
         return None
@@ -175,9 +175,9 @@ def _targets(run: Run) -> list[dict[str, Any]]:
     """Points of a regression, coloured by their target on the scale of the function."""
     traces = []
     for part, word in (("train", "training"), ("test", "held out")):
-        found = run.arrays(f"points.{part}.place", f"points.{part}.label")
-        if found:
-            place, label = found
+        arrays = run.arrays(f"points.{part}.place", f"points.{part}.label")
+        if arrays:
+            place, label = arrays
             marker = {"color": label, "colorscale": diverging(), "cmid": 0, "size": 5, "showscale": False}
             marker |= {"line": {"color": "@ink/50", "width": 0.5}, "symbol": "circle" if part == "train" else "diamond"}
             traces.append(_scatter(word, place, marker))
@@ -185,17 +185,17 @@ def _targets(run: Run) -> list[dict[str, Any]]:
 
 
 def _curve(run: Run) -> Figure:
-    x = run.portrait["curve.x"]
+    x = run.figures["curve.x"]
     styles = {"start": ("@muted", "dot", "at the start"), "end": ("@class-1", "solid", "trained")}
     traces: list[dict[str, Any]] = []
     for part, word, symbol in (("test", "held out", "circle-open"), ("train", "training", "circle")):
-        found = run.arrays(f"points.{part}.place")
-        if found:
+        arrays = run.arrays(f"points.{part}.place")
+        if arrays:
             marker = {"color": "@class-0", "size": 5, "symbol": symbol, "opacity": 0.6}
-            traces.append(_scatter(word, found[0], marker))
+            traces.append(_scatter(word, arrays[0], marker))
     for when, (colour, dash, name) in styles.items():
-        if f"curve.{when}" in run.portrait:
-            y = run.portrait[f"curve.{when}"]
+        if f"curve.{when}" in run.figures:
+            y = run.figures[f"curve.{when}"]
             line = {"color": colour, "dash": dash, "width": 2.2}
             traces.append({"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line})
     layout = {"xaxis": axis("input"), "yaxis": axis("prediction f")}

@@ -12,7 +12,7 @@ from ..experiments import entry
 from .headline import STATES, Headline, Number
 from .parts import Facts, Figure, Fold, Notes, Section, Table
 from .reading import Run, flat, number
-from .tables import reproduction, shown
+from .tables import format_value, reproduction
 
 MOST_ROWS = 400  # of a table in the page; cells.csv has them all
 
@@ -43,20 +43,20 @@ def _summary(name: str) -> str:
 
 def result(run: Run) -> Section | None:
     """Verdict, figures, fitted numbers and the points behind them."""
-    found = run.result
-    if not found:
+    stored = run.result
+    if not stored:
         return None
     figures = [
         Figure(plot["title"], plot["data"], plot["layout"], aspect=plot.get("aspect"), height=420, wide=True)
-        for plot in found.get("figures", [])
+        for plot in stored.get("figures", [])
     ]
-    facts = [(name.replace("_", " "), shown(_short(value))) for name, value in flat(found.get("fit", {}))]
+    facts = [(name.replace("_", " "), format_value(_short(value))) for name, value in flat(stored.get("fit", {}))]
     parts: list[Any] = [*figures, *([Facts(facts)] if facts else [])]
-    if found.get("notes"):
-        parts.append(Notes([str(note) for note in found["notes"]]))
-    if found.get("points"):
-        parts.append(Fold(f"The {len(found['points'])} points", _table(found["points"])))
-    return Section("Result", str(found.get("verdict", "")), parts)
+    if stored.get("notes"):
+        parts.append(Notes([str(note) for note in stored["notes"]]))
+    if stored.get("points"):
+        parts.append(Fold(f"The {len(stored['points'])} points", _table(stored["points"])))
+    return Section("Result", str(stored.get("verdict", "")), parts)
 
 
 def cells(run: Run) -> Section | None:
@@ -77,19 +77,19 @@ def settings(run: Run) -> Section | None:
     except MfresnetError:
         defaults = {}
     changed = [
-        (name, shown(value), shown(defaults.get(name)))
+        (name, format_value(value), format_value(defaults.get(name)))
         for name, value in values.items()
-        if shown(defaults.get(name)) != shown(value)
+        if format_value(defaults.get(name)) != format_value(value)
     ]
     parts: list[Any] = [Table(("setting", "value", "default"), changed, (0, 1, 2))] if changed else []
-    rows = [(name, shown(value)) for name, value in values.items()]
+    rows = [(name, format_value(value)) for name, value in values.items()]
     parts.append(Fold(f"All {len(rows)} settings", Table(("setting", "value"), rows, (0, 1))))
     return Section("Settings", "What differs from the defaults." if changed else "All defaults.", parts)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     head = list(dict.fromkeys(name for row in rows for name in row))
-    return Table(head, [[shown(_short(row.get(name))) for name in head] for row in rows[:MOST_ROWS]])
+    return Table(head, [[format_value(_short(row.get(name))) for name in head] for row in rows[:MOST_ROWS]])
 
 
 def _short(value: Any) -> Any:

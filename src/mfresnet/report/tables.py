@@ -20,11 +20,11 @@ def configuration(run: Run) -> Section | None:
     defaults = dict(flat(kind.model_validate({}).model_dump()))
     meaning = {name: field.description or "" for name, field in leaves(kind)}
     changed = [
-        (name, shown(value), shown(defaults.get(name)), meaning.get(name, ""))
+        (name, format_value(value), format_value(defaults.get(name)), meaning.get(name, ""))
         for name, value in values.items()
         if name not in defaults or defaults[name] != value
     ]
-    everything = [(name, shown(value), meaning.get(name, "")) for name, value in values.items()]
+    everything = [(name, format_value(value), meaning.get(name, "")) for name, value in values.items()]
     parts: list[Any] = []
     if changed:
         parts.append(Table(("setting", "value", "default", "meaning"), changed, code=(0, 1, 2)))
@@ -34,14 +34,14 @@ def configuration(run: Run) -> Section | None:
 
 def data(run: Run) -> Section | None:
     """The data set, how it reached the network, and what the theory's assumptions say about it."""
-    found = run.part("data")
-    if not found:
+    about = run.part("data")
+    if not about:
         return None
     names = {"name": "data set", "n": "training points", "n_test": "held-out points", "task": "task"}
     names |= {"size": "size", "inputs": "inputs", "outputs": "outputs", "classes": "classes", "transform": "transform"}
-    facts = [(word, shown(found[key])) for key, word in names.items() if found.get(key) not in (None, [], "")]
+    facts = [(word, format_value(about[key])) for key, word in names.items() if about.get(key) not in (None, [], "")]
     parts: list[Any] = [Facts(facts)]
-    notes = found.get("notes")
+    notes = about.get("notes")
     if isinstance(notes, list) and notes:
         parts.append(Notes([str(note) for note in notes]))
     return Section("Data", "", parts)
@@ -53,20 +53,20 @@ def reproduction(run: Run) -> Section | None:
     command = run.record.get("command")
     if command:
         parts.append(Code(str(command)))
-    facts = [("created", shown(run.record["created"]))] if run.record.get("created") else []
+    facts = [("created", format_value(run.record["created"]))] if run.record.get("created") else []
     seed = run.part("config").get("seed")
-    facts += [("seed", shown(seed))] if seed is not None else []
-    facts += [(name, shown(value)) for part in ("versions", "platform") for name, value in flat(run.part(part))]
+    facts += [("seed", format_value(seed))] if seed is not None else []
+    facts += [(name, format_value(value)) for part in ("versions", "platform") for name, value in flat(run.part(part))]
     if facts:
         parts.append(Facts(facts))
     caption = "The same command, versions and kind of machine give the same run."
     return Section("Reproduce", caption if command else "", parts) if parts else None
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as a reader writes it.
 
-    >>> shown(True), shown(None), shown(0.001), shown(["a", "b"])
+    >>> format_value(True), format_value(None), format_value(0.001), format_value(["a", "b"])
     ('true', 'not set', '0.001', 'a, b')
     """
     if value is None:
@@ -76,7 +76,7 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.12g}"
     if isinstance(value, list | tuple):
-        return ", ".join(shown(item) for item in value)
+        return ", ".join(format_value(item) for item in value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {shown(item)}" for key, item in value.items())
+        return ", ".join(f"{key}: {format_value(item)}" for key, item in value.items())
     return str(value)

@@ -16,17 +16,16 @@ from ..bounds.checks import check_delta
 from ..certify import Certificates, Grid
 from ..certify import run as run_pipeline
 from ..config import build
-from ..data import load
 from ..errors import MfresnetError
 from ..messages import Say, print_message
 from ..train.certifying import check_possible, problem_of, recorded_steps
-from ..train.job import Job, assemble, precision
+from ..train.job import Job, assemble, load_split, precision
 from ..train.langevin import LANGEVIN
 from ..train.path import path_certificates
 from .directory import RunDirectory
 from .files import read_json, write_json
 from .identity import check_data
-from .lock import locked
+from .lock import hold_lock
 from .recorded import read_states
 
 NAME = "certificates.json"
@@ -57,7 +56,7 @@ def certify(
     """
     run = RunDirectory.open(path)
     run.refuse_images("certify")
-    with locked(path):
+    with hold_lock(path):
         stored = run.config
         tree = build(stored["config"]).model_dump()
         if delta is not None:
@@ -69,7 +68,7 @@ def certify(
         if config.train.rule != LANGEVIN:
             check_possible(config, stored.get("data", {}).get("task"))
         with precision(config):
-            job = assemble(config, load(config.data, config.seed))
+            job = assemble(config, load_split(config))
             check_data(stored, job, say)
             return certify_job(run, job, settings=settings, say=say)
 
@@ -91,19 +90,8 @@ def certify_job(run: RunDirectory, job: Job, *, settings: int | None = None, say
         settings = max(settings or own, own, tried)
     problem = problem_of(job, states, settings=settings, earlier=earlier)
     certificates = run_pipeline(problem)
-    record = certificates.to_dict() | {
-        "delta": problem.spec.delta,
-        "n": len(problem.data.points.x),
-        "density_check": problem.best.snapshot.normalisation_error,
-        "seconds": time.perf_counter() - begun,
-    }
-    if "held_out" in certificates:
-        record["test.error"] = certificates["held_out"].terms["held-out error"]
-    write_json(run.path / NAME, record)
-    if summary := run.summary:
-        others = {name: value for name, value in summary.items() if not name.startswith("certificate.")}
-        run.write_summary(others | entries(certificates))
-    return certificates
+    n, check = len(problem.data.points.x), problem.best.snapshot.normalisation_error
+    return _write(run, certificates, begun, delta=problem.spec.delta, n=n, density_check=check)
 
 
 def _certify_path(run: RunDirectory, job: Job, settings: int | None, say: Say) -> Certificates:
@@ -114,12 +102,13 @@ def _certify_path(run: RunDirectory, job: Job, settings: int | None, say: Say) -
         raise MfresnetError(f"the last checkpoint is not in {str(run.checkpoints)!r}: resume the run first.")
     certificates = path_certificates(job, states[-1], settings=settings)
     paid = {"tried": [], "settings": settings or job.config.certify.settings}
-    record = certificates.to_dict() | {
-        "points": paid,
-        "delta": job.config.certify.delta,
-        "n": certificates["path"].details["n"],
-        "seconds": time.perf_counter() - begun,
-    }
+    n = certificates["path"].details["n"]
+    return _write(run, certificates, begun, delta=job.config.certify.delta, n=n, points=paid)
+
+
+def _write(run: RunDirectory, certificates: Certificates, begun: float, **facts: Any) -> Certificates:
+    """Write the certificates of a run, and what its summary says of them."""
+    record = certificates.to_dict() | facts | {"seconds": time.perf_counter() - begun}
     if "held_out" in certificates:
         record["test.error"] = certificates["held_out"].terms["held-out error"]
     write_json(run.path / NAME, record)
@@ -129,10 +118,10 @@ def _certify_path(run: RunDirectory, job: Job, settings: int | None, say: Say) -
     return certificates
 
 
-def entries(found: Mapping[str, Certificate]) -> dict[str, Any]:
+def entries(certificates: Mapping[str, Certificate]) -> dict[str, Any]:
     """What the summary says of the certificates."""
     flat: dict[str, Any] = {}
-    for name, certificate in found.items():
+    for name, certificate in certificates.items():
         flat |= {f"certificate.{name}.value": certificate.value, f"certificate.{name}.vacuous": certificate.vacuous}
     return flat
 
@@ -163,7 +152,7 @@ def read_certificates(path: Path) -> tuple[dict[str, Certificate], dict[str, str
         MfresnetError: there is no such file, or it is damaged.
     """
     record = read_json(path / NAME)
-    found, refused = record.get("certificates"), record.get("refused")
-    if not isinstance(found, dict) or not isinstance(refused, dict):
+    certificates, refused = record.get("certificates"), record.get("refused")
+    if not isinstance(certificates, dict) or not isinstance(refused, dict):
         raise MfresnetError(f"{str(path / NAME)!r} is damaged: it lists no certificates.")
-    return {name: Certificate.from_dict(one) for name, one in found.items()}, refused
+    return {name: Certificate.from_dict(one) for name, one in certificates.items()}, refused

@@ -26,12 +26,16 @@ from ..errors import MfresnetError
 from .files import flush_directory, writing
 
 T = TypeVar("T")
+NAMES = {"ensemble.one_to_one.": "ensemble.unfolded."}  # what checkpoints call a part of the state, where it differs
 
 
 def leaf_names(tree: Any) -> list[str]:
     """A name for every array of a tree: its path, such as ``model.encoder.w``."""
     paths = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_array))[0]
-    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+    for own, written in NAMES.items():
+        names = [name.replace(own, written) for name in names]
+    return names
 
 
 def save(folder: Path, step: int, state: Any, facts: Mapping[str, Any]) -> Path:
@@ -102,14 +106,14 @@ def restore(like: T, arrays: Mapping[str, np.ndarray]) -> T:
     names = leaf_names(like)
     dynamic, static = eqx.partition(like, eqx.is_array)
     leaves, structure = jax.tree.flatten(dynamic)
-    found = []
+    values = []
     for name, leaf in zip(names, leaves, strict=True):
         value = arrays.get(name)
         if value is None or value.shape != leaf.shape or value.dtype != leaf.dtype:
             what = "is missing" if value is None else f"is {_kind(value)}, not {_kind(leaf)}"
             raise MfresnetError(f"array {name!r} of the checkpoint {what}: it is of another configuration or version.")
-        found.append(jax.numpy.asarray(value))
-    return eqx.combine(jax.tree.unflatten(structure, found), static)
+        values.append(jax.numpy.asarray(value))
+    return eqx.combine(jax.tree.unflatten(structure, values), static)
 
 
 def _kind(array: Any) -> str:
@@ -122,15 +126,15 @@ def latest(folder: Path, like: T, say: Callable[[str], None]) -> tuple[T, dict[s
     Raises:
         MfresnetError: there are checkpoints and all are damaged, or they belong to another configuration.
     """
-    found = steps(folder)
-    for step in reversed(found):
+    present = steps(folder)
+    for step in reversed(present):
         try:
             arrays, facts = read(folder, step)
         except MfresnetError as error:
-            say(f"{error} The one before it is used." if step != found[0] else str(error))
+            say(f"{error} The one before it is used." if step != present[0] else str(error))
             continue
         return restore(like, arrays), facts
-    if found:
+    if present:
         raise MfresnetError(f"no sound checkpoint is left in {str(folder)!r}: train again with --overwrite.")
     return None
 

@@ -2,7 +2,7 @@
 
 config.json       the complete configuration, versions, platform, data facts, command line
 metrics.jsonl     one JSON object a line, flat keys; a torn last line is tolerated
-arrays/           data and portrait (safetensors)
+arrays/           data and figures (`portrait.safetensors`)
 checkpoints/      see `runs.checkpoint`
 summary.json      status and final numbers
 certificates.json bounds of the error on new data, where the run was certified
@@ -31,7 +31,7 @@ from ..json_types import plain
 from ..messages import Say
 from .files import read_json, write_bytes, write_json, writing
 from .lock import NAME as LOCK
-from .lock import locked
+from .lock import hold_lock
 
 PARTS = ("config", "versions")  # what every config.json of a run holds
 
@@ -66,7 +66,7 @@ class RunDirectory:
             MfresnetError: something is there already and ``overwrite`` is off, it is no run, or it is in use.
         """
         cls.check(path, overwrite=overwrite)
-        with locked(path):
+        with hold_lock(path):
             cls.check(path, overwrite=overwrite)  # another process may have been faster
             with writing(path):
                 if not _is_bare(path):

@@ -19,17 +19,17 @@ def check_data(stored: Mapping[str, Any], job: Job, say: Say) -> None:
     """Refuse to continue on a file that changed; the sum of generated data may differ between machines."""
     now, then = data_facts(job.split), stored.get("data", {})
     if now["sha256"] != then.get("sha256", now["sha256"]):
-        changed(now["name"], say, "run", "train a new run")
+        refuse_changed(now["name"], say, "run", "train a new run")
 
 
 def check_sums(stored: Mapping[str, str], now: Mapping[str, str], say: Say) -> None:
     """The same for the data sets of a sweep, given by their sums; one that was not kept is not compared."""
     for name, sum_now in now.items():
         if stored.get(name, sum_now) != sum_now:
-            changed(name, say, "sweep", "run a new sweep")
+            refuse_changed(name, say, "sweep", "run a new sweep")
 
 
-def changed(name: str, say: Say, what: str, instead: str) -> None:
+def refuse_changed(name: str, say: Say, what: str, instead: str) -> None:
     """Refuse a file that changed, and say so of generated data.
 
     Raises:

@@ -9,7 +9,7 @@ from ..images.recording import GRAM_IMAGES, SAMPLE, block_sensitivity, diverged_
 from ..messages import Say
 from . import checkpoint
 from .directory import RunDirectory
-from .image_training import newest, stored_job
+from .image_training import load_job, newest
 
 
 def measure_images(run: RunDirectory, points: int | None, say: Say) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ def measure_images(run: RunDirectory, points: int | None, say: Say) -> list[dict
     """
     if not checkpoint.steps(run.checkpoints):
         raise MfresnetError(f"no checkpoint is in {str(run.checkpoints)!r} yet: there is nothing to measure.")
-    job = stored_job(run, say)
+    job = load_job(run, say)
     most = min(SAMPLE, len(job.split.test))
     if points is not None and not 1 <= points <= most:
         raise MfresnetError(f"points = {points} is not allowed: give 1 to {most} test images.")
@@ -36,8 +36,8 @@ def measure_images(run: RunDirectory, points: int | None, say: Say) -> list[dict
             say(f"{name}: seed {job.seeds[0]} diverged and is not measured.")
             continue
         step = int(state.step[0])
-        found = block_sensitivity(job, name, state, points or GRAM_IMAGES)
-        rows.append({"step": step, "rule": name, "epoch": step / per_epoch, "sensitivity": found})
+        measured = block_sensitivity(job, name, state, points or GRAM_IMAGES)
+        rows.append({"step": step, "rule": name, "epoch": step / per_epoch, "sensitivity": measured})
     if not rows:
         raise MfresnetError(f"the first seed of every rule of {str(run.path)!r} diverged: there is nothing to measure.")
     return rows

@@ -29,7 +29,7 @@ from . import checkpoint
 from .directory import RunDirectory
 from .environment import environment, tell_changes
 from .identity import fingerprint
-from .lock import locked
+from .lock import hold_lock
 from .stopping import Stop, stoppable
 
 KIND = "image"  # what config.json calls such a run
@@ -63,7 +63,7 @@ def train_images(
         MfresnetError: bad settings, bad images, a directory in use or one that cannot be written, too few devices, not
             enough memory.
     """
-    with Stop(say).installed() as stop:
+    with Stop(say).install() as stop:
         check_images(config)
         split = _load(config, say)
         job = assemble_images(config, split, devices)
@@ -102,11 +102,11 @@ def resume_images(
         say(f"{str(path)!r} is {summary['status']} already: nothing to do.")
         return summary
     tell_changes(stored, "run", say)
-    with locked(path), stoppable(run.how_to_resume), Stop(say).installed() as stop:
-        return _train(run, stored_job(run, say, devices), quiet, say, stop)
+    with hold_lock(path), stoppable(run.how_to_resume), Stop(say).install() as stop:
+        return _train(run, load_job(run, say, devices), quiet, say, stop)
 
 
-def stored_job(run: RunDirectory, say: Say, devices: int | None = None) -> ImageJob:
+def load_job(run: RunDirectory, say: Say, devices: int | None = None) -> ImageJob:
     """The job of a run that was begun, on the same images.
 
     Raises:

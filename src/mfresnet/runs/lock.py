@@ -15,7 +15,7 @@ NAME = ".lock"  # stays in the directory: removing it would let two processes lo
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def hold_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a directory, which is made where it is missing.
 
     Raises:

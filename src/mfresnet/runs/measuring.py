@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ..config import build
-from ..data import load
 from ..errors import MfresnetError
 from ..json_types import plain
 from ..messages import Say, print_message
-from ..train.job import assemble, precision
+from ..train.job import assemble, load_split, precision
 from ..train.measurements import Measurements
 from . import checkpoint
 from .directory import RunDirectory
 from .files import write_bytes
 from .image_measuring import measure_images
-from .lock import locked
+from .lock import hold_lock
 
 NAME = "measure.jsonl"
 
@@ -35,7 +34,7 @@ def measure(path: Path, *, points: int | None = None, say: Say = print_message) 
     """
     run = RunDirectory.open(path)
     rows_of = measure_images if run.is_images else _measure_points
-    with locked(path):
+    with hold_lock(path):
         rows = [plain(row) for row in rows_of(run, points, say)]
         write_bytes(run.path / NAME, "".join(json.dumps(row) + "\n" for row in rows).encode())
     return rows
@@ -48,7 +47,7 @@ def _measure_points(run: RunDirectory, points: int | None, say: Say) -> list[dic
         config = build(config.model_copy(update={"diagnostics": wanted}).model_dump())
     rows: list[dict[str, Any]] = []
     with precision(config):
-        job = assemble(config, load(config.data, config.seed))
+        job = assemble(config, load_split(config))
         measurements = Measurements(job, set(), say)
         for step in checkpoint.steps(run.checkpoints):
             try:

@@ -35,7 +35,7 @@ class Stop:
             self.say(f"stopping {self.when}; once more to stop at once")
 
     @contextmanager
-    def installed(self) -> Iterator[Stop]:
+    def install(self) -> Iterator[Stop]:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..certify.tuning import describe_best
 from ..config import Config, build
-from ..data import load
 from ..diagnostics.figures import network_figures
 from ..errors import MfresnetError
 from ..flow import TrainState
@@ -21,14 +20,14 @@ from ..messages import Say, print_message
 from ..train.certifying import Watch, check_possible, tune_config
 from ..train.devices import Devices
 from ..train.fit import train_job
-from ..train.job import Job, assemble, data_arrays, data_facts, precision
+from ..train.job import Job, assemble, data_arrays, data_facts, load_split, precision
 from ..train.schedule import snapshot_steps
 from . import checkpoint
 from .certifying import certify_job, entries
 from .directory import Follower, RunDirectory
 from .environment import environment, tell_changes
 from .identity import check_data, fingerprint
-from .lock import locked
+from .lock import hold_lock
 from .progress import Progress
 from .recorded import read_states
 from .recorder import RunRecorder
@@ -58,16 +57,16 @@ def train(
     Raises:
         MfresnetError: bad settings, bad data, a directory in use or one that cannot be written, too few devices.
     """
-    with precision(config), Stop(say).installed() as stop:
+    with precision(config), Stop(say).install() as stop:
         where = Devices.of(devices, particle_devices)
         where.check(config)
         refuse_on_processes(config, where)
         quiet, say = (quiet, say) if where.leader else (True, lambda message: None)
-        split = load(config.data, config.seed)
+        split = load_split(config)
         facts: dict[str, Any] = {}
         if config.certify.tune:
             check_possible(config, split.train.task)
-            _led(lambda: RunDirectory.check(out, overwrite=overwrite), where)  # before hours of tuning
+            _lead(lambda: RunDirectory.check(out, overwrite=overwrite), where)  # before hours of tuning
             config, rows = tune_config(
                 config,
                 split.train,
@@ -117,7 +116,7 @@ def resume(
     """
     run = RunDirectory.open(path)
     build(run.config["config"])  # what is no run is refused before anything is written there
-    with locked(path) if jax.process_index() == 0 else nullcontext():
+    with hold_lock(path) if jax.process_index() == 0 else nullcontext():
         return _resume(run, quiet, say, devices, particle_devices)
 
 
@@ -133,13 +132,13 @@ def _resume(
             return summary
         return with_control(run, config, summary, quiet, say, devices, particle_devices)
     tell_changes(stored, "run", say)
-    with precision(config), stoppable(run.how_to_resume), Stop(say).installed() as stop:
+    with precision(config), stoppable(run.how_to_resume), Stop(say).install() as stop:
         where = Devices.of(devices, particle_devices)
         where.check(config)
         refuse_on_processes(config, where)
         if not where.leader:
             run, quiet, say = Follower(path), True, lambda message: None
-        job = where.place_start(assemble(config, load(config.data, config.seed)))
+        job = where.place_start(assemble(config, load_split(config)))
         check_data(stored, job, say)
         newest = checkpoint.latest(run.checkpoints, job.state, say)
         if newest is None:
@@ -221,10 +220,10 @@ def early_stopping(run: RunDirectory, job: Job, done: int, say: Say) -> Watch:
 def _create(out: Path, overwrite: bool, where: Devices) -> Iterator[RunDirectory]:
     """The run directory, locked by the leader."""
     with ExitStack() as stack:
-        yield _led(lambda: stack.enter_context(RunDirectory.create(out, overwrite=overwrite)), where) or Follower(out)
+        yield _lead(lambda: stack.enter_context(RunDirectory.create(out, overwrite=overwrite)), where) or Follower(out)
 
 
-def _led(make: Callable[[], T], where: Devices) -> T | None:
+def _lead(make: Callable[[], T], where: Devices) -> T | None:
     """What the leader makes (None elsewhere), or its error in all processes: none may wait for one that has left."""
     made, mistake = None, None
     if where.leader:

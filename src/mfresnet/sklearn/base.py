@@ -17,10 +17,11 @@ from ..errors import MfresnetError
 from ..kernels.gram import gram
 from ..kernels.precision import double_precision
 from ..model import AbstractResNet
+from ..train.langevin import LANGEVIN
 from . import engine
 from .certify import certificate_of, rows_apart, why_not
-from .langevin import LANGEVIN, check_langevin, train_langevin
-from .rows import Rows, merged, padded_length
+from .langevin import check_langevin, train_langevin
+from .rows import Rows, merge_rows, padded_length
 
 
 class MeanFieldResNet(BaseEstimator):
@@ -38,7 +39,7 @@ class MeanFieldResNet(BaseEstimator):
         rule: str = "adam",
         loss: str = "auto",
         learning_rate: float | None = None,
-        max_iter: int = 600,
+        max_iter: int | None = None,
         batch_size: int | None = 256,
         standardize: bool = True,
         probes: int = 32,
@@ -144,7 +145,7 @@ class MeanFieldResNet(BaseEstimator):
             factors: of the rows in the loss alone.
         """
         settings, seed = self._settings(), self._seed()
-        rows = merged(x, y, weights * factors)
+        rows = merge_rows(x, y, weights * factors)
         again = again and hasattr(self, "particles_")
         chain = self.rule == LANGEVIN
         if chain:
@@ -160,21 +161,21 @@ class MeanFieldResNet(BaseEstimator):
             model = engine.model_of(self.particles_, self._scales)
         else:
             part = slice(None) if apart is None else apart
-            fitting = merged(x[part], y[part], weights[part])
+            fitting = merge_rows(x[part], y[part], weights[part])
             self.transform_ = engine.sphere_lift(fitting.x, fitting.weights, self.standardize)
             model = engine.start(settings, seed, x.shape[1] + 1, y.shape[1])
         bounded = slice(None) if apart is None else np.setdiff1d(np.arange(len(x)), apart)
         if chain:
-            found, self.certificate_ = train_langevin(
+            trained, self.certificate_ = train_langevin(
                 settings, model, self.transform_.apply(x[bounded]), y[bounded], seed, self.delta,
                 0 if apart is None else len(apart),
             )  # fmt: skip
-            self._keep(found, x, again)
+            self._keep(trained, x, again)
             self._drawn, self.certificate_note_ = None, ""
             return
         rows = rows._replace(x=self.transform_.apply(rows.x))
         rows, held_out = self._split(rows, seed) if self.early_stopping else (rows, None)
-        found = engine.train(
+        trained = engine.train(
             settings,
             model,
             rows,
@@ -184,30 +185,30 @@ class MeanFieldResNet(BaseEstimator):
             memory=self._memory if again and self._rule == self.rule else None,
             done=self.n_iter_ if again else 0,
         )
-        self._keep(found, x, again)
+        self._keep(trained, x, again)
         self.certificate_: Certificate | None = None
         self._drawn: Any = None
         self.certificate_note_ = reason
-        if not reason and found.ensemble is not None:
+        if not reason and trained.ensemble is not None:
             self.certificate_, self._drawn = certificate_of(
-                found.model, found.ensemble, self.transform_.apply(x), y, seed, self.delta, apart
+                trained.model, trained.ensemble, self.transform_.apply(x), y, seed, self.delta, apart
             )
 
     def _continue(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, factors: np.ndarray | float = 1.0) -> None:
         """One pass over the rows, from where training is; the first call fixes the map to the sphere."""
         settings, seed = self._settings(), self._seed()
-        rows = merged(x, y, weights * factors)
+        rows = merge_rows(x, y, weights * factors)
         again = hasattr(self, "particles_")
         if again:
             self._check_same(y.shape[1])
             model = engine.model_of(self.particles_, self._scales)
         else:
-            fitting = merged(x, y, weights)
+            fitting = merge_rows(x, y, weights)
             self.transform_ = engine.sphere_lift(fitting.x, fitting.weights, self.standardize)
             model = engine.start(settings, seed, x.shape[1] + 1, y.shape[1])
         rows = rows._replace(x=self.transform_.apply(rows.x))
         n = padded_length(len(rows.x))
-        found = engine.train(
+        trained = engine.train(
             settings,
             model,
             rows,
@@ -216,7 +217,7 @@ class MeanFieldResNet(BaseEstimator):
             done=self.n_iter_ if again else 0,
             steps=-(-n // min(n, settings.batch_size)),
         )
-        self._keep(found, x, again)
+        self._keep(trained, x, again)
         self.certificate_ = self._drawn = None
         self.certificate_note_ = "partial_fit does not see all points at once: call fit"
 
@@ -251,15 +252,15 @@ class MeanFieldResNet(BaseEstimator):
         training, held_out = (Rows(*(leaf[part] for leaf in rows)) for part in parts)
         return training, held_out
 
-    def _keep(self, found: engine.Trained, x: np.ndarray, again: bool) -> None:
+    def _keep(self, trained: engine.Trained, x: np.ndarray, again: bool) -> None:
         """The result as plain arrays: what a fitted estimator holds, and all that is pickled."""
-        self.particles_ = engine.arrays_of(found.model)
-        self._memory = [np.asarray(leaf) for leaf in jax.tree.leaves(found.memory)]
+        self.particles_ = engine.arrays_of(trained.model)
+        self._memory = [np.asarray(leaf) for leaf in jax.tree.leaves(trained.memory)]
         self._scales = {"alpha": self.alpha, "beta": self.beta, "activation": self.activation}
         self._rule = self.rule
         self._x = x
-        self.n_iter_ = found.steps + (self.n_iter_ if again else 0)
-        self.loss_curve_ = (list(self.loss_curve_) if again else []) + found.losses
+        self.n_iter_ = trained.steps + (self.n_iter_ if again else 0)
+        self.loss_curve_ = (list(self.loss_curve_) if again else []) + trained.losses
 
     def _outputs(self, X: Any) -> np.ndarray:
         """f(x_i), shape (n, C), float64."""

@@ -35,13 +35,13 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         depth, width, head_width: layers L, particles M of a layer, particles K of the head.
         alpha, beta: scale of the residual branch and of the output.
         activation: sigma0, a name or ``package.module:ATTRIBUTE``.
-        rule: adam, sgd, momentum, optax:NAME; langevin, one annealed chain of ``max_iter`` steps (give 2,000 or more),
+        rule: adam, sgd, momentum, optax:NAME; langevin, one annealed chain of ``max_iter`` steps,
             whose network is certified itself; or gradient-flow (Euler steps), which carries probe particles and
             thereby gives a certificate.
         loss: logistic (cross-entropy), squared, or auto, which is logistic.
         learning_rate: default 0.02 (adam) or 0.01 (optax:NAME); for gradient-flow and sgd (0.5) and momentum (0.05)
             a step of training time in units of 1/beta^2.
-        max_iter: steps at most (not passes over the data).
+        max_iter: steps at most (not passes over the data); None for 600, of langevin 4,000.
         batch_size: rows of a mini-batch, None for all. Weights enter through the weighted mean of the batch.
         standardize: whether features are standardised first; of a network that is certified, by the moments of a
             quarter of the rows, which the certificate leaves out.
@@ -67,8 +67,8 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
 
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> found = MeanFieldResNetClassifier(depth=3, max_iter=200, random_state=0).fit(X, y)
-    >>> found.score(X, y) > 0.95, found.predict_proba(X).shape
+    >>> model = MeanFieldResNetClassifier(depth=3, max_iter=200, random_state=0).fit(X, y)
+    >>> model.score(X, y) > 0.95, model.predict_proba(X).shape
     (True, (150, 3))
     """
 
@@ -84,7 +84,7 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         rule: str = "adam",
         loss: str = "auto",
         learning_rate: float | None = None,
-        max_iter: int = 600,
+        max_iter: int | None = None,
         batch_size: int | None = 256,
         standardize: bool = True,
         probes: int = 32,

@@ -17,11 +17,13 @@ from ..errors import DivergedError
 from ..flow import Batch, Ensemble, Options, Rule, Trainer, TrainState, batch_of, evaluate, predict
 from ..kernels.precision import double_precision
 from ..model import AbstractResNet, LayeredResNet, Particles, activation, scaling, trainable
-from ..train.job import build_model, build_rule
-from .rows import Rows, filled, weighted_moments
+from ..train.job import build_model, build_rule, resolved
+from ..train.langevin import LANGEVIN
+from .rows import Rows, fill_rows, weighted_moments
 
 FLOW = "gradient-flow"
 RATES = {FLOW: 0.5, "sgd": 0.5, "momentum": 0.05, "adam": 0.02}
+STEPS, LANGEVIN_STEPS = 600, 4000  # at most, where max_iter is None
 CHUNK = 50  # steps between two looks at the loss
 BLOCKS = (64, 1024)  # rows of one prediction
 
@@ -73,7 +75,7 @@ def settings_of(params: dict[str, Any], loss: str) -> Settings:
     return Settings(
         config=config,
         batch_size=config.train.batch_size or 2**31,
-        steps=config.train.steps or 1000,
+        steps=config.train.steps or (LANGEVIN_STEPS if rule == LANGEVIN else STEPS),
         tol=float(params["tol"]),
         patience=int(params["n_iter_no_change"]),
         probes=(config.train.probes, config.train.head_probes) if rule == FLOW and smooth else (0, 0),
@@ -83,7 +85,7 @@ def settings_of(params: dict[str, Any], loss: str) -> Settings:
 
 def rule_of(config: Config) -> Rule:
     """The rule; rates of the flow, of sgd and of momentum are steps of training time in units of 1/beta^2."""
-    train, unit = config.train, scaling.time_unit("1/beta2", 1, config.model.beta)
+    train, unit = config.train, scaling.time_unit("1/beta2", 1, resolved(config.model.beta))
     rate = train.learning_rate
     assert rate is not None, "settings_of fills it in"
     if train.rule == FLOW:
@@ -137,22 +139,22 @@ def train(
     Raises:
         DivergedError: the loss is no finite number.
     """
-    full = filled(rows)
+    full = fill_rows(rows)
     n, most = len(full.x), settings.steps if steps is None else steps
     trainer = trainer_of(settings, model, n)
     state = trainer.begin(model, jax.random.key(seed + 1), n, probes=(0, 0) if done else settings.probes)
     if memory is not None:
         leaves = [jnp.asarray(leaf) for leaf in memory]
         state = eqx.tree_at(lambda s: s.rule, state, jax.tree.unflatten(jax.tree.structure(state.rule), leaves))
-    batch, check = _batch(full), None if held_out is None else _batch(filled(held_out))
+    batch, check = _batch(full), None if held_out is None else _batch(fill_rows(held_out))
     key = jax.random.key(seed + 2)
     losses: list[float] = []
     best, kept, waited, taken, stopped = np.inf, state, 0, 0, False
     while taken < most:
         count = min(CHUNK, most - taken)
-        state, found = trainer.advance(state, batch, jax.random.fold_in(key, done + taken), count, CHUNK)
+        state, values = trainer.advance(state, batch, jax.random.fold_in(key, done + taken), count, CHUNK)
         taken += count
-        losses.append(float(np.mean(np.asarray(found)[:count])))
+        losses.append(float(np.mean(np.asarray(values)[:count])))
         if not np.isfinite(losses[-1]):
             rate = settings.config.train.learning_rate
             raise DivergedError(
@@ -221,14 +223,14 @@ def outputs_of(arrays: dict[str, np.ndarray], params: dict[str, Any], x: np.ndar
     """
     n = len(x)
     length = BLOCKS[0] if n <= BLOCKS[0] else BLOCKS[1]
-    found = []
+    outputs = []
     with double_precision():
         model = model_of(arrays, params, "float64")
         for begin in range(0, n, length):
             part = x[begin : begin + length]
             padded = np.pad(part, ((0, length - len(part)), (0, 0)))
-            found.append(np.asarray(predict(model, jnp.asarray(padded, "float64")))[: len(part)])
-    return np.concatenate(found)
+            outputs.append(np.asarray(predict(model, jnp.asarray(padded, "float64")))[: len(part)])
+    return np.concatenate(outputs)
 
 
 def sphere_lift(x: np.ndarray, weights: np.ndarray, standardize: bool) -> Transform:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Any
 
 import jax
@@ -11,9 +12,10 @@ from ..bounds import Certificate, Hypothesis
 from ..certify import NetworkPredictor, path
 from ..errors import MfresnetError
 from ..model import AbstractResNet
+from ..train.job import resolved
 from .engine import Settings, Trained
 
-LANGEVIN = "langevin"
+SHARPNESS = 27.0  # scale of the surrogate in units of the standard deviation of f at the start
 PILOT_SHARE, PILOT_LEAST = 3, 400  # pilot chains take a third of the steps, or so many
 
 
@@ -44,11 +46,12 @@ def train_langevin(
         x, y: mapped inputs and targets (n, C) of the points that are certified.
         mapped: rows that fixed the map of the inputs and are not among them.
     """
-    f = NetworkPredictor(model)
+    f, sizes = NetworkPredictor(model), settings.config.model
+    scale = SHARPNESS * sqrt(sizes.head_width) / resolved(sizes.beta)
     note = f"fitted on {mapped} rows that are left out" if mapped else "it reads no data"
     done = path(
         f, f.prior(), (x, y), None, jax.random.key(seed), delta=delta, certifies="chain", steps=settings.steps,
-        pilot_steps=max(PILOT_LEAST, settings.steps // PILOT_SHARE),
+        scale=scale, pilot_steps=max(PILOT_LEAST, settings.steps // PILOT_SHARE),
         more=(Hypothesis("the map of the inputs does not depend on the points of the bound", "proved", note=note),),
     )  # fmt: skip
     losses = np.asarray(done.chains.losses)[1:, 0]

@@ -27,8 +27,8 @@ class MeanFieldResNetRegressor(RegressorMixin, MeanFieldResNet):
 
     >>> import numpy as np
     >>> X = np.linspace(-1, 1, 64)[:, None]
-    >>> found = MeanFieldResNetRegressor(depth=3, max_iter=300, random_state=0).fit(X, X[:, 0] ** 2)
-    >>> found.score(X, X[:, 0] ** 2) > 0.95
+    >>> model = MeanFieldResNetRegressor(depth=3, max_iter=300, random_state=0).fit(X, X[:, 0] ** 2)
+    >>> model.score(X, X[:, 0] ** 2) > 0.95
     True
     """
 

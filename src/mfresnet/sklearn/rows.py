@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.table import shown
+from ..data.table import quote
 from ..errors import MfresnetError
 
 LENGTHS = (64, 256)  # then powers of two: few lengths, so that few programs are compiled
@@ -22,13 +22,13 @@ class Rows(NamedTuple):
     weights: np.ndarray
 
 
-def merged(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Rows:
+def merge_rows(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Rows:
     """Equal rows (x_i, y_i) as one with the sum of their weights, rows of weight 0 left out, in an order of their own.
 
     A weighted loss does not change, and what is trained on the result depends on neither the order of the rows nor on
     whether a row is repeated k times or has weight k: not even the rounding does.
 
-    >>> rows = merged(np.array([[1.0], [2.0], [1.0]]), np.zeros((3, 1)), np.array([1.0, 0.0, 2.0]))
+    >>> rows = merge_rows(np.array([[1.0], [2.0], [1.0]]), np.zeros((3, 1)), np.array([1.0, 0.0, 2.0]))
     >>> rows.x.tolist(), rows.weights.tolist()
     ([[1.0]], [3.0])
     """
@@ -53,12 +53,12 @@ def padded_length(n: int) -> int:
     return next((length for length in LENGTHS if n <= length), 1 << (n - 1).bit_length())
 
 
-def filled(rows: Rows) -> Rows:
+def fill_rows(rows: Rows) -> Rows:
     """``padded_length`` rows: row i is repeated, and its weight shared among the copies, so that the loss is the same.
 
     Unlike rows of weight 0, copies do no harm in a mini-batch: none of them is empty.
 
-    >>> filled(Rows(np.zeros((48, 1)), np.zeros((48, 1)), np.ones(48))).weights[[0, 16, 48]].tolist()
+    >>> fill_rows(Rows(np.zeros((48, 1)), np.zeros((48, 1)), np.ones(48))).weights[[0, 16, 48]].tolist()
     [0.5, 1.0, 0.5]
     """
     index = np.arange(padded_length(len(rows.x))) % len(rows.x)
@@ -92,7 +92,7 @@ def class_factors(class_weight: Any, y: np.ndarray, classes: np.ndarray, weights
     factors, names = np.ones(len(classes)), classes.tolist()
     for name, weight in class_weight.items():
         if name not in names:
-            raise MfresnetError(f"class_weight names {name!r}, which is no class of y: give some of {shown(names)}.")
+            raise MfresnetError(f"class_weight names {name!r}, which is no class of y: give some of {quote(names)}.")
         if not isinstance(weight, Real) or not 0 <= float(weight) < np.inf:
             raise MfresnetError(f"class_weight of {name!r} = {weight!r} is not allowed: give a finite number >= 0.")
         factors[names.index(name)] = weight

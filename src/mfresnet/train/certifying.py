@@ -12,13 +12,13 @@ from ..bounds import pool
 from ..bounds.checks import check_points
 from ..certify import Data, Grid, Patience, PriorTraining, Problem, Snapshot, Spec, parse_settings
 from ..certify.tuning import best_row, tune
-from ..config import Config, build, merged, nested
+from ..config import Config, build, merge, nest
 from ..data import Dataset, Split
 from ..data.transform import Transform
 from ..errors import MfresnetError
 from ..flow import TrainState
 from ..messages import Say, print_message
-from .job import Job, assemble, initial_scales, known
+from .job import Job, assemble, initial_scales, resolved
 from .schedule import snapshot_steps
 
 
@@ -69,12 +69,12 @@ def snapshot_of(job: Job, state: TrainState) -> Snapshot:
     train, step = job.config.train, int(state.step)
     return Snapshot.of(
         step,
-        step * train.time / known(train.steps),
+        step * train.time / resolved(train.steps),
         state.model,
         state.ensemble,
         scales=initial_scales(job.config),
         solver=train.solver,
-        tolerance=train.tolerance,
+        tolerance=train.tolerance if job.trainer.rule.adaptive else None,
     )
 
 
@@ -191,8 +191,8 @@ def tune_config(
     paid = config.certify.settings * len(settings)
 
     def changed(one: Mapping[str, float]) -> Config:
-        changes = nested({**one, "certify.settings": paid, "certify.tune": ""})
-        return build(merged(config.model_dump(), changes))
+        changes = nest({**one, "certify.settings": paid, "certify.tune": ""})
+        return build(merge(config.model_dump(), changes))
 
     for one in settings:  # a setting that is not allowed is a mistake, and no training that failed
         changed(one)

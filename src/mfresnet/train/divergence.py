@@ -18,8 +18,8 @@ def stable_step(job: Job, state: TrainState) -> float | None:
     """
     trained, rates = job.trainer.trained, job.trainer.options.rates
     x = job.train.x[draw_rows(len(job.train.x), SAMPLE, job.config.seed)]
-    found = [float(decay_rate(s.model, trained, x, rates)) for s in (job.state, state)]
-    finite = [rate for rate in found if 0 < rate < np.inf]
+    decay_rates = [float(decay_rate(s.model, trained, x, rates)) for s in (job.state, state)]
+    finite = [rate for rate in decay_rates if 0 < rate < np.inf]
     return 2 / (max(finite) * job.unit) if finite else None
 
 
@@ -31,7 +31,7 @@ def likely_cause(job: Job, state: TrainState, loss: float) -> str:
             f"the loss is not finite before the first step; lower model.alpha ({model.alpha:g}), "
             f"model.beta ({model.beta:g}) or the scales in model.initial, or set --train.precision float64."
         )
-    if config.rule == "gradient-flow" and config.solver == "adaptive":
+    if job.trainer.rule.adaptive:
         return (
             f"the adaptive solver (tolerance {config.tolerance:g}) could not follow the flow; lower model.alpha "
             f"({model.alpha:g}) or model.beta ({model.beta:g}), or set --train.precision float64."

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import diffrax
 import numpy as np
+import optax
 
-from ..certify import Problem
+from ..certify import Certificates, Problem
+from ..certify import run as run_pipeline
 from ..config import Config
-from ..data import Split, load
-from ..errors import MfresnetError
-from ..flow import Ensemble, TrainState
+from ..data import Split, split_of
+from ..errors import MfresnetError, unknown_name
+from ..flow import Ensemble, Loss, Solver, TrainState
 from ..messages import Say
 from ..model import AbstractResNet
 from .certifying import problem_of, recorded_steps
 from .devices import Devices
 from .divergence import likely_cause
-from .job import Job, assemble, precision
+from .job import Job, assemble, load_split, map_share, precision
+from .langevin import LANGEVIN
 from .loop import Callback, End, Loop, Recorder, Row, Stopping
 from .measurements import Measurements
+from .objects import Objects
+from .path import path_certificates
 from .schedule import snapshot_steps
 
 
@@ -93,6 +99,28 @@ class Result:
         with precision(self.config):
             return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
 
+    def certificates(self, names: Sequence[str] | None = None, **changes: Any) -> Certificates:
+        """What `mfresnet.certify` returns: of the laws of a flow, or of the chain of the rule langevin.
+
+        Args:
+            names: which; None for all that apply.
+            changes: see `mfresnet.train.certifying.problem_of`; for langevin, delta and settings.
+
+        Raises:
+            MfresnetError: what was trained cannot be certified, or a name that does not apply.
+        """
+        if self.config.train.rule != LANGEVIN:
+            return run_pipeline(self.problem(**changes), names)
+        if self.status != "completed":
+            raise MfresnetError(f"this chain is {self.status}: train it to the end, for which its certificate is.")
+        if unknown := sorted(set(changes) - {"delta", "settings"}):
+            raise MfresnetError(f"{unknown[0]} has no meaning for a Langevin chain: give delta or settings.")
+        made = path_certificates(self.job, self.state, **changes)
+        for name in names or ():
+            if name not in made:
+                raise unknown_name("certificate", name, made)
+        return Certificates({name: made[name] for name in names or made})
+
     def __repr__(self) -> str:
         numbers = {name: self.summary.get(name) for name in ("train.loss", "train.error", "test.error")}
         shown = ", ".join(f"{name}={value:.4g}" for name, value in numbers.items() if value is not None)
@@ -125,8 +153,11 @@ class MemoryRecorder:
 
 def fit(
     config: Config | None = None,
-    data: Split | None = None,
+    data: Any = None,
     *,
+    loss: Loss | None = None,
+    solver: Solver | diffrax.AbstractSolver | None = None,
+    optimiser: optax.GradientTransformation | None = None,
     callback: Callback | None = None,
     stopping: Callable[[Job], Stopping] | None = None,
     say: Say | None = None,
@@ -139,7 +170,10 @@ def fit(
 
     Args:
         config: settings (default: all defaults).
-        data: training and test set, instead of the data that ``config.data`` names.
+        data: instead of the data that ``config.data`` names: a pair (x, y) of arrays, a data frame of polars or pandas
+            whose column ``config.data.target`` is the target, or a `mfresnet.Split` (`mfresnet.data.split_of`).
+        loss, solver, optimiser: objects instead of names: a function of (predictions, targets, weights), a Diffrax
+            solver that estimates its error, an Optax transformation with its learning rate.
         callback: sees every `Record`, the first state's too; a true value ends training.
         stopping: makes, from the job, a rule that ends training early, such as `mfresnet.train.certifying.Watch`.
         say: is told every message at once; all are in the result.
@@ -152,8 +186,12 @@ def fit(
     >>> result = fit(config)
     >>> result.status, sorted(result.snapshots), len(result.history)
     ('completed', [0, 1, 2, 3, 4], 5)
+    >>> x = np.linspace(-1, 1, 60).reshape(30, 2)
+    >>> fit(config, (x, x[:, 0] > 0), optimiser=optax.adamw(0.01)).split.train
+    Dataset('arrays', n=16, d=2, C=1, binary)
     """
     config = config or Config()
+    objects = Objects(loss, solver, optimiser)
     messages: list[str] = []
 
     def note(message: str) -> None:
@@ -165,7 +203,13 @@ def fit(
     with precision(config):
         where = Devices.of(devices, particle_devices)
         where.check(config)
-        job = where.place_start(assemble(config, load(config.data, config.seed) if data is None else data))
+        if data is None:
+            split = load_split(config)
+        else:
+            split = split_of(data, config.data, config.seed, map_share=map_share(config))
+            name = {"name": split.train.name}
+            config = config.model_copy(update={"data": config.data.model_copy(update=name)})
+        job = where.place_start(assemble(config, split, objects))
         for message in job.split.notes:
             note(message)
         recorder = MemoryRecorder(snapshot_steps(job.steps, job.every, job.config.record.snapshots))

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -15,22 +16,16 @@ import psutil
 from jax import Array
 
 from ..config import Config
-from ..data import Split
+from ..data import Split, load
 from ..errors import MfresnetError
-from ..flow import LOSSES, Batch, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, flow, optimiser
-from ..model import (
-    AbstractResNet,
-    ContinuousResNet,
-    InitialScales,
-    LayeredResNet,
-    activation,
-    scaling,
-    trainable,
-)
+from ..flow import Batch, Loss, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, solver_of
+from ..model import AbstractResNet, ContinuousResNet, InitialScales, LayeredResNet, activation, scaling, trainable
 from ..model.own import TWO_LAYER, particle
+from . import langevin
 from .langevin import LANGEVIN, check_langevin, langevin_rule
+from .objects import Objects
 
-STEPS = {"adaptive": 200, "heun": 2000, "euler": 2000}
+ALPHA, BETA = 10.0, 20.0
 RATES = {"sgd": 0.5, "momentum": 0.05}
 # Above this many bytes of stored activations, recomputing them costs less than moving them through memory.
 RECOMPUTE_ABOVE = 2**30
@@ -50,21 +45,22 @@ class Job:
     test: Batch
     key: Array
     unit: float  # length of one unit of training time
+    loss: str | Loss  # whose values are recorded
 
     @property
     def steps(self) -> int:
         """Steps of the whole run."""
-        return known(self.config.train.steps)
+        return resolved(self.config.train.steps)
 
     @property
     def every(self) -> int:
         """Steps between two rows of metrics."""
-        return known(self.config.record.metrics_every)
+        return resolved(self.config.record.metrics_every)
 
     @property
     def rate(self) -> float:
         """Learning rate of an optimiser; a flow has none."""
-        return known(self.config.train.learning_rate)
+        return resolved(self.config.train.learning_rate)
 
 
 @contextmanager
@@ -74,15 +70,35 @@ def precision(config: Config) -> Iterator[None]:
         yield
 
 
-def fill_defaults(config: Config, n: int, n_test: int) -> Config:
-    """The configuration with every default that depends on another value filled in."""
-    train, record = config.train, config.record
+def load_split(config: Config) -> Split:
+    """The data of a configuration."""
+    return load(config.data, config.seed, map_share=map_share(config))
+
+
+def map_share(config: Config) -> float:
+    """Share of the training rows that fix the map of the inputs, where the section ``data`` names none."""
+    return langevin.MAP_SHARE if config.train.rule == LANGEVIN else 1.0
+
+
+def fill_defaults(config: Config, n: int, n_test: int, inputs: int) -> Config:
+    """The configuration with every default that depends on another value filled in, but ``data.map_share``.
+
+    Args:
+        n, n_test, inputs: number of training points, test points and dimensions.
+    """
+    train, record, alpha, beta = config.train, config.record, config.model.alpha, config.model.beta
     flowing = train.rule == "gradient-flow"
-    steps = train.steps or (STEPS[train.solver] if flowing else 3000 if train.rule == LANGEVIN else 1000)
+    if (steps := train.steps) is None:  # a solver that is an object comes with its steps
+        steps = solver_of(train.solver).steps if flowing else langevin.STEPS if train.rule == LANGEVIN else 1000
+    if alpha is None:
+        alpha = langevin.default_alpha(inputs) if train.rule == LANGEVIN else ALPHA
+    if beta is None:
+        beta = langevin.BETA if train.rule == LANGEVIN else BETA
     rate = train.learning_rate or (None if flowing else RATES.get(train.rule, 0.01))
     return config.model_copy(
         update={
             "data": config.data.model_copy(update={"n": n, "n_test": n_test}),
+            "model": config.model.model_copy(update={"alpha": alpha, "beta": beta}),
             "train": train.model_copy(update={"steps": steps, "learning_rate": rate}),
             "record": record.model_copy(
                 update={"metrics_every": min(record.metrics_every or max(1, steps // 100), steps)}
@@ -91,7 +107,7 @@ def fill_defaults(config: Config, n: int, n_test: int) -> Config:
     )
 
 
-def known(value: Value | None) -> Value:
+def resolved(value: Value | None) -> Value:
     """A setting without a fixed default, of a configuration in which `fill_defaults` has filled it in."""
     assert value is not None, "`fill_defaults` fills in every setting that a run reads"
     return value
@@ -168,8 +184,8 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Abstra
         "inputs": inputs,
         "outputs": outputs,
         "head_width": m.head_width,
-        "alpha": m.alpha,
-        "beta": m.beta,
+        "alpha": resolved(m.alpha),
+        "beta": resolved(m.beta),
         "sigma": activation(m.activation),
         "particle": None if m.particle == TWO_LAYER else particle(m.particle, state, state),
         "head_particle": None if m.head_particle == TWO_LAYER else particle(m.head_particle, state, outputs),
@@ -189,7 +205,7 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Abstra
                     f"model.{name} = {getattr(m, name)!r} has no meaning for a continuous model, whose particles lie "
                     "on one depth axis: leave it out, or set model.kind layered."
                 )
-        return ContinuousResNet.scattered(key, particles=m.depth * m.width, **common)
+        return ContinuousResNet.create(key, particles=m.depth * m.width, **common)
     return LayeredResNet.create(
         key, depth=m.depth, width=m.width, shared=m.shared, scheme=m.scheme, antithetic=m.antithetic, **common
     )
@@ -226,27 +242,28 @@ def initial_scales(config: Config) -> InitialScales:
     return InitialScales(**config.model.initial.model_dump())
 
 
-def build_rule(config: Config, unit: float) -> Rule:
+def build_rule(config: Config, unit: float, objects: Objects | None = None) -> Rule:
     """The rule of a resolved configuration; ``unit`` is the length of one unit of training time."""
     t = config.train
     if t.rule == LANGEVIN:
         raise MfresnetError("train.rule langevin needs the data for its schedule: train it alone, with mfresnet.fit.")
-    if t.rule != "gradient-flow":
-        rate = known(t.learning_rate)
-        return optimiser(t.rule, rate, unit=unit, momentum=t.momentum, decay=t.decay, steps=t.steps)
-    if t.solver == "adaptive" and t.batch_size is not None:
+    rule = (objects or Objects()).rule_in(config, unit)
+    if rule.adaptive and t.batch_size is not None:
         raise MfresnetError(
-            f"train.batch_size = {t.batch_size} goes with fixed steps only: the adaptive solver needs the field "
+            f"train.batch_size = {t.batch_size} goes with fixed steps only: the solver {t.solver!r} needs the field "
             "of all points, so set --train.solver heun or euler."
         )
-    return flow(t.solver, t.time * unit / known(t.steps), t.tolerance)
+    return rule
 
 
-def build_trainer(config: Config, model: AbstractResNet, n: int, rule: Rule | None = None) -> tuple[Trainer, float]:
+def build_trainer(
+    config: Config, model: AbstractResNet, n: int, rule: Rule | None = None, objects: Objects | None = None
+) -> tuple[Trainer, float]:
     """The trainer of a resolved configuration, and the length of one unit of training time.
 
     Args:
         rule: instead of the one that `build_rule` makes.
+        objects: in place of names.
     """
     t = config.train
     if t.batch_size is not None and t.batch_size > n:
@@ -257,13 +274,13 @@ def build_trainer(config: Config, model: AbstractResNet, n: int, rule: Rule | No
         raise MfresnetError("train.freeze = 'head' has no effect: this network has no head (model.head false).")
     unit = scaling.time_unit(t.time_unit, n, float(model.beta))
     options = Options(
-        loss="sigmoid" if t.rule == LANGEVIN else t.loss,
+        loss="sigmoid" if t.rule == LANGEVIN else (objects and objects.loss) or t.loss,
         recompute=recomputes(config, model.state, t.batch_size or n),
         compute="bfloat16" if t.precision == "bfloat16" else None,
         rates=(t.encoder_rate, t.head_rate),
     )
     trained = moving(config, model)
-    rule = rule or build_rule(config, unit)
+    rule = rule or build_rule(config, unit, objects)
     if isinstance(rule, OptaxRule):
         check_rule(t.rule, rule, eqx.filter(model, trained))
     return Trainer(rule, trained, options, t.batch_size), unit
@@ -272,8 +289,8 @@ def build_trainer(config: Config, model: AbstractResNet, n: int, rule: Rule | No
 def moving(config: Config, model: AbstractResNet) -> AbstractResNet:
     """Tree of booleans: what training moves."""
     trained = trainable(model, freeze=config.train.freeze, embedding=config.model.embedding == "trained")
-    if config.train.rule == LANGEVIN and isinstance(trained, ContinuousResNet):
-        trained = eqx.tree_at(lambda m: m.t, trained, False)  # places have no Gaussian start
+    if config.train.rule == LANGEVIN and config.model.kind == "continuous":
+        trained = eqx.tree_at(attrgetter("t"), trained, False)  # places have no Gaussian start
     return trained
 
 
@@ -287,14 +304,18 @@ def check_rule(name: str, rule: OptaxRule, moved: AbstractResNet) -> None:
         ) from error
 
 
-def assemble(config: Config, split: Split) -> Job:
+def assemble(config: Config, split: Split, objects: Objects | None = None) -> Job:
     """Everything of a run, from the configuration and its data. Call it in the run's precision.
+
+    Args:
+        objects: in place of names in the section ``train``.
 
     Raises:
         MfresnetError: settings that contradict each other or the data, or do not fit into memory.
     """
     train, test = split.train, split.test
-    config = resolve_config(config, split)
+    objects = objects or Objects()
+    config = resolve_config(config, split, objects)
     (n, inputs), outputs = train.x.shape, train.y.shape[1]
     check_memory(config, inputs, outputs, n)
     dtype = "float64" if config.train.precision == "float64" else "float32"
@@ -306,7 +327,7 @@ def assemble(config: Config, split: Split) -> Job:
         check_langevin(config, train.task)
         moved = eqx.filter(model, moving(config, model))
         rule = langevin_rule(config, model, moved, data, initial_scales(config), k_batches)
-    trainer, unit = build_trainer(config, model, n, rule)
+    trainer, unit = build_trainer(config, model, n, rule, objects)
     state = eqx.filter_jit(
         lambda model, key: trainer.begin(model, key, n, probes=probe_counts(config), initial=initial_scales(config))
     )(model, k_probes)
@@ -319,19 +340,26 @@ def assemble(config: Config, split: Split) -> Job:
         test=batch_of(test.x, test.y, dtype),
         key=k_batches,
         unit=unit,
+        loss="sigmoid" if config.train.rule == LANGEVIN else objects.loss or config.train.loss,
     )
 
 
-def resolve_config(config: Config, split: Split) -> Config:
+def resolve_config(config: Config, split: Split, objects: Objects | None = None) -> Config:
     """The configuration with all that depends on the data or on another value filled in.
 
+    Args:
+        objects: in place of names in the section ``train``.
+
     Raises:
-        MfresnetError: a loss that does not fit the target.
+        MfresnetError: an unknown name, or a loss that does not fit the target.
     """
-    LOSSES[config.train.loss]  # an unknown name is an error before anything is allocated
+    objects = objects or Objects()
+    config = objects.name_in(config)
+    objects.check(config)  # an unknown name is an error before anything is allocated
     if config.train.loss == "logistic" and split.train.task == "regression":
         raise MfresnetError("train.loss = 'logistic' needs classes, but the target is numeric: use squared.")
-    config = fill_defaults(config, len(split.train.x), len(split.test.x))
+    (n, inputs), n_test = split.train.x.shape, len(split.test.x)
+    config = fill_defaults(config, n, n_test, inputs)
     m = config.model
     no_ratio = m.kind == "continuous" or m.initial.law != "gaussian" or not _smooth(config, split)
     if config.train.rule == "gradient-flow" and no_ratio:

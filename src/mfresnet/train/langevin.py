@@ -19,6 +19,19 @@ from ..flow.predictor import NetworkPredictor
 from ..model import AbstractResNet, InitialScales
 
 LANGEVIN = "langevin"
+STEPS = 8000
+BETA = 120.0  # only the sharpness of the surrogate: the sharper, the less the chain pays for margins
+PILOT_SHARE, PILOT_LEAST, PILOTS = 4, 400, 2  # two pilot chains of a quarter of the steps, or so many
+MAP_SHARE = 0.1  # of the training points, which the certificate leaves out, where the map of the inputs reads data
+
+
+def default_alpha(inputs: int) -> float:
+    """Scale of the residual branch, 60/d: on inputs of many dimensions the prior asks for smoother maps.
+
+    >>> default_alpha(6)
+    10.0
+    """
+    return 60.0 / inputs
 
 
 def check_langevin(config: Config, task: str) -> None:
@@ -75,7 +88,8 @@ def langevin_rule(
     steps = config.train.steps or 1
     potential = PredictorPotential(f, prior, jnp.asarray(1.0, jnp.float32))
     pilot = find_schedule(
-        potential, points, prior.size, n, k_pilot, length=max(steps, 2), pilot_length=max(400, steps // 3), chains=1,
+        potential, points, prior.size, n, k_pilot, length=max(steps, 2),
+        pilot_length=max(PILOT_LEAST, steps // PILOT_SHARE), chains=PILOTS,
         delta=config.certify.delta,
     )  # fmt: skip
     std = jax.tree.map(lambda _: None, moved)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +44,7 @@ class Record:
 Callback = Callable[[Record], Any]
 
 
+@runtime_checkable
 class Recorder(Protocol):
     """Where rows and states go: into memory (`mfresnet.train.fit`) or into a run directory (`mfresnet.runs`)."""
 
@@ -73,6 +74,7 @@ class Recorder(Protocol):
         ...
 
 
+@runtime_checkable
 class Stopping(Protocol):
     """A rule that stops training early, such as `mfresnet.train.certifying.Watch`."""
 

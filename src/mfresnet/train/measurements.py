@@ -10,19 +10,33 @@ from typing import Any
 
 import numpy as np
 
-from ..diagnostics import record
+from ..diagnostics import DIAGNOSTICS, record
 from ..diagnostics.convergence import BETWEEN_TIMES, convergence_certificate, radius
 from ..diagnostics.landscape import first_order_share, landscape
 from ..diagnostics.regime import linearised_predictions, verdict
 from ..diagnostics.solver_error import solver_error
 from ..errors import MfresnetError
-from ..flow import Batch, TrainState, evaluate, mistakes, predict
+from ..flow import Batch, LangevinMemory, LangevinRule, TrainState, evaluate, mistakes, predict
 from ..json_types import plain
 from ..kernels.gram import gram
 from ..messages import Say
 from .job import Job, initial_scales
+from .path import bound_so_far
 
 LINEAR_LIMIT = 2048  # most outputs n C for which the linearised model is solved (an n C x n C eigenproblem)
+
+
+def chain_row(job: Job, state: TrainState) -> dict[str, float]:
+    """Inverse temperature, price c and mean acceptance of a Langevin chain so far, and its certificate."""
+    rule, memory = job.trainer.rule, state.rule
+    assert isinstance(rule, LangevinRule) and isinstance(memory, LangevinMemory)
+    step = int(memory.step)
+    return {
+        "chain.gamma": float(rule.gammas[step - 1]) if step else 0.0,
+        "chain.c": memory.c,
+        "chain.acceptance": float(memory.accepted) / step if step else 1.0,
+        "chain.bound": bound_so_far(job, state),
+    }
 
 
 class Measurements:
@@ -83,8 +97,10 @@ class Measurements:
         if config.train.rule == "gradient-flow":
             row["time"] = int(state.step) * config.train.time / job.steps
         for name, data in zip(("train", "test"), self.data, strict=True):
-            loss, error = evaluate(state.model, data, config.train.loss, job.split.train.task)
+            loss, error = evaluate(state.model, data, job.loss, job.split.train.task)
             row |= {f"{name}.loss": float(loss), f"{name}.error": float(error)}
+        if isinstance(state.rule, LangevinMemory):
+            row |= chain_row(job, state)
         return row
 
     def due(self, step: int) -> bool:
@@ -107,9 +123,15 @@ class Measurements:
         if everything or laws:
             row |= self._measure("KL", lambda: record.law_row(state.model, state.ensemble, self.probe))
         if everything or matrices:
-            row |= self._measure("Gram matrices", lambda: record.gram_row(state.model, self.probe))
+            row |= self._measure("Gram matrices", lambda: record.gram_row(state.model, state.ensemble, self.probe))
+            for name in self.job.config.diagnostics.also:
+                row |= self._measure(name, lambda name=name: self._add(name, state))
         self.spent += time.perf_counter() - begun
         return plain(row | {"diagnostics_s": self.spent}) if row else row
+
+    def _add(self, name: str, state: TrainState) -> dict[str, Any]:
+        """The entries of a diagnostic by name."""
+        return dict(DIAGNOSTICS[name](state.model, state.ensemble, self.probe))
 
     def _measure(self, what: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Measure, or say once why it cannot be measured; the rest goes on."""
@@ -134,7 +156,7 @@ class Measurements:
         train, wanted = self.job.split.train, self.job.config.diagnostics
         if wanted.landscape:
             sample = record.draw_rows(len(train.x), record.LANDSCAPE_POINTS, self.job.config.seed)
-            if self.job.config.train.loss == "squared":
+            if self.job.loss == "squared":
                 values = self._measure(
                     "landscape", lambda: vars(landscape(state.model, train.x[sample], train.y[sample]))
                 )
@@ -150,19 +172,19 @@ class Measurements:
     def solver_error(self, state: TrainState) -> dict[str, Any]:
         """Summary entries: the estimated error of the solver in loss, predictions and KL."""
         begun = time.perf_counter()
-        found = self._measure("solver error", lambda: self._solver_error(state))
-        return plain(found | {"solver_s": time.perf_counter() - begun}) if found else {}
+        row = self._measure("solver error", lambda: self._solver_error(state))
+        return plain(row | {"solver_s": time.perf_counter() - begun}) if row else {}
 
     def _solver_error(self, state: TrainState) -> dict[str, Any]:
         job = self.job
         if "KL" in self.refused:
             state = replace(state, ensemble=None)
         scales = initial_scales(job.config)
-        found = solver_error(job.trainer, job.state, state, job.train, job.test.x, scales)
-        if found is None:
+        error = solver_error(job.trainer, job.state, state, job.train, job.test.x, scales)
+        if error is None:
             return {}
-        row = {"solver.loss": found.loss, "solver.prediction": found.prediction}
-        for part, ratios in (("encoder", found.encoder), ("head", found.head)):
+        row = {"solver.loss": error.loss, "solver.prediction": error.prediction}
+        for part, ratios in (("encoder", error.encoder), ("head", error.head)):
             if ratios is not None:
                 row |= {f"kl.{part}.solver_error": ratios.kl, f"kl.{part}.solver_rms": ratios.rms}
         return row

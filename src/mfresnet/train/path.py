@@ -10,29 +10,43 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..bounds import Certificate, held_out_certificate
-from ..bounds.path import path_certificate
+from ..bounds.path import path_bound, path_certificate
 from ..certify import Certificates
 from ..certify.data import Data
-from ..flow import Batch, LangevinMemory, LangevinRule, TrainState, misclassified, predict
+from ..errors import MfresnetError
+from ..flow import Batch, LangevinMemory, LangevinRule, TrainState, is_misclassified, predict
 from ..flow.langevin import Chains, rounding
 from ..flow.potential import PredictorPotential, labels
 from .job import Job, initial_scales
 from .langevin import predictor_of
 
 
-def path_certificates(job: Job, state: TrainState, *, settings: int | None = None) -> Certificates:
-    """What a network that the rule langevin trained is certified for: `path_of`, and by the test points."""
+def path_certificates(
+    job: Job, state: TrainState, *, settings: int | None = None, delta: float | None = None
+) -> Certificates:
+    """What a network that the rule langevin trained is certified for: `path_of`, and by the test points.
+
+    Args:
+        settings, delta: instead of the configuration's.
+
+    Raises:
+        MfresnetError: fewer settings than the configuration's.
+    """
     config, data = job.config.certify, data_of(job)
-    certificates = {"path": path_of(job, state, settings=settings)}
+    settings = config.settings if settings is None else settings
+    if settings < config.settings:
+        raise MfresnetError(f"settings = {settings} is fewer than the {config.settings} that were tried: give those.")
+    delta = config.delta if delta is None else delta
+    certificates = {"path": path_of(job, state, settings, delta)}
     if data.test is not None:
         errors = _count(state, data.test)
         certificates["held_out"] = held_out_certificate(
-            errors, len(data.test.x), config.delta, guessing=data.guessing, certifies="the network as trained"
+            errors, len(data.test.x), delta, guessing=data.guessing, certifies="the network as trained"
         )
     return Certificates(certificates)
 
 
-def path_of(job: Job, state: TrainState, *, settings: int | None = None) -> Certificate:
+def path_of(job: Job, state: TrainState, settings: int, delta: float) -> Certificate:
     """The certificate of the trained network itself, one chain, on all points that did not fix the map of the inputs.
 
     The chain may have been trained on others as well: only its start has to be free of the certified points.
@@ -41,12 +55,19 @@ def path_of(job: Job, state: TrainState, *, settings: int | None = None) -> Cert
     assert isinstance(rule, LangevinRule) and isinstance(memory, LangevinMemory)
     n = len(data.points.x)
     certificate = path_certificate(
-        [_count(state, data.points)], [memory.c], n, job.config.certify.delta, certifies="chain",
-        settings=settings or job.config.certify.settings, rounding=_rounding(job, state, rule, memory),
+        [_count(state, data.points)], [memory.c], n, delta, certifies="chain", settings=settings,
+        rounding=_rounding(job, state, rule, memory),
         times=[int(memory.step)], more=data.hypotheses, guessing=data.guessing,
     )  # fmt: skip
     details = {"gamma": float(rule.gammas[-1]), "acceptance": float(memory.accepted) / max(1, int(memory.step))}
     return replace(certificate, details=certificate.details | details)
+
+
+def bound_so_far(job: Job, state: TrainState) -> float:
+    """The certificate of the network as it is now, had the chain been fixed in advance to end here."""
+    data, config, memory = data_of(job), job.config.certify, state.rule
+    assert isinstance(memory, LangevinMemory)
+    return path_bound([_count(state, data.points)], [memory.c], len(data.rows), config.delta, paid=config.settings)
 
 
 def data_of(job: Job) -> Data:
@@ -56,7 +77,7 @@ def data_of(job: Job) -> Data:
 
 
 def _count(state: TrainState, points: Batch) -> int:
-    return int(np.sum(misclassified(np.asarray(predict(state.model, points.x)), np.asarray(points.y))))
+    return int(np.sum(is_misclassified(np.asarray(predict(state.model, points.x)), np.asarray(points.y))))
 
 
 def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinMemory) -> float:
@@ -65,7 +86,7 @@ def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinM
     prior = f.prior(initial_scales(job.config))
     flat = jax.tree.map(jnp.divide, f.particles(), prior.std)
     z = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(flat)])[None]
-    gradient = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(_moved(f, memory.gradient))])[None]
+    gradient = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(_select_moved(f, memory.gradient))])[None]
     y = job.train.y[:, 0] if job.train.y.shape[1] == 1 else jnp.argmax(job.train.y, axis=1)
     n = len(job.train.x)
     data = (job.train.x, jnp.asarray(labels(y, n, (n, job.train.y.shape[1]), None)))
@@ -76,5 +97,5 @@ def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinM
     return each * int(memory.step)
 
 
-def _moved(f: Any, tree: Any) -> dict[str, Any]:
+def _select_moved(f: Any, tree: Any) -> dict[str, Any]:
     return {name: getattr(tree, name) for name in f.particles()}

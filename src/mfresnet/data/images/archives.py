@@ -14,8 +14,8 @@ from types import MappingProxyType
 import numpy as np
 
 from ...errors import MfresnetError
-from .cache import Say, cached_set
-from .download import fetched
+from .cache import Say, load_cached
+from .download import fetch
 from .sets import ImageSet, refuse_labels
 
 PIXELS = 3 * 32 * 32
@@ -90,12 +90,12 @@ def cifar(name: str, cache: Path, say: Say) -> tuple[ImageSet, ImageSet, tuple[s
     def part(which: str) -> ImageSet:
         def decode() -> tuple[ImageSet, tuple[str, ...]]:
             if not kept:
-                file = fetched(source.url, source.sha256, cache / source.file, say)
+                file = fetch(source.url, source.sha256, cache / source.file, say)
                 say(f"reading {str(file)!r}.")
                 kept.update(zip(("train", "test"), read_archive(file, source), strict=True))
             return kept[which], ()
 
-        return cached_set(cache, f"{source.sha256}-{which}", name, decode, say)[0]
+        return load_cached(cache, f"{source.sha256}-{which}", name, decode, say)[0]
 
     return part("train"), part("test"), ()
 
@@ -111,19 +111,19 @@ def read_archive(file: Path, source: Source) -> tuple[ImageSet, ImageSet]:
     what = f"archive {str(file)!r}"
     try:
         with file.open("rb") as raw, gzip.GzipFile(fileobj=raw) as plain:
-            found = _members(_Bounded(plain, what), wanted, what)
+            files = _members(_Bounded(plain, what), wanted, what)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError, OverflowError) as error:
         if isinstance(error, MfresnetError):
             raise
         raise MfresnetError(
             f"{what} is truncated or damaged ({_reason(error)}): remove it, so that it is fetched again."
         ) from error
-    if missing := [name for name in wanted if name not in found]:
+    if missing := [name for name in wanted if name not in files]:
         raise MfresnetError(f"{what} is not the published one: {missing[0]!r} is missing from it; remove it.")
-    names = tuple(found[source.names].decode("utf-8", errors="replace").split())
+    names = tuple(files[source.names].decode("utf-8", errors="replace").split())
     if len(names) != source.classes or len(set(names)) != source.classes:
         raise MfresnetError(f"{what}: {source.names!r} names {len(names)} classes, {source.classes} are expected.")
-    return _images(found, source.train, names, source, what), _images(found, source.test, names, source, what)
+    return _images(files, source.train, names, source, what), _images(files, source.test, names, source, what)
 
 
 class _Bounded(io.RawIOBase):
@@ -142,7 +142,7 @@ class _Bounded(io.RawIOBase):
 
 def _members(stream: _Bounded, wanted: tuple[str, ...], what: str) -> dict[str, bytes]:
     """The content of the wanted members, by their last name, after a look at every header."""
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     with tarfile.open(fileobj=stream, mode="r|") as archive:  # as a stream: forwards only, each byte once
         for count, member in enumerate(archive, start=1):
             path = PurePosixPath(member.name)
@@ -157,23 +157,23 @@ def _members(stream: _Bounded, wanted: tuple[str, ...], what: str) -> dict[str, 
                 raise MfresnetError(f"{what} holds {shown} of {member.size} bytes: it is not the published one.")
             if not member.isreg() or path.name not in wanted:
                 continue
-            if path.name in found:
+            if path.name in files:
                 raise MfresnetError(f"{what} holds {path.name!r} twice: it is not the published one; remove it.")
             content = archive.extractfile(member)
             data = content.read() if content is not None else b""
             if len(data) != member.size:
                 raise MfresnetError(f"{what} ends inside {shown}: remove it, so that it is fetched again.")
-            found[path.name] = data
-    return found
+            files[path.name] = data
+    return files
 
 
 def _images(
-    found: dict[str, bytes], members: tuple[str, ...], names: tuple[str, ...], source: Source, what: str
+    files: dict[str, bytes], members: tuple[str, ...], names: tuple[str, ...], source: Source, what: str
 ) -> ImageSet:
     record = source.labels + PIXELS
     xs, ys = [], []
     for member in members:
-        data = found[member]
+        data = files[member]
         if not data or len(data) % record:
             raise MfresnetError(
                 f"{what}: {member!r} has {len(data)} bytes, which is no multiple of {record}: images of another size."

@@ -67,7 +67,7 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def cached_set(cache: Path, key: str, name: str, decode: Callable[[], Found], say: Say) -> Found:
+def load_cached(cache: Path, key: str, name: str, decode: Callable[[], Found], say: Say) -> Found:
     """The decoded images under ``key``: from the cache, or from ``decode`` and then kept there.
 
     The file is safetensors with the SHA-256 of its content, checked at every reading: a damaged file is said and
@@ -85,8 +85,8 @@ def cached_set(cache: Path, key: str, name: str, decode: Callable[[], Found], sa
     """
     file = cache / f"{key}-decoded{FORMAT}.safetensors"
     if file.is_file():
-        if (found := _read(file, name)) is not None:
-            return found
+        if (stored := _read(file, name)) is not None:
+            return stored
         say(f"{str(file)!r} is damaged: decoding again.")
     images, notes = decode()
     try:

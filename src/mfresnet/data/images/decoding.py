@@ -80,14 +80,14 @@ def decode_images(
             for start, chunk in zip(
                 range(0, len(sources), CHUNK), pool.map(decode, range(0, len(sources), CHUNK)), strict=True
             ):
-                for i, found in enumerate(chunk, start=start):
-                    if isinstance(found, MfresnetError):
+                for i, pair in enumerate(chunk, start=start):
+                    if isinstance(pair, MfresnetError):
                         pool.shutdown(cancel_futures=True)
-                        raise found
-                    out[i] = found[0]
-                    grey[i] = found[0].shape[2] == 1
-                    if found[1]:
-                        converted[found[1]] = converted.get(found[1], 0) + 1
+                        raise pair
+                    out[i] = pair[0]
+                    grey[i] = pair[0].shape[2] == 1
+                    if pair[1]:
+                        converted[pair[1]] = converted.get(pair[1], 0) + 1
     notes = [f"{count} image{'s' if count > 1 else ''} {what}." for what, count in converted.items()]
     if grey.all():
         return np.ascontiguousarray(out[..., :1]), tuple(notes)

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from ...errors import MfresnetError
-from ..guard import guarded
+from ..guard import call_reader
 from .cache import Say, file_sha256, replacing
 
 TIMEOUT = 30.0  # seconds without a byte
@@ -17,7 +17,7 @@ LARGEST = 512 * 2**20
 BLOCK = 2**20
 
 
-def fetched(url: str, sha256: str, file: Path, say: Say) -> Path:
+def fetch(url: str, sha256: str, file: Path, say: Say) -> Path:
     """The archive at ``file``, fetched from ``url`` unless it is there; its SHA-256 is compared either way.
 
     Raises:
@@ -27,9 +27,9 @@ def fetched(url: str, sha256: str, file: Path, say: Say) -> Path:
     if file.exists():
         if not file.is_file():
             raise MfresnetError(f"{str(file)!r} is not a file: remove it, so that the archive can be kept there.")
-        if (found := guarded(file, "an archive", lambda: file_sha256(file))) != sha256:
+        if (got := call_reader(file, "an archive", lambda: file_sha256(file))) != sha256:
             raise MfresnetError(
-                f"archive {str(file)!r} has SHA-256 {found[:12]}..., not {sha256[:12]}...: it is truncated, damaged or "
+                f"archive {str(file)!r} has SHA-256 {got[:12]}..., not {sha256[:12]}...: it is truncated, damaged or "
                 "another file; remove it, so that it is fetched again."
             )
         return file
@@ -71,9 +71,9 @@ def _store(answer, url: str, sha256: str, file: Path, by_hand: str, say: Say) ->
                 say(f"{size / 1e6:.0f} MB" + (f" of {total / 1e6:.0f} MB" if total else "") + " fetched.")
         if total is not None and size < total:
             raise MfresnetError(f"{url} broke off after {size} of {total} bytes: try again, or {by_hand}.")
-        if (found := digest.hexdigest()) != sha256:
+        if (got := digest.hexdigest()) != sha256:
             raise MfresnetError(
-                f"{url} sent a file with SHA-256 {found[:12]}..., not {sha256[:12]}...: it was not kept; try again, or "
+                f"{url} sent a file with SHA-256 {got[:12]}..., not {sha256[:12]}...: it was not kept; try again, or "
                 f"{by_hand}."
             )
     say(f"{str(file)!r} is complete ({size / 1e6:.0f} MB) and its checksum is right.")

@@ -36,13 +36,13 @@ def folder_images(folder: Path) -> tuple[ImageSet, ImageSet | None, tuple[str, .
     train, notes = _part(root, classes, classes, folder.name)
     if not (folder / "test").is_dir():
         return train, None, notes
-    found = _classes(folder / "test")
-    for name in found:
+    others = _classes(folder / "test")
+    for name in others:
         if name not in classes:
             raise MfresnetError(f"folder {str(folder / 'test' / name)!r} is a class that has no training images.")
-    if not found:
+    if not others:
         raise MfresnetError(f"folder {str(folder / 'test')!r} has no class folders: fill it, or remove it to split.")
-    test, more = _part(folder / "test", found, classes, folder.name)
+    test, more = _part(folder / "test", others, classes, folder.name)
     return train, test, (*notes, *(f"test: {note}" for note in more))
 
 

@@ -15,7 +15,7 @@ from .archives import SOURCES, cifar
 from .cache import Say, cache_directory
 from .folder import folder_images
 from .parquet import parquet_images
-from .sets import ImageSet, ImageSplit, stratified
+from .sets import ImageSet, ImageSplit, draw_stratified
 
 GENERATED = "synthetic-images"
 NAMES = {
@@ -81,9 +81,9 @@ def load_images(
         if value is not None and value < 1:
             raise MfresnetError(f"{field} = {value}: at least one image is needed.")
     if name == GENERATED:
-        return _generated(seed, n or 5000, n_test or 1000)
+        return _generate(seed, n or 5000, n_test or 1000)
     train, test, notes = _read(name, cache_directory(cache), say)
-    return _drawn(train, test, notes, seed, n, n_test)
+    return _draw_split(train, test, notes, seed, n, n_test)
 
 
 def _aloud(line: str) -> None:
@@ -122,14 +122,14 @@ def _parquet_pair(path: Path, cache: Path, say: Say) -> tuple[ImageSet, ImageSet
         return train, None, notes
     test, more = parquet_images(path / "test.parquet", cache, say, train.classes)
     named = [f"test: {note}" for note in more]
-    return _renamed(train, path.name), _renamed(test, path.name), (*notes, *named)
+    return _rename(train, path.name), _rename(test, path.name), (*notes, *named)
 
 
-def _renamed(images: ImageSet, name: str) -> ImageSet:
+def _rename(images: ImageSet, name: str) -> ImageSet:
     return ImageSet(images.x, images.y, images.classes, name or images.name)
 
 
-def _generated(seed: int, n: int, n_test: int) -> ImageSplit:
+def _generate(seed: int, n: int, n_test: int) -> ImageSplit:
     pixels = synthetic.SIZE**2 * 3
     refuse_beyond_memory(2.0 * (n + n_test) * pixels, f"data set {GENERATED!r} with {n} + {n_test} images")
     parts = []
@@ -139,7 +139,7 @@ def _generated(seed: int, n: int, n_test: int) -> ImageSplit:
     return ImageSplit(parts[0], parts[1], (f"{n} training and {n_test} test images were generated from seed {seed}.",))
 
 
-def _drawn(
+def _draw_split(
     train: ImageSet, test: ImageSet | None, notes: tuple[str, ...], seed: int, n: int | None, n_test: int | None
 ) -> ImageSplit:
     """The split, with as many images as were asked for."""
@@ -158,7 +158,7 @@ def _drawn(
                 f"class {train.classes[lonely]!r} of {train.name!r} has {counts[lonely]} image(s): at least 2 are "
                 "needed, one to train and one to test."
             )
-        training = stratified(train.y, classes, rows - tests, 1, _stream(seed, SPLIT))
+        training = draw_stratified(train.y, classes, rows - tests, 1, _stream(seed, SPLIT))
         testing = np.setdiff1d(np.arange(rows), training)
         train, test = train.take(training), train.take(testing)
         notes += (
@@ -181,7 +181,7 @@ def _fewer(
         raise MfresnetError(f"{count} {part} images were asked for, {images.name!r} has {len(images)}.")
     if count == len(images):
         return images, notes
-    rows = stratified(images.y, len(images.classes), count, least, rng)
+    rows = draw_stratified(images.y, len(images.classes), count, least, rng)
     return images.take(rows), (*notes, f"{count} of {len(images)} {part} images were drawn, classes in proportion.")
 
 

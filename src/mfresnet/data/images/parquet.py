@@ -14,8 +14,8 @@ import numpy as np
 
 from ...errors import MfresnetError
 from ..frames import parquet_frame
-from ..guard import guarded
-from .cache import Say, cached_set, file_sha256
+from ..guard import call_reader
+from .cache import Say, file_sha256, load_cached
 from .decoding import decode_images
 from .sets import ImageSet, refuse_labels
 
@@ -44,15 +44,15 @@ def parquet_images(
     Raises:
         MfresnetError: a missing column, a label or an image that cannot be used, with its row.
     """
-    key = guarded(file, "Parquet", lambda: file_sha256(file))
+    key = call_reader(file, "Parquet", lambda: file_sha256(file))
     if classes is not None:  # the same file may be read with other classes
         key += "-" + hashlib.sha256("\0".join(classes).encode()).hexdigest()[:8]
-    elif _called_cifar10(file):
+    elif _is_called_cifar10(file):
         key += "-cifar10"
-    return cached_set(cache, key, file.name, lambda: _decoded(file, classes, say), say)
+    return load_cached(cache, key, file.name, lambda: _decode_table(file, classes, say), say)
 
 
-def _decoded(file: Path, classes: tuple[str, ...] | None, say: Say) -> tuple[ImageSet, tuple[str, ...]]:
+def _decode_table(file: Path, classes: tuple[str, ...] | None, say: Say) -> tuple[ImageSet, tuple[str, ...]]:
     frame, row = parquet_frame(file)
     what = f"file {str(file)!r}"
     if not len(frame):
@@ -62,22 +62,22 @@ def _decoded(file: Path, classes: tuple[str, ...] | None, say: Say) -> tuple[Ima
     def place(i: int) -> str:
         return f"{what}, {row(i)},"
 
-    declared = _declared(file, label.name) if classes is None else classes
+    declared = _declared_classes(file, label.name) if classes is None else classes
     y, names = _labels(label, declared, what, place)
     data = _bytes(image, what, place)
     say(f"decoding {len(data)} images of {str(file)!r}.")
     x, notes = decode_images(data, place)
-    if declared is None and x.shape[1:] == (32, 32, 3) and names == _numbered(10) and _called_cifar10(file):
+    if declared is None and x.shape[1:] == (32, 32, 3) and names == _number_classes(10) and _is_called_cifar10(file):
         names = CIFAR10
         notes += (f"the labels of {file.name!r} were taken for CIFAR-10's: 0 airplane to 9 truck.",)
     return ImageSet(x, y, names, file.name), notes
 
 
-def _declared(file: Path, label: str) -> tuple[str, ...] | None:
+def _declared_classes(file: Path, label: str) -> tuple[str, ...] | None:
     """Class names that the file itself declares, as the Hugging Face datasets package writes them."""
     import polars as pl
 
-    metadata = guarded(file, "Parquet", lambda: pl.read_parquet_metadata(io.BytesIO(file.read_bytes())))
+    metadata = call_reader(file, "Parquet", lambda: pl.read_parquet_metadata(io.BytesIO(file.read_bytes())))
     try:
         names = json.loads(metadata["huggingface"])["info"]["features"][label]["names"]
     except (KeyError, TypeError, ValueError, RecursionError):
@@ -86,11 +86,11 @@ def _declared(file: Path, label: str) -> tuple[str, ...] | None:
     return tuple(names) if usable and len(set(names)) == len(names) else None
 
 
-def _called_cifar10(file: Path) -> bool:
+def _is_called_cifar10(file: Path) -> bool:
     return any(re.search(r"cifar[-_]?10(?!\d)", part.lower()) for part in file.absolute().parts[-2:])
 
 
-def _numbered(count: int) -> tuple[str, ...]:
+def _number_classes(count: int) -> tuple[str, ...]:
     return tuple(str(c) for c in range(count))
 
 
@@ -145,7 +145,7 @@ def _labels(
         known = np.zeros(min(int(largest), len(values)) + 1, bool) if largest >= 0 else np.zeros(0, bool)
         known[values[(values >= 0) & (values < len(known))].astype(np.int64)] = True
         count = len(known) if known.all() else int(np.argmin(known))
-        classes = _numbered(max(count, 1))
+        classes = _number_classes(max(count, 1))
         beyond = values >= count
         if beyond.any() and values.min() >= 0:
             i = int(np.argmax(beyond))

@@ -147,7 +147,7 @@ def refuse_labels(y: np.ndarray, classes: int, place: Callable[[int], str]) -> N
         )
 
 
-def stratified(y: np.ndarray, classes: int, total: int, least: int, rng: np.random.Generator) -> np.ndarray:
+def draw_stratified(y: np.ndarray, classes: int, total: int, least: int, rng: np.random.Generator) -> np.ndarray:
     """``total`` row numbers, sorted, drawn at random with the classes in proportion and ``least`` of each.
 
     Args:
@@ -157,7 +157,7 @@ def stratified(y: np.ndarray, classes: int, total: int, least: int, rng: np.rand
         least: rows of each class at the least, where it has as many.
         rng: source of randomness.
 
-    >>> rows = stratified(np.arange(20) % 2, 2, 4, 1, np.random.default_rng(0))
+    >>> rows = draw_stratified(np.arange(20) % 2, 2, 4, 1, np.random.default_rng(0))
     >>> np.bincount(rows % 2).tolist()
     [2, 2]
     """

@@ -104,13 +104,13 @@ def analyse(settings: FiniteSizeSettings, rows: Sequence[Row]) -> Result:
 def judge(values: Samples, theory: Mapping[str, float] = THEORY) -> tuple[bool | None, str]:
     """Whether all exponents are equivalent to the theory's up to `MARGIN` (`mfresnet.stats.equivalence`)."""
     stated = ", ".join({1.0: "1", 0.5: "1/2"}[power] for power in theory.values())
-    found = {
+    verdicts = {
         name: equivalence(finite_values(values[name]), power, MARGIN, level=LEVEL, tests=len(theory))
         for name, power in theory.items()
     }
-    if all(found.values()):
+    if all(verdicts.values()):
         return True, f"equivalent to {stated} within {MARGIN:g}"
-    off, open_ = ([name for name, one in found.items() if one is value] for value in (False, None))
+    off, open_ = ([name for name, one in verdicts.items() if one is value] for value in (False, None))
     if off:
         return False, f"not {stated}: {' and '.join(off)} differs by more than {MARGIN:g}"
     return None, f"not decided whether {' and '.join(open_)} is within {MARGIN:g} of {stated}"

@@ -23,12 +23,12 @@ Kernels = Mapping[tuple[int, int], np.ndarray]  # (draw, D) -> (embeddings, N, N
 
 def kernels(rows: Sequence[Row], settings: FiniteSizeSettings) -> Kernels:
     """The kernels of the references of each draw and dimension that has two of them or more."""
-    found: dict[tuple[int, int], list[np.ndarray]] = {}
+    families: dict[tuple[int, int], list[np.ndarray]] = {}
     for row in rows:
         if row["kind"] == "reference":
             z = np.reshape(row["state"], (settings.points, -1))
-            found.setdefault((row["draw"], row["dimension"]), []).append(z @ z.T / z.shape[1])
-    return {family: np.array(group) for family, group in found.items() if len(group) > 1}
+            families.setdefault((row["draw"], row["dimension"]), []).append(z @ z.T / z.shape[1])
+    return {family: np.array(group) for family, group in families.items() if len(group) > 1}
 
 
 def spread(group: np.ndarray) -> float:
@@ -40,27 +40,27 @@ def spread(group: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.var(group, axis=0, ddof=1))))
 
 
-def spreads(found: Kernels) -> dict[int, float]:
+def spreads(kernels: Kernels) -> dict[int, float]:
     """The spread of each dimension, averaged (in squares) over draws."""
-    dimensions = sorted({dimension for _, dimension in found})
-    of = {d: [spread(group) ** 2 for (_, dimension), group in found.items() if dimension == d] for d in dimensions}
+    dimensions = sorted({dimension for _, dimension in kernels})
+    of = {d: [spread(group) ** 2 for (_, dimension), group in kernels.items() if dimension == d] for d in dimensions}
     return {dimension: float(np.sqrt(np.mean(squares))) for dimension, squares in of.items()}
 
 
-def powers(found: Kernels, used: np.ndarray | None = None) -> np.ndarray:
+def powers(kernels: Kernels, used: np.ndarray | None = None) -> np.ndarray:
     """The exponent p of each draw that has two dimensions or more, from the embeddings ``used`` (default: all)."""
     powers = []
-    for draw in sorted({draw for draw, _ in found}):
-        groups = {d: group if used is None else group[used] for (of, d), group in found.items() if of == draw}
+    for draw in sorted({draw for draw, _ in kernels}):
+        groups = {d: group if used is None else group[used] for (of, d), group in kernels.items() if of == draw}
         own = {dimension: spread(group) for dimension, group in groups.items()}
         if len(own) > 1 and min(own.values()) > 0:
             powers.append(-power_law(list(own), list(own.values())).slope)
     return np.array(powers)
 
 
-def embedding_powers(found: Kernels) -> np.ndarray:
+def embedding_powers(kernels: Kernels) -> np.ndarray:
     """The exponent of each draw; of a single draw its pseudo-values over embeddings (three or more)."""
-    own, embeddings = powers(found), min((len(group) for group in found.values()), default=0)
+    own, embeddings = powers(kernels), min((len(group) for group in kernels.values()), default=0)
     if len(own) != 1 or embeddings < 3:
         return own
-    return jackknife(lambda used: powers(found, used)[0], embeddings)
+    return jackknife(lambda used: powers(kernels, used)[0], embeddings)

@@ -81,7 +81,7 @@ class FiniteSize(Experiment):
         return sorted(self._groups(cells), key=lambda group: sum(_work(cells[place]) for place in group))
 
     def memory(self, cells: Sequence[Cell]) -> int:
-        particles = max(self.longest, cells[0]["depth"]) * len(cells) * self._padded(cells[0])
+        particles = max(self.longest, cells[0]["depth"]) * len(cells) * self._padded_width(cells[0])
         # particles, their update and what is read while it is written
         return 3 * np.dtype(self.settings.precision).itemsize * particles * (2 * cells[0]["dimension"] + 1)
 
@@ -109,13 +109,13 @@ class FiniteSize(Experiment):
 
         def shared(place: int) -> tuple:
             cell = cells[place]
-            return (cell["draw"], cell["dimension"], cell["depth"], self._padded(cell), self._embedding(cell))
+            return (cell["draw"], cell["dimension"], cell["depth"], self._padded_width(cell), self._embedding(cell))
 
         for _, group in groupby(sorted(range(len(cells)), key=shared), shared):
             places = list(group)
             yield from (places[first : first + NETWORKS] for first in range(0, len(places), NETWORKS))
 
-    def _padded(self, cell: Cell) -> int:
+    def _padded_width(self, cell: Cell) -> int:
         if cell["kind"] == "reference":
             return cell["width"]
         return next(bucket for bucket in self.buckets if bucket >= cell["width"])
@@ -138,7 +138,7 @@ class FiniteSize(Experiment):
             task, dtype = self.problem(cells[0]), np.dtype(self.settings.precision)
             depth, count = cells[0]["depth"], len(cells)
             shape = (depth if cells[0]["kind"] == "reference" else self.longest, count)
-            width = self._padded(cells[0])
+            width = self._padded_width(cells[0])
             w = np.zeros((*shape, task.inputs, width), dtype)
             out = np.zeros((*shape, task.z.shape[1], width), dtype)
             for place, cell in enumerate(cells):
@@ -184,10 +184,10 @@ def _half_decades(largest: int) -> list[int]:
     >>> _half_decades(300)
     [10, 32, 100, 316]
     """
-    found = [10]
-    while found[-1] < largest:
-        found.append(round(10 ** (1 + len(found) / 2)))
-    return found
+    sizes = [10]
+    while sizes[-1] < largest:
+        sizes.append(round(10 ** (1 + len(sizes) / 2)))
+    return sizes
 
 
 def _head(task: Problem, count: int, dtype: np.dtype) -> Any:

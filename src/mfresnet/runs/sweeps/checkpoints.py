@@ -29,16 +29,16 @@ class BatchCheckpoints:
     def newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest sound checkpoint; where none is left, the batch begins anew, which is said."""
         try:
-            found = checkpoint.latest(self.folder, like, self.say)
-            if found is not None and found[1].get("config") != self.settings:
+            latest = checkpoint.latest(self.folder, like, self.say)
+            if latest is not None and latest[1].get("config") != self.settings:
                 raise MfresnetError(f"the checkpoints in {str(self.folder)!r} are of other settings.")
         except MfresnetError as error:
             self.say(f"{error} The batch begins anew.")
             shutil.rmtree(self.folder, ignore_errors=True)
             return None
-        if found is not None:
-            checkpoint.discard_after(self.folder, found[1]["step"])
-        return found
+        if latest is not None:
+            checkpoint.discard_after(self.folder, latest[1]["step"])
+        return latest
 
     def save(self, step: int, state: Any, facts: Mapping[str, Any]) -> None:
         """Write a checkpoint and remove all but the two newest."""

@@ -124,15 +124,15 @@ class SweepDirectory:
 
     def rows(self, count: int) -> dict[int, dict[str, Any]]:
         """The cells that are done, by place; a damaged file counts as not done."""
-        found = {}
+        stored = {}
         for place in range(count):
             file = self.cell_file(place)
             if file.exists():
                 try:
-                    found[place] = read_json(file)
+                    stored[place] = read_json(file)
                 except MfresnetError:
                     continue
-        return found
+        return stored
 
     def write_tables(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``cells.csv`` and ``cells.parquet``: one row a cell, one column a value; arrays stay with the cells."""

@@ -17,7 +17,7 @@ from ...json_types import plain
 from ...messages import Say, print_message
 from ..environment import environment, tell_changes
 from ..identity import check_sums, fingerprint
-from ..lock import locked
+from ..lock import hold_lock
 from ..stopping import Stop, stoppable
 from .checkpoints import Checkpoints
 from .directory import SweepDirectory
@@ -58,7 +58,7 @@ def sweep(
     experiment = entry(name).create(settings)
     cells = experiment.cells()
     batches = experiment.batches(cells)
-    with Stop(say, WHEN).installed() as stop, locked(out):
+    with Stop(say, WHEN).install() as stop, hold_lock(out):
         directory.check_free(overwrite)
         directory.empty()
         directory.write(
@@ -94,11 +94,11 @@ def resume_sweep(
     """
     check(executor, address)
     directory = SweepDirectory.open(path, _flags(executor, address))
-    with Stop(say, WHEN).installed() as stop, locked(path), stoppable(directory.how_to_resume, LAST):
+    with Stop(say, WHEN).install() as stop, hold_lock(path), stoppable(directory.how_to_resume, LAST):
         stored = directory.config
-        found = entry(stored["experiment"])
-        settings = build(stored["settings"], found.settings_type())
-        experiment = found.create(settings)
+        kind = entry(stored["experiment"])
+        settings = build(stored["settings"], kind.settings_type())
+        experiment = kind.create(settings)
         if plain(experiment.cells()) != stored["cells"]:
             raise MfresnetError(
                 f"the settings in {str(path / 'config.json')!r} no longer give its cells: put them back, or run a new "

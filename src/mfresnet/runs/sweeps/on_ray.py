@@ -94,7 +94,7 @@ def ray(
             ready, _ = cluster.wait(list(waiting), num_returns=1, timeout=0.5)
             for reference in ready:
                 batch = waiting.pop(reference)
-                yield batch, json.loads(_fetched(cluster, reference, batch))
+                yield batch, json.loads(_fetch(cluster, reference, batch))
     finally:
         if begun:
             cluster.shutdown()
@@ -106,7 +106,7 @@ def task_environment() -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
-def _fetched(cluster: Any, reference: Any, batch: Sequence[int]) -> str:
+def _fetch(cluster: Any, reference: Any, batch: Sequence[int]) -> str:
     try:
         return cluster.get(reference)
     except cluster.exceptions.RayTaskError as error:

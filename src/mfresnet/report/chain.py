@@ -1,0 +1,68 @@
+"""The annealed Langevin chain of a run: errors and certificate, inverse temperature and acceptance, the price."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .parts import Figure, Section, axis
+from .reading import Run
+
+ERRORS = {
+    "chain.bound": ("certificate, had it been fixed to end here", "@ink", "solid"),
+    "test.error": ("held out", "@class-1", "dash"),
+    "train.error": ("training", "@class-0", "solid"),
+}
+
+
+def chain(run: Run) -> Section | None:
+    """The section of a run of the rule langevin."""
+    if not np.isfinite(run.column("chain.c")).any():
+        return None
+    step, gamma, price = (run.column(name) for name in ("step", "chain.gamma", "chain.c"))
+    errors = [
+        _line(label, step, 100 * run.column(name), colour, dash) for name, (label, colour, dash) in ERRORS.items()
+    ]
+    accepted = np.diff(run.column("chain.acceptance") * step) / np.diff(step)
+    warm = gamma > 0
+    log = {"type": "log", "exponentformat": "power"}
+    figures = [
+        Figure("Errors and certificate, %", errors, _axes("step", "error, %", y={"type": "log", "nticks": 6})),
+        Figure(
+            "Price c against inverse temperature",
+            [_line("price c, nats", gamma[warm], price[warm], "@ink")],
+            _axes("inverse temperature", "c, nats", x=log),
+        ),
+        Figure(
+            "Inverse temperature",
+            [_line("inverse temperature", step[warm], gamma[warm], "@class-0")],
+            _axes("step", "inverse temperature", y=log),
+        ),
+        Figure(
+            "Acceptance since the row before, %",
+            [_line("acceptance, %", step[1:], 100 * accepted, "@class-0")],
+            _axes("step", "acceptance, %", y={"range": [0, 100]}),
+        ),
+    ]
+    caption = (
+        "The network starts at a draw of the prior and is annealed: at each inverse temperature the loss competes with "
+        "the prior. c is the exact log-density ratio of the path so far, which the certificate pays for."
+    )
+    return Section("Langevin chain", caption, figures)
+
+
+def _line(name: str, x: np.ndarray, y: np.ndarray, colour: str, dash: str = "solid") -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": x,
+        "y": y,
+        "line": {"color": colour, "dash": dash, "width": 2},
+        "hovertemplate": "%{y:.4g}",
+    }
+
+
+def _axes(x_title: str, y_title: str, *, x: Any = (), y: Any = ()) -> dict[str, Any]:
+    return {"xaxis": axis(x_title, **dict(x)), "yaxis": axis(y_title, **dict(y)), "hovermode": "x unified"}
