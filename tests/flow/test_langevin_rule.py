@@ -118,6 +118,19 @@ def test_certify_takes_a_chain():
             certify(result, **call)
 
 
+def test_a_continuous_network_keeps_its_places():
+    config = Config(
+        data={"n": 40, "n_test": 8},
+        model=SMALL | {"kind": "continuous"},
+        train={"rule": "langevin", "steps": 30},
+        diagnostics=QUIET,
+    )
+    result = fit(config)
+    np.testing.assert_array_equal(result.model.t, result.start.t)
+    assert np.abs(np.asarray(result.model.encoder.w - result.start.encoder.w)).max() > 1e-3
+    assert 0 < certify(result, names="path")["path"].value <= 1
+
+
 def test_defaults_of_the_rule():
     """A tenth of a table's rows fixes the map of the inputs, and is not certified; alpha falls with the dimension."""
     config = Config(
@@ -141,6 +154,7 @@ def test_defaults_of_the_rule():
         ({}, {"batch_size": 8}, "batch_size"),
         ({}, {"freeze": "head"}, "freeze"),
         ({"initial": {"a": 0.0}}, {}, "initial.a = 0"),
+        ({"initial": {"law": "uniform"}}, {}, "initial.law"),
     ],
 )
 def test_what_does_not_go_with_the_rule(model, train, words):

@@ -84,8 +84,8 @@ class Data:
             Hypothesis(
                 statement,
                 "violated",
-                note="its numbers are those of all training inputs (no labels): set data.map_share = 0.25 to fix it on "
-                "a quarter of them and certify on the others, or data.transform none or lift where inputs need no "
+                note="its numbers are those of all training inputs (no labels): set data.map_share = 0.1 to fix it on "
+                "a tenth of them and certify on the others, or data.transform none or lift where inputs need no "
                 "scaling",
             ),
         )

@@ -38,7 +38,7 @@ CERTIFICATES: Registry[Callable[[Problem], Certificate]] = Registry(
 OF_PRIOR = ("held_out_part", "pac_bayes_learned")  # made by default only where a prior is to be trained
 
 
-def run(problem: Problem, names: Sequence[str] | None = None) -> Certificates:
+def run(problem: Problem, names: str | Sequence[str] | None = None) -> Certificates:
     """The certificates of a problem.
 
     Args:
@@ -50,6 +50,7 @@ def run(problem: Problem, names: Sequence[str] | None = None) -> Certificates:
     """
     if names is None:
         names = [name for name in CERTIFICATES if problem.prior is not None or name not in OF_PRIOR]
+    names = [names] if isinstance(names, str) else names
     made: dict[str, Certificate] = {}
     refused: dict[str, str] = {}
     with jax.enable_x64(True) if problem.data.dtype == "float64" else nullcontext():

@@ -169,7 +169,9 @@ def per_mass(gradient: AbstractResNet, model: AbstractResNet, rates: tuple[float
     for part in model.parts():
         factor = of_group[part.group] * part.mass
         scaled = jax.tree.map(lambda g, factor=factor: factor * g, getattr(gradient, part.name))
-        gradient = eqx.tree_at(lambda m, name=part.name: getattr(m, name), gradient, scaled)
+        gradient = eqx.tree_at(
+            lambda m, name=part.name: getattr(m, name), gradient, scaled, is_leaf=lambda leaf: leaf is None
+        )  # a part that does not move has no gradient
     return gradient
 
 

@@ -99,7 +99,7 @@ class Result:
         with precision(self.config):
             return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
 
-    def certificates(self, names: Sequence[str] | None = None, **changes: Any) -> Certificates:
+    def certificates(self, names: str | Sequence[str] | None = None, **changes: Any) -> Certificates:
         """What `mfresnet.certify` returns: of the laws of a flow, or of the chain of the rule langevin.
 
         Args:
@@ -116,6 +116,7 @@ class Result:
         if unknown := sorted(set(changes) - {"delta", "settings"}):
             raise MfresnetError(f"{unknown[0]} has no meaning for a Langevin chain: give delta or settings.")
         made = path_certificates(self.job, self.state, **changes)
+        names = [names] if isinstance(names, str) else names
         for name in names or ():
             if name not in made:
                 raise unknown_name("certificate", name, made)

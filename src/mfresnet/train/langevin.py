@@ -46,6 +46,7 @@ def check_langevin(config: Config, task: str) -> None:
                             "with classes, or mfresnet.certify.path with a bounded loss.")  # fmt: skip
     wrong = {
         "model.antithetic": (model.antithetic, False, "the start must be independent draws"),
+        "model.initial.law": (model.initial.law, "gaussian", "the density ratio is that to a Gaussian start"),
         "model.embedding": (
             model.embedding if model.embedding == "trained" else "fixed",
             "fixed",
@@ -60,9 +61,9 @@ def check_langevin(config: Config, task: str) -> None:
     for name, (value, allowed, why) in wrong.items():
         if value != allowed:
             raise MfresnetError(f"{name} = {value!r} does not go with train.rule langevin ({why}): leave it out.")
-    stds = {name: value for name, value in config.model.initial.model_dump().items() if value == 0}
+    stds = [name for name, value in config.model.initial.model_dump().items() if value == 0]
     if stds:
-        raise MfresnetError(f"model.initial.{next(iter(stds))} = 0 does not go with train.rule langevin: a prior has "
+        raise MfresnetError(f"model.initial.{stds[0]} = 0 does not go with train.rule langevin: a prior has "
                             "positive standard deviations.")  # fmt: skip
 
 

@@ -59,7 +59,10 @@ def path_of(job: Job, state: TrainState, settings: int, delta: float) -> Certifi
         rounding=_rounding(job, state, rule, memory),
         times=[int(memory.step)], more=data.hypotheses, guessing=data.guessing,
     )  # fmt: skip
-    details = {"gamma": float(rule.gammas[-1]), "acceptance": float(memory.accepted) / max(1, int(memory.step))}
+    details = {
+        "gamma": float(rule.gammas[int(memory.step) - 1]),
+        "acceptance": float(memory.accepted) / max(1, int(memory.step)),
+    }
     return replace(certificate, details=certificate.details | details)
 
 
@@ -93,7 +96,8 @@ def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinM
     none = jnp.zeros((0, 1), jnp.float32)
     chains = Chains(z, memory.loss[None], gradient, jnp.zeros(1), none, none, none, none)
     potential = PredictorPotential(f, prior, jnp.asarray(1.0, jnp.float32))
-    each = rounding(potential, chains, data, rule.gammas[-1], rule.steps[-1], jax.random.key(job.config.seed))
+    last = max(0, int(memory.step) - 1)
+    each = rounding(potential, chains, data, rule.gammas[last], rule.steps[last], jax.random.key(job.config.seed))
     return each * int(memory.step)
 
 
