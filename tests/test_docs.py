@@ -109,7 +109,8 @@ def test_files_named_in_documents_exist(path):
     text = path.read_text(encoding="utf-8")
     named = re.findall(r"`((?:tests|benchmarks|docs|src|\.ci)/[\w./-]*|[A-Z]+\.(?:md|cff)|\w+\.(?:toml|txt))`", text)
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    missing = [name for name in named if not (ROOT / name).exists() and not made_by_bench(name)]
+    made = ("docs/_build/html",)  # by `make docs`
+    missing = [name for name in named if name not in made and not (ROOT / name).exists() and not made_by_bench(name)]
     missing += [link for link in links if not (path.parent / link).exists()]
     assert missing == []
 

@@ -113,7 +113,7 @@ class ModelConfig(Section):
         default=None,
         ge=0,
         le=1e6,
-        description="scale of the residual branch (default: 10; 60/d for train.rule langevin in d dimensions)",
+        description="scale of the residual branch (default: 10; 40/d for train.rule langevin in d dimensions)",
     )
     beta: float | None = Field(
         default=None, gt=0, le=1e6, description="scale of the output (default: 20; 120 for train.rule langevin)"

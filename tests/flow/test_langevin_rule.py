@@ -140,7 +140,7 @@ def test_defaults_of_the_rule():
         diagnostics=QUIET,
     )
     result = fit(config)
-    assert result.config.model.alpha == 60.0 / 30
+    assert result.config.model.alpha == 40.0 / 30
     path = certify(result)["path"]
     assert path.details["n"] == 90 and "violated" not in {h.status for h in path.hypotheses}
     flow = Config(data={"n": 16, "n_test": 8}, model=SMALL, train={"rule": "adam", "steps": 1}, diagnostics=QUIET)

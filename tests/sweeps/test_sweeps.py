@@ -19,7 +19,7 @@ from small_sweeps import CELLS, FLAGS, Commands, cells, same
 
 from mfresnet import MfresnetError
 from mfresnet.cli import main
-from mfresnet.runs.lock import lock
+from mfresnet.runs.lock import hold_lock
 from mfresnet.runs.sweeps import SweepDirectory, resume_sweep
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
@@ -189,10 +189,10 @@ def test_data_that_changed_are_refused(tmp_path, capsys, monkeypatch):
 
 
 def test_one_process_at_a_time(whole, commands):
-    with lock(whole):
+    with hold_lock(whole):
         said = commands.run("resume", whole, code=2)
     assert f"{str(whole)!r} is in use by another process: wait for it, or stop it first." in said
-    with lock(whole):  # released by its holder, and free again
+    with hold_lock(whole):  # released by its holder, and free again
         pass
 
 
@@ -202,11 +202,11 @@ def test_a_lock_ends_with_its_process(tmp_path):
     code += "with hold_lock(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     holder = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(MfresnetError, match="is in use by another process"), lock(tmp_path):
+    with pytest.raises(MfresnetError, match="is in use by another process"), hold_lock(tmp_path):
         raise AssertionError
     holder.kill()
     holder.communicate()
-    with lock(tmp_path):
+    with hold_lock(tmp_path):
         pass
 
 
@@ -214,7 +214,7 @@ def test_one_of_many_threads_has_the_lock(tmp_path):
     inside, most = [], []
 
     def want(_: int) -> None:
-        with suppress(MfresnetError), lock(tmp_path):
+        with suppress(MfresnetError), hold_lock(tmp_path):
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.01)

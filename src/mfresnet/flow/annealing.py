@@ -26,7 +26,7 @@ class AnnealingSchedule:
         MfresnetError: what cannot be a schedule.
 
     >>> AnnealingSchedule.power(100.0, 10).gammas.round().tolist()[-4:]
-    [59.0, 100.0, 100.0, 100.0]
+    [67.0, 100.0, 100.0, 100.0]
     >>> AnnealingSchedule([2.0, 1.0], [0.1, 0.1])
     Traceback (most recent call last):
     mfresnet.errors.MfresnetError: the inverse temperatures fall at step 2 (2 to 1): give a schedule that rises.
