@@ -9,7 +9,8 @@ import pytest
 from mfresnet import Config, MfresnetError
 from mfresnet.data import load
 from mfresnet.flow import OptaxRule, optimiser
-from mfresnet.train.job import assemble, check_rule, memory_estimate
+from mfresnet.train.job import assemble, check_rule
+from mfresnet.train.memory import memory_estimate
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun"])

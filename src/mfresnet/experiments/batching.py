@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..config import Config
 from ..data import Split
-from ..train.job import activation_bytes, memory_estimate
+from ..train.memory import activation_bytes, memory_estimate
 
 BATCH_BYTES = 2**30  # of one batch; a constant, so that the same sweep has the same batches on every machine
 BATCH_CELLS = 256  # most cells of one batch: what a kill can cost

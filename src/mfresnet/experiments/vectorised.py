@@ -27,7 +27,6 @@ from ..train.job import (
     build_model,
     build_rule,
     build_trainer,
-    check_memory,
     initial_scales,
     keys,
     precision,
@@ -35,6 +34,7 @@ from ..train.job import (
     resolve_config,
     resolved,
 )
+from ..train.memory import check_memory
 from .batching import Program
 from .experiment import Pulse
 

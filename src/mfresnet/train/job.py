@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import numpy as np
-import psutil
 from jax import Array
 
 from ..config import Config
@@ -23,12 +22,11 @@ from ..model import AbstractResNet, ContinuousResNet, InitialScales, LayeredResN
 from ..model.own import TWO_LAYER, particle
 from . import langevin
 from .langevin import LANGEVIN, check_langevin, langevin_rule
+from .memory import check_memory, recomputes
 from .objects import Objects
 
 ALPHA, BETA = 10.0, 20.0
 RATES = {"sgd": 0.5, "momentum": 0.05}
-# Above this many bytes of stored activations, recomputing them costs less than moving them through memory.
-RECOMPUTE_ABOVE = 2**30
 
 Value = TypeVar("Value")
 
@@ -111,63 +109,6 @@ def resolved(value: Value | None) -> Value:
     """A setting without a fixed default, of a configuration in which `fill_defaults` has filled it in."""
     assert value is not None, "`fill_defaults` fills in every setting that a run reads"
     return value
-
-
-def activation_bytes(config: Config, inputs: int, n: int) -> int:
-    """Activations of one reverse sweep that stores everything: about three n x (M + probes) arrays a layer."""
-    model, train = config.model, config.train
-    width = model.width + (train.probes if train.rule == "gradient-flow" else 0)
-    state = inputs if model.embedding == "none" else (model.embedding_dimension or inputs)
-    return 4 * n * model.depth * (3 * width + 2 * state)
-
-
-def memory_estimate(config: Config, inputs: int, outputs: int, n: int) -> int:
-    """Bytes a training step needs at least: particles (with gradients and moments), data, activations, Hessians."""
-    model, train = config.model, config.train
-    state = inputs if model.embedding == "none" else (model.embedding_dimension or inputs)
-    encoder = (1 if model.shared else model.depth) * (model.width + train.probes) * (2 * state + 1)
-    head = (model.head_width + train.head_probes) * (state + outputs + 1)
-    points = min(n, train.batch_size or n)
-    if train.recompute == "segments" or (train.recompute == "auto" and recomputes(config, inputs, points)):
-        activations = 4 * points * (3 * (model.width + train.probes) + 4 * int(model.depth**0.5 + 100) * state)
-    else:
-        activations = activation_bytes(config, inputs, points)
-    size = 2 if train.precision == "float64" else 1
-    determinants = 4 * determinant_numbers(config, state, outputs)
-    return size * (4 * 4 * (encoder + head) + 4 * n * (inputs + outputs) + activations + determinants)
-
-
-def determinant_numbers(config: Config, state: int, outputs: int) -> int:
-    """Numbers that the exact determinants of Euler steps hold: two Hessian blocks and a complement a probe."""
-    model, train = config.model, config.train
-    if train.rule != "gradient-flow" or train.solver != "euler":
-        return 0
-    inputs = state + model.bias
-    encoder = (1 if model.shared else model.depth) * train.probes * (state * inputs + 2 * inputs**2)
-    return encoder + (train.head_probes * (outputs * inputs + 2 * inputs**2) if model.head else 0)
-
-
-def recomputes(config: Config, inputs: int, points: int) -> bool:
-    """Whether states are recomputed in the backward sweep instead of stored."""
-    if config.train.recompute != "auto":
-        return config.train.recompute == "segments"
-    return activation_bytes(config, inputs, points) > RECOMPUTE_ABOVE
-
-
-def check_memory(config: Config, inputs: int, outputs: int, n: int) -> None:
-    """Refuse, before anything is allocated, what cannot fit into memory.
-
-    Raises:
-        MfresnetError: naming the estimate and what to lower.
-    """
-    need, have = memory_estimate(config, inputs, outputs, n), psutil.virtual_memory().available
-    if need > have:
-        probes = "; or train.probes and train.head_probes" if determinant_numbers(config, inputs, outputs) else ""
-        raise MfresnetError(
-            f"training needs about {need / 2**30:.1f} GiB and {have / 2**30:.1f} GiB are free: lower data.n "
-            f"({n}), model.depth ({config.model.depth}), model.width ({config.model.width}) or model.head_width "
-            f"({config.model.head_width}), or set train.batch_size or --train.recompute segments{probes}."
-        )
 
 
 def build_model(config: Config, key: Array, inputs: int, outputs: int) -> AbstractResNet:
