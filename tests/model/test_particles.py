@@ -25,6 +25,7 @@ def as_function(state: int, outputs: int) -> Particle:
     return Particle(
         lambda z, theta: theta["out"] * jnp.tanh(theta["w"] @ z + theta["b"]),
         {"out": np.ones(outputs), "w": np.ones(state), "b": np.ones(())},
+        smooth=True,
     )
 
 

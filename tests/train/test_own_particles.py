@@ -52,7 +52,7 @@ def test_kl_by_hutchinson_agrees_with_the_exact_one():
     x, y = spirals(64)
     found = {}
     for name, directions in (("exact", None), ("estimate", 2)):
-        kind = Particle(gated.function, gated.std, directions=directions)
+        kind = Particle(gated.function, gated.std, smooth=True, directions=directions)
         model = LayeredResNet.create(jax.random.key(0), inputs=3, depth=2, width=6, beta=5.0, particle=kind)
         found[name] = ratios(model, x, y)
     difference = found["estimate"] - found["exact"]

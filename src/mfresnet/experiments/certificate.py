@@ -9,7 +9,7 @@ from ..config import DiagnosticsConfig
 from ..errors import MfresnetError
 from ..stats import power_law
 from ..train.fit import fit
-from ..train.langevin import LANGEVIN
+from ..train.langevin import LANGEVIN, STEPS
 from .experiment import Cell, Pulse, Result, Row, completed_rows
 from .grid import MEASURES, Grid
 from .settings import CertificateSettings
@@ -51,7 +51,7 @@ class CertificateSweep(Grid):
         config = self.config(cell).model_copy(update={"diagnostics": QUIET})
 
         def tell(record: Any) -> None:
-            pulse(record.step / (config.train.steps or record.step + 1))
+            pulse(record.step / (config.train.steps or STEPS))
 
         result = fit(config, self.split(cell), callback=tell)
         if result.status != "completed":

@@ -70,7 +70,10 @@ class Layout:
     def _of_node(self, node: Any) -> Any:
         if isinstance(node, AbstractParticles):
             return jax.tree.map(
-                lambda leaf, rank: self._of_array(leaf, rank + 1), node, node.ranks(), is_leaf=lambda leaf: leaf is None
+                lambda leaf, rank: None if leaf is None else self._of_array(leaf, rank + 1),
+                node,
+                node.ranks(),
+                is_leaf=lambda leaf: leaf is None,
             )
         if isinstance(node, LogRatio | OneToOne):
             return jax.tree.map(lambda leaf: self._of_array(leaf, 1), node)

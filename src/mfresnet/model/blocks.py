@@ -33,7 +33,9 @@ def gated(state: int, outputs: int) -> Particle:
         return theta["u"] * jnp.tanh(theta["w"] @ z + theta["b"]) * jax.nn.sigmoid(theta["v"] @ z + theta["c"])
 
     one = np.ones(())
-    return Particle(sigma, {"u": np.ones(outputs), "w": np.ones(state), "b": one, "v": np.ones(state), "c": one})
+    return Particle(
+        sigma, {"u": np.ones(outputs), "w": np.ones(state), "b": one, "v": np.ones(state), "c": one}, smooth=True
+    )
 
 
 def attention_of(token: int, rank: int = 2) -> Any:
@@ -63,7 +65,7 @@ def attention_of(token: int, rank: int = 2) -> Any:
             return jnp.mean(mixed) * theta["o"] if pooled else (mixed[:, None] * theta["o"]).reshape(state)
 
         std = {"q": np.ones((rank, token)), "k": np.ones((rank, token)), "v": np.ones(token)}
-        return Particle(sigma, std | {"o": np.ones(outputs if pooled else token)})
+        return Particle(sigma, std | {"o": np.ones(outputs if pooled else token)}, smooth=True)
 
     return factory
 
@@ -95,5 +97,7 @@ def convolution(state: int, outputs: int) -> Particle:
         return jnp.mean(hidden) * theta["u"] if pooled else filtered(hidden, theta["u"]).reshape(state)
 
     return Particle(
-        sigma, {"w": np.ones((3, 3)), "b": np.ones(()), "u": np.ones(outputs) if pooled else np.ones((3, 3))}
+        sigma,
+        {"w": np.ones((3, 3)), "b": np.ones(()), "u": np.ones(outputs) if pooled else np.ones((3, 3))},
+        smooth=True,
     )

@@ -35,8 +35,9 @@ class Particle:
     Args:
         function: sigma(z, theta) at one point, z of shape (D,), of shape (D,) in the encoder and (C,) in the head.
         std: standard deviations of the start: any tree, an array in the shape of each parameter of theta.
-        smooth: whether sigma has second derivatives in theta, which the change of a law's density (KL) needs;
-            a function with jumps in its gradient, such as relu, has not, and must say so.
+        smooth: whether the gradient of sigma in theta is continuous, which the change of a law's density (KL) needs. A
+            Laplacian by automatic differentiation misses the jumps of relu and gives a wrong KL without a sign of it,
+            so KL is measured only where this is declared.
         directions: None for exact Laplacians, which cost a product with the Hessian for each number of theta; or the
             number of directions of Hutchinson's estimate, see `AbstractParticles.laplacian`.
 
@@ -51,7 +52,7 @@ class Particle:
 
     function: Function
     std: Any
-    smooth: bool = True
+    smooth: bool = False
     directions: int | None = None
 
     def __post_init__(self) -> None:
