@@ -55,12 +55,19 @@ def exports(package: str) -> dict[str, Any]:
     return {name: getattr(module, name) for name in names if not name.startswith("_")}
 
 
+def has_page(value: Any) -> bool:
+    """Whether this is a package with a page of its own: ``mfresnet.certify`` is exported by ``mfresnet`` as well."""
+    return isinstance(value, ModuleType) and value.__name__ in PACKAGES
+
+
 def homes() -> dict[str, tuple[str, Any]]:
     """Where each object is documented: full name -> (package of the page, object); once, on the first page."""
     seen: dict[int, str] = {}
     out: dict[str, tuple[str, Any]] = {}
     for package in PACKAGES:
         for name, value in exports(package).items():
+            if has_page(value):
+                continue
             if id(value) not in seen or not callable(value):
                 seen[id(value)] = f"{package}.{name}"
                 out[f"{package}.{name}"] = (package, value)
@@ -119,10 +126,13 @@ def page(package: str, documented: dict[str, tuple[str, Any]]) -> str:
     lines += [*doc.partition("\n\n")[0].replace("*", r"\*").replace("|", r"\|").splitlines(), ""]
     by_id = {id(value): full for full, (_, value) in documented.items() if callable(value)}
     elsewhere = [
-        f"- `{package}.{name} <{by_id[id(value)]}>`"
+        f"- `{package}.{name} <{value.__name__ if has_page(value) else by_id[id(value)]}>`"
         for name, value in exports(package).items()
         if f"{package}.{name}" not in documented
     ]
+    if callable(module):
+        call = f"{type(module).__module__}.{type(module).__qualname__}.__call__"
+        lines += ["The package as a function", "-------------------------", "", f".. automethod:: {call}", ""]
     for heading in ("Classes", "Functions", "Constants and registries", "Modules"):
         own = [(full, v) for full, (home, v) in documented.items() if home == package and kind(v) == heading]
         if own:

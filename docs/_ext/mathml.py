@@ -7,18 +7,20 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from docutils import nodes
+from latex2mathml import exceptions
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 FONT = "STIXTwoMath-Regular.ttf"
+FAULTS = tuple(fault for fault in vars(exceptions).values() if isinstance(fault, type) and issubclass(fault, Exception))
 
 
 def to_mathml(latex: str, display: str) -> str:
     """The formula as a <math> element."""
     try:
         return convert(latex, display=display)
-    except Exception as error:
+    except FAULTS as error:
         raise ExtensionError(f"the formula {latex!r} cannot be converted: {error}") from error
 
 

@@ -80,10 +80,10 @@ def test_every_figure_is_drawn(opened, tmp_path, shape, regression):
         assert figure["points"] >= 1, figure
         assert figure["inside"], figure
     if shape[0] > 1:
-        assert all(figure["images"] for figure in drawn[2:4])
+        assert all(figure["images"] for figure in [drawn[0], *drawn[3:5]])
 
 
-PLACES = "[...document.querySelectorAll('.plot')].slice(4, 6).map(p => p.data.map(t => t.x))"
+PLACES = "[...document.querySelectorAll('.plot')].slice(5, 7).map(p => p.data.map(t => t.x))"
 
 
 def test_slider_moves_the_points_and_play_stops_at_the_end(opened, tmp_path):
@@ -107,7 +107,7 @@ def test_slider_moves_the_points_and_play_stops_at_the_end(opened, tmp_path):
 
 def test_choices_change_both_curves(opened, tmp_path):
     page = opened(make_run(tmp_path / "r"))
-    state = """() => [...document.querySelectorAll('.plot')].slice(0, 2).map(
+    state = """() => [...document.querySelectorAll('.plot')].slice(1, 3).map(
         p => [p.layout.xaxis.title.text, p.layout.xaxis.type, p.layout.yaxis.type, p.data[0].x.at(-1)])"""
     assert page.evaluate(state) == [["step", "linear", "log", 70]] * 2
     page.get_by_text("training time", exact=True).click()
@@ -121,11 +121,11 @@ def test_dark_scheme_recolours_page_and_figures(opened, tmp_path):
     page = opened(make_run(tmp_path / "r"), color_scheme="dark")
     look = """() => [getComputedStyle(document.body).backgroundColor,
         ...[...document.querySelectorAll('.plot')].map(p => p.querySelector('.main-svg').style.background),
-        document.querySelector('.plot').data[0].line.color]"""
+        document.querySelectorAll('.plot')[1].data[0].line.color]"""
     dark = page.evaluate(look)
     assert all(brightness(colour) < 60 for colour in dark[:-1])
     page.emulate_media(color_scheme="light")
-    page.wait_for_function("old => document.querySelector('.plot').data[0].line.color !== old", arg=dark[-1])
+    page.wait_for_function("old => document.querySelectorAll('.plot')[1].data[0].line.color !== old", arg=dark[-1])
     light = page.evaluate(look)
     assert all(brightness(colour) > 240 for colour in light[:-1])
 
@@ -162,14 +162,15 @@ def test_narrow_screen_does_not_scroll_sideways(opened, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert all(figure["inside"] for figure in page.evaluate(DRAWN))
     page.set_viewport_size({"width": 900, "height": 740})
-    page.wait_for_function("() => document.querySelector('.main-svg').getBoundingClientRect().width > 350")
+    second = "document.querySelectorAll('.plot')[1].querySelector('svg')"  # the first shares its row with the numbers
+    page.wait_for_function(f"() => {second}.getBoundingClientRect().width > 350")
 
 
 def test_hostile_names_run_no_script(opened, tmp_path):
     bad = "</script><img src=x onerror=alert(1)><a href='javascript:alert(2)'>%{x}@ink"
     page = opened(make_run(tmp_path / "r", name=bad, classes=[bad, "@class-0"]))
-    assert page.locator("h1").text_content() == bad
-    shown = page.locator(".plot").nth(2).locator(".legendtext").first.text_content()
+    assert page.locator("header .topic").text_content() == bad
+    shown = page.locator(".plot").nth(0).locator(".legendtext").first.text_content()
     assert shown.startswith("</script><img")
     assert page.locator("main a, main img").count() == 0
 

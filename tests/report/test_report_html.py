@@ -23,17 +23,21 @@ from mfresnet.report.parts import embed_json, plain
 
 
 class Page(HTMLParser):
-    """Visible text, headings, elements and the scripts of a page."""
+    """Visible text, titles of sections, findings, elements and the scripts of a page."""
 
     def __init__(self, text):
         super().__init__()
         self.stack, self.tags, self.headings, self.scripts, self.text = [], [], [], [], ""
+        self.findings: list[str] = []
+        self.topic = False
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
         if tag not in ("meta", "input"):
             self.stack.append(tag)
+        if tag == "p" and "header" not in self.stack:
+            self.topic = dict(attrs).get("class") == "topic"
 
     def handle_startendtag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
@@ -48,8 +52,11 @@ class Page(HTMLParser):
             self.scripts.append(data)
         elif inside != "style":
             self.text += data
-        if inside == "h2":
+        if inside == "p" and self.topic:  # the title of a section whose heading is its finding
             self.headings.append(data)
+        elif inside == "h2":
+            (self.findings if self.topic else self.headings).append(data)
+            self.topic = False
 
     @property
     def figures(self):
@@ -70,10 +77,15 @@ def test_complete_run_has_every_section_and_no_complaint(tmp_path):
         "Reproduce",
     ]
     assert "Not everything could be shown" not in page.text
-    assert "6.25%" in page.text and "95 % interval" in page.text  # 4 of 64 held-out points
+    assert "6%" in page.text and "4 of 64 held-out points; 95 % interval" in page.text
+    assert "The network misclassifies 6\u00a0% of 64 held-out points." in page.text
+    assert page.findings == [
+        "The training error went from 50 % to 3 %, the held-out one to 6 %.",
+        "4 of 64 held-out points are on the wrong side.",
+    ]
     assert "mfresnet train two-spirals --model.depth 6" in page.text
     assert "Assumption 1 asks" in page.text
-    assert len(page.figures) == 9
+    assert len(page.figures) == 10
     assert not page.stack
 
 
@@ -160,7 +172,7 @@ def test_null_and_nan_metrics_become_gaps(tmp_path):
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = Run.read(run)
     assert np.array_equal(found.column("train.loss"), [1, np.nan, np.nan, np.inf, 0.25], equal_nan=True)
-    figure = Page(write_report(run).read_text(encoding="utf-8")).figures[0]
+    figure = Page(write_report(run).read_text(encoding="utf-8")).figures[1]  # after that of the first screen
     assert figure["data"][0]["y"] == [1.0, None, None, None, 0.25]
 
 
@@ -281,7 +293,8 @@ def test_certificates_stand_beside_what_is_known_exactly(tmp_path):
     (run / "certificates.json").write_text(json.dumps(record))
     text = Page(write_report(run).read_text(encoding="utf-8")).text
     part = text[text.index("Certificates") :]
-    for said in ("0.12 ± 0.004", "2.5", "vacuous", "informative", "12.5 %", "95 %", "it needs probes."):
+    said_of_all = ("0.120 ± 0.004", "2.5", "vacuous", "informative", "12.5 %", "95 %", "it needs probes.")
+    for said in (*said_of_all, "Error on new data at most 13 % (held-out test points); 1 of 2 bounds are vacuous."):
         assert said in part, said
     del ball["rademacher.head.exact"]
     (run / "certificates.json").write_text(json.dumps(record))
@@ -313,3 +326,29 @@ def test_a_page_on_a_read_only_file_system_is_one_sentence(tmp_path, monkeypatch
         with pytest.raises(MfresnetError, match=r"Read-only file system; .* --out FILE"):
             write_report(run)
     assert write_report(run, tmp_path / "elsewhere.html").is_file()
+
+
+def test_first_screen_says_what_was_certified_and_leaves_estimates_to_the_numbers(tmp_path):
+    run = make_run(tmp_path / "r")
+    bound = {"value": 0.1213, "confidence": 0.95, "vacuous": False, "status": "assumed"}
+    for status, finding in (
+        ("assumed", "; its training points alone certify at most 13\u00a0%, with probability 95\u00a0%."),
+        ("estimated", " held-out points."),
+        ("violated", " held-out points."),
+    ):
+        record = {"delta": 0.05, "certificates": {"path": bound | {"status": status}}}
+        (run / "certificates.json").write_text(json.dumps(record))
+        assert headline(Run.read(run)).finding.endswith(finding)
+    assert headline(Run.read(make_run(tmp_path / "cut", status="interrupted"))).finding == ""
+
+
+def test_an_eigenvalue_below_its_error_is_not_a_number(tmp_path):
+    run = make_run(tmp_path / "r")
+    record = json.loads((run / "summary.json").read_text())
+    rows = (run / "metrics.jsonl").read_text()
+    for value, said in ((2.7e-13, "is zero within its error."), (2.5e-9, "is 2.5e-09 ± 4e-10.")):
+        (run / "metrics.jsonl").write_text(
+            rows + json.dumps({"step": 80, "gram.lambda_min.total": value, "gram.error.total": 3.7e-10}) + "\n"
+        )
+        (run / "summary.json").write_text(json.dumps(record))
+        assert said in Page(write_report(run).read_text(encoding="utf-8")).text

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .digits import format_bound, format_plain, format_share, format_with_error
 from .parts import Figure, Fold, Notes, Section, Table, axis, plain
 from .reading import Run, number
 
@@ -54,7 +55,19 @@ def certificates(run: Run) -> Section | None:
         f"Upper bounds of the error on new data, each with probability {100 * (1 - delta):g} %. A bound at or above "
         "guessing is vacuous. Test points chose nothing: only the held-out row and the test errors use them."
     )
-    return Section("Certificates", caption, parts)
+    return Section("Certificates", caption, parts, _finding(ordered))
+
+
+def _finding(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """The sharpest bound that is better than guessing, and how many are not."""
+    informative = [(number(one.get("value")), name, one) for name, one in entries if not one.get("vacuous")]
+    if not informative:
+        return "No bound is better than guessing." if entries else ""
+    value, name, one = min(informative, key=lambda entry: entry[:2])
+    estimated = ", estimated" if one.get("status") == "estimated" else ""
+    rest = len(entries) - len(informative)
+    vacuous = f"; {rest} of {len(entries)} bounds are vacuous" if rest else ""
+    return f"Error on new data at most {format_bound(value)} ({NAMES[name]}{estimated}){vacuous}."
 
 
 def _table(record: Mapping[str, Any], entries: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
@@ -68,8 +81,8 @@ def _table(record: Mapping[str, Any], entries: Sequence[tuple[str, Mapping[str, 
         rows.append(
             (
                 NAMES[name],
-                _share(number(one.get("value"))),
-                _share(own),
+                format_bound(number(one.get("value")), 3),
+                format_share(own, number(record.get("test.n")) if "test.n" in record else math.nan),
                 "vacuous" if one.get("vacuous") else "informative",
                 str(one.get("status") or one.get("standing") or ""),
                 str(one.get("certifies", "")),
@@ -84,17 +97,8 @@ def _tightness(record: Mapping[str, Any]) -> list[Table]:
     bound, exact, error = (number(details.get(f"rademacher.head{end}")) for end in ("", ".exact", ".exact.error"))
     if not (math.isfinite(bound) and exact > 0):
         return []
-    row = (f"{bound:.3g}", f"{exact:.3g} ± {error:.1g}", f"{bound / exact:.3g}")
+    row = (format_plain(bound), format_with_error(exact, error), format_plain(bound / exact))
     return [Table(("Rademacher complexity of the head's KL ball: bound", "exact, by duality", "ratio"), [row])]
-
-
-def _share(value: float) -> str:
-    """An error in percent; bounds above 1 as they are.
-
-    >>> _share(0.1234), _share(7.5), _share(float("nan"))
-    ('12.3 %', '750 %', '—')
-    """
-    return f"{100 * value:.3g} %" if math.isfinite(value) else "—"
 
 
 def _waterfall(title: str, one: Mapping[str, Any]) -> Figure:

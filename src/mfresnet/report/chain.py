@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from .digits import format_plain, format_share
 from .parts import Figure, Section, axis
-from .reading import Run
+from .reading import Run, number
 
 ERRORS = {
     "chain.bound": ("certificate, had it been fixed to end here", "@ink", "solid"),
@@ -49,7 +50,16 @@ def chain(run: Run) -> Section | None:
         "The network starts at a draw of the prior and is annealed: at each inverse temperature the loss competes with "
         "the prior. c is the exact log-density ratio of the path so far, which the certificate pays for."
     )
-    return Section("Langevin chain", caption, figures)
+    return Section("Langevin chain", caption, figures, _finding(run))
+
+
+def _finding(run: Run) -> str:
+    """What the chain paid, and what for."""
+    c, error = run.last("chain.c"), run.last("train.error")
+    if not np.isfinite([c, error]).all():
+        return ""
+    reached = format_share(error, number(run.summary.get("train.n")))
+    return f"The chain paid c = {format_plain(c)} nats for a training error of {reached}."
 
 
 def _line(name: str, x: np.ndarray, y: np.ndarray, colour: str, dash: str = "solid") -> dict[str, Any]:
@@ -60,7 +70,7 @@ def _line(name: str, x: np.ndarray, y: np.ndarray, colour: str, dash: str = "sol
         "x": x,
         "y": y,
         "line": {"color": colour, "dash": dash, "width": 2},
-        "hovertemplate": "%{y:.4g}",
+        "hovertemplate": "%{y:.3g}",
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .digits import format_plain
 from .parts import Figure, Frames, Section, class_colour, class_symbol, diverging, plain, square
 from .reading import Run
 from .regions import WHEN
@@ -32,7 +33,9 @@ def depth(run: Run) -> Section | None:
         caption += " The state has one dimension; the target spreads the points vertically."
     if "depth.end.read" in run.figures:
         caption += " Shaded: what the head reads off a state once it has arrived at s = 1."
-    return Section("Data moving through depth", caption, figures)
+    moved = run.last("displacement.state")
+    finding = f"Training moved the last states by up to {format_plain(moved)}." if np.isfinite(moved) else ""
+    return Section("Data moving through depth", caption, figures, finding)
 
 
 def _panel(run: Run, when: str, title: str) -> Figure | None:

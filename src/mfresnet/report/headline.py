@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .digits import format_bound, format_plain, format_share
 from .reading import Run, number
 from .training import UNITS
 
@@ -29,13 +30,14 @@ class Number:
 
 @dataclass(frozen=True)
 class Headline:
-    """Title, what the network is, how the run ended, and its numbers."""
+    """Title, what the network is, how the run ended, its numbers, and what was found in a sentence."""
 
     title: str
     network: str
     status: str
     sentence: str
     numbers: tuple[Number, ...]
+    finding: str = ""
 
 
 def headline(run: Run) -> Headline:
@@ -55,7 +57,38 @@ def headline(run: Run) -> Headline:
             *_losses(run),
             *_time(run),
         ),
+        finding=_finding(run).replace(" %", "\u00a0%"),
     )
+
+
+def _finding(run: Run) -> str:
+    """What a completed run has shown, in a sentence; a bound that rests on an estimate is left to the numbers."""
+    error, count = run.last("test.error"), _count(run, "test")
+    if run.status != "completed" or not math.isfinite(error):
+        return ""
+    if not run.classification:
+        return f"The network predicts held-out targets with a root mean squared error of {format_plain(error)}."
+    wrong = format_share(error, count) if error > 0 else "none"
+    said = f"The network misclassifies {wrong} of {count:,.0f} held-out points"
+    for name, words in (
+        ("path", "; its training points alone certify at most {}, with probability {} %."),
+        ("held_out", ", and so at most {} of new points, with probability {} %."),
+    ):
+        one = _certificates(run).get(name)
+        if one and not one.get("vacuous") and one.get("status") in ("proved", "computed", "assumed"):
+            return said + words.format(format_bound(number(one.get("value"))), f"{100 * number(one['confidence']):g}")
+    return f"{said}."
+
+
+def _certificates(run: Run) -> Mapping[str, Mapping]:
+    entries = run.certificates.get("certificates")
+    return {n: c for n, c in entries.items() if isinstance(c, Mapping)} if isinstance(entries, Mapping) else {}
+
+
+def _count(run: Run, part: str) -> float:
+    """How many points a part has, NaN where the run does not tell."""
+    count = number(run.summary.get(f"{part}.n"))
+    return count if count > 0 else number(run.part("data").get("n_test" if part == "test" else "n"))
 
 
 def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -85,35 +118,34 @@ def _error(run: Run, part: str) -> Number:
     name = "test error" if part == "test" else "training error"
     value = run.last(f"{part}.error")
     if not run.classification and math.isfinite(value):
-        return Number(name, f"{value:.3g}", remark="root mean squared, of targets brought to [-1, 1]")
+        return Number(name, format_plain(value), remark="root mean squared, of targets brought to [-1, 1]")
     if not 0 <= value <= 1:
         return Number(name, "—", remark="not recorded")
-    count = number(run.summary.get(f"{part}.n"))
+    count = _count(run, part)
+    shown, _, unit = format_share(value, count).rpartition(" ")
     if not count > 0:
-        count = number(run.part("data").get("n_test" if part == "test" else "n"))
-    if not count > 0:
-        return Number(name, f"{100 * value:.2g}", "%")
+        return Number(name, shown, unit)
+    wrong = f"{value * count:,.0f} of {count:,.0f} "
     if part == "train":
-        return Number(name, f"{100 * value:.3g}", "%", f"of {count:g} points")
-    low, high = wilson(value, int(count))
-    remark = f"of {count:g} held-out points; 95 % interval {100 * low:.2g} to {100 * high:.2g}\u00a0%"
-    return Number(name, f"{100 * value:.3g}", "%", remark)
+        return Number(name, shown, unit, wrong + "points")
+    low, high = (format_share(end, count).removesuffix(" %") for end in wilson(value, int(count)))
+    return Number(name, shown, unit, f"{wrong}held-out points; 95 % interval {low} to {high}\u00a0%")
 
 
 def _certificate(run: Run) -> list[Number]:
     """The least bound from training points that is not vacuous, with what it certifies."""
-    found = run.certificates.get("certificates")
     bounds = [
         (number(one.get("value")), name, one)
-        for name, one in (found.items() if isinstance(found, Mapping) else ())
-        if name != "held_out" and isinstance(one, Mapping) and not one.get("vacuous")
+        for name, one in _certificates(run).items()
+        if name != "held_out" and not one.get("vacuous")
     ]
     if not bounds:
         return []
     value, _, one = min(bounds, key=lambda bound: bound[:2])
     confidence = 100 * number(one.get("confidence"))
-    remark = f"bound of the error on new data, probability {confidence:g}\u00a0%, hypotheses {one.get('status')}"
-    return [Number("certificate", f"{100 * value:.3g}", "%", remark)]
+    remark = f"error on new data at most this, probability {confidence:g}\u00a0%; hypotheses {one.get('status')}"
+    shown, _, unit = format_bound(value).rpartition(" ")
+    return [Number("certificate", shown, unit, remark)]
 
 
 def _regime(run: Run) -> list[Number]:
@@ -127,8 +159,8 @@ def _losses(run: Run) -> list[Number]:
     train, test = run.last("train.loss"), run.last("test.loss")
     if not math.isfinite(train):
         return [Number("training loss", "—", remark="not recorded")]
-    remark = f"held out {test:.3g}" if math.isfinite(test) else ""
-    return [Number("training loss", f"{train:.3g}", remark=remark)]
+    remark = f"held out {format_plain(test)}" if math.isfinite(test) else ""
+    return [Number("training loss", format_plain(train), remark=remark)]
 
 
 def _time(run: Run) -> list[Number]:
@@ -140,5 +172,7 @@ def _time(run: Run) -> list[Number]:
     if math.isfinite(time):
         train = run.part("config").get("train")
         unit_name = UNITS.get(str(train.get("time_unit")), "") if isinstance(train, Mapping) else ""
-        remarks.append(f"training time {time:.3g}" + (f" · {unit_name}" if unit_name not in ("", "1") else ""))
-    return [Number("wall clock", f"{value:.3g}", unit, ", ".join(remarks))]
+        remarks.append(
+            f"training time {format_plain(time)}" + (f" in {unit_name}" if unit_name not in ("", "1") else "")
+        )
+    return [Number("wall clock", format_plain(value), unit, ", ".join(remarks))]

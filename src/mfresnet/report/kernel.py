@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .digits import format_plain, format_share, format_with_error
 from .parts import Facts, Figure, Section, axis
 from .reading import Run, number
 from .training import clocks
@@ -35,7 +36,21 @@ def kernel(run: Run) -> Section | None:
         figure for figure in (_lowest(run, rows), _certificate(run, rows), _spectrum(rows), _change(rows)) if figure
     ]
     facts = _facts(run)
-    return Section("Gram matrices and regime", caption, [*figures, *([Facts(facts)] if facts else [])])
+    parts = [*figures, *([Facts(facts)] if facts else [])]
+    return Section("Gram matrices and regime", caption, parts, _finding(run))
+
+
+def _finding(run: Run) -> str:
+    """The regime, and whether the smallest eigenvalue is above its error."""
+    verdict, change = run.summary.get("regime.verdict"), run.last("regime.kernel_change")
+    lowest, error = (run.last(f"gram.{key}.total") for key in ("lambda_min", "error"))
+    parts = []
+    if verdict and math.isfinite(change):
+        parts.append(f"The Gram matrix changed by {100 * change:.0f} % ({verdict})")
+    if math.isfinite(lowest) and math.isfinite(error):
+        known = format_with_error(lowest, error) if lowest > error else "zero within its error"
+        parts.append(f"its smallest eigenvalue is {known}" if parts else f"The smallest eigenvalue of G is {known}")
+    return "; ".join(parts) + "." if parts else ""
 
 
 def rows_with(run: Run, key: str) -> list[Mapping[str, Any]]:
@@ -72,12 +87,12 @@ def _lowest(run: Run, rows: list[Mapping[str, Any]]) -> Figure:
                 "line": {"color": colour, "width": 2},
                 "marker": {"size": 5},
                 "customdata": value,
-                "hovertemplate": "%{customdata:.4g}",
+                "hovertemplate": "%{customdata:.3g}",
             }
         )
     layout: dict[str, Any] = {"xaxis": axis(title), "yaxis": axis("", **LOG), "hovermode": "x unified"}
-    limit = number(run.summary.get("gram.limit.lambda_min"))
-    if limit > 0:
+    limit, error = (number(run.summary.get(f"gram.limit.{key}")) for key in ("lambda_min", "error"))
+    if limit > (error if math.isfinite(error) else 0):
         line = {"type": "scatter", "mode": "lines", "name": "G₂ of the limit at the start", "x": x[[0, -1]]}
         data.append(line | {"y": [limit, limit], "line": {"color": "@muted", "dash": "dot", "width": 1.5}})
     return Figure("Smallest eigenvalues", data, layout)
@@ -97,7 +112,7 @@ def _certificate(run: Run, rows: list[Mapping[str, Any]]) -> Figure | None:
             "x": against,
             "y": run.column("train.loss"),
             "line": {"color": "@class-0", "width": 2},
-            "hovertemplate": "%{y:.4g}",
+            "hovertemplate": "%{y:.3g}",
         },
         {
             "type": "scatter",
@@ -107,7 +122,7 @@ def _certificate(run: Run, rows: list[Mapping[str, Any]]) -> Figure | None:
             "y": np.array([number(b) for b in bound]),
             "line": {"color": "@ink", "dash": "dash", "width": 1.5},
             "marker": {"size": 4},
-            "hovertemplate": "%{y:.4g}",
+            "hovertemplate": "%{y:.3g}",
         },
     ]
     data += [
@@ -118,7 +133,7 @@ def _certificate(run: Run, rows: list[Mapping[str, Any]]) -> Figure | None:
             "x": xs,
             "y": ys,
             "line": {"color": colour, "dash": "dot", "width": 1.5},
-            "hovertemplate": "%{y:.4g}",
+            "hovertemplate": "%{y:.3g}",
         }
         for name, xs, ys, colour in _comparisons(run)
     ]
@@ -152,7 +167,7 @@ def _spectrum(rows: list[Mapping[str, Any]]) -> Figure | None:
         {
             "type": "scatter",
             "mode": "lines",
-            "name": f"{title} {x[i]:.3g}",
+            "name": f"{title} {format_plain(x[i])}",
             "x": share,
             "y": np.maximum(spectra[i], floor),
             "line": {"color": f"@ramp-{min(4, round(4 * j / max(1, len(shown) - 1)))}", "width": 2},
@@ -204,8 +219,9 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     }
     for key, text in texts.items():
         value = number(summary.get(key))
-        if math.isfinite(value):
-            facts.append((text, f"{value:.4g}"))
+        if math.isfinite(value) and (value > 0 or key != "gram.limit.lower_bound"):  # a bound of 0 is none
+            errors = run.classification and key.endswith("test.error")
+            facts.append((text, format_share(value, number(summary.get("test.n"))) if errors else format_plain(value)))
     residuals = [number(row.get("gram.residual")) for row in run.metrics if row.get("gram.residual") is not None]
     if residuals:
         facts.append(("largest residual of the dissipation identity", f"{max(residuals):.1e}"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .digits import format_plain, format_with_error
 from .kernel import clock, column, rows_with
 from .parts import Facts, Figure, Section, axis
 from .reading import Run, number
@@ -31,7 +32,19 @@ def laws(run: Run) -> Section | None:
             "the network's own particles, and a nearest-neighbour estimate that is biased low."
         )
     facts = _facts(run, rows)
-    return Section("How far the laws moved", caption, [*figures, *([Facts(facts)] if facts else [])])
+    parts = [*figures, *([Facts(facts)] if facts else [])]
+    return Section("How far the laws moved", caption, parts, _finding(rows))
+
+
+def _finding(rows: list[Mapping[str, Any]]) -> str:
+    """KL at the end, or that it cannot be told from zero."""
+    known = []
+    for part in PARTS if rows else ():
+        value, error = (number(rows[-1].get(f"kl.{part}.{key}")) for key in ("value", "stderr"))
+        if np.isfinite(value):
+            small = f"at most {format_plain(value + 2 * error, 1)}" if abs(value) <= 2 * error else ""
+            known.append(f"{small or format_with_error(value, error)} nats in the {part}")
+    return f"KL divergence to the start: {' and '.join(known)}." if known else ""
 
 
 def _divergence(rows: list[Mapping[str, Any]]) -> Figure | None:
@@ -61,7 +74,7 @@ def _divergence(rows: list[Mapping[str, Any]]) -> Figure | None:
                 "y": value,
                 "customdata": error,
                 "line": {"color": colour, "width": 2},
-                "hovertemplate": "%{y:.4g} ± %{customdata:.2g}",
+                "hovertemplate": "%{y:.2g} ± %{customdata:.1g}",
             },
         ]
     layout = {"xaxis": axis(title), "yaxis": axis("nats", rangemode="tozero"), "hovermode": "x unified"}
@@ -125,16 +138,16 @@ def _facts(run: Run, rows: list[Mapping[str, Any]]) -> list[tuple[str, str]]:
             value, error = (number(last.get(f"kl.{part}.{key}")) for key in ("value", "stderr"))
             check, spread = (number(last.get(f"kl.{part}.{key}")) for key in ("check", "check_stderr"))
             solver = number(run.summary.get(f"kl.{part}.solver_error"))
-            known = f"{value:.4g} ± {error:.2g} (probes)"
+            known = f"{format_with_error(value, error)} (standard error of the probes)"
             if np.isfinite(solver):
-                known += f" ± {solver:.2g} (solver, estimated from a coarser solution)"
-            facts.append((name, f"{known}; check E exp(−R) = {check:.3f} ± {spread:.3f}, exactly 1"))
+                known += f", solver error {solver:.1g} (estimated from a coarser solution)"
+            facts.append((name, f"{known}; E exp(−R) = {format_with_error(check, spread)}, which is 1 in theory"))
         estimate = number(run.summary.get(f"kl.{part}.nearest_neighbour"))
         if np.isfinite(estimate):
-            facts.append((f"{name}, nearest neighbours (biased low)", f"{estimate:.4g}"))
+            facts.append((f"{name}, nearest neighbours (biased low)", format_plain(estimate)))
         distance = number(run.summary.get(f"w2.{part}"))
         if np.isfinite(distance):
-            facts.append((f"W₂ to the start, {part}", f"{distance:.4g}"))
+            facts.append((f"W₂ to the start, {part}", format_plain(distance)))
     checks = {"check.talagrand_head": "Talagrand, head", "check.talagrand_encoder": "Talagrand, encoder"}
     checks |= {"check.features_hold": "movement of the states"}
     for key, name in checks.items():

@@ -105,7 +105,7 @@
   function legendRows(data, width) {
     const named = data.filter((trace) => trace.name && trace.showlegend !== false);
     if (named.length < 2) return 0;
-    const entries = named.map((trace) => 52 + 6.6 * trace.name.replace(/&\w+;/g, "x").length);
+    const entries = named.map((trace) => 58 + 6.6 * trace.name.replace(/&\w+;/g, "x").length);
     let rows = 1, used = 0;
     for (const entry of entries) {
       if (used + entry > width && used > 0) { rows += 1; used = 0; }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -26,7 +27,7 @@ from .laws import laws
 from .particles import particles
 from .parts import Section
 from .reading import Run
-from .regions import regions
+from .regions import prediction, regions
 from .sweep import SWEEP_SECTIONS, sweep_headline
 from .tables import configuration, data, reproduction
 from .training import training
@@ -47,6 +48,7 @@ SECTIONS: list[Callable[[Run], Section | None]] = [
 ]
 
 NAME = "report.html"
+Part = TypeVar("Part")
 
 
 def write_report(run: str | Path, out: str | Path | None = None) -> Path:
@@ -92,18 +94,15 @@ def render(run: Run) -> str:
     problems = [problem for problem in run.problems if not (is_images(run) and "arrays of the figures" in problem)]
     swept, images = run.kind == "sweep", is_images(run)
     for section in SWEEP_SECTIONS if swept else IMAGE_SECTIONS if images else SECTIONS:
-        try:
-            parts = section(run)
-        except Exception as error:  # a strange array in one section must not cost the reader the others
-            problems.append(f"The section {section.__name__!r} could not be drawn: {type(error).__name__}: {error}.")
-        else:
-            if parts is not None:
-                sections.append(parts)
+        if (parts := _attempt(section, run, problems)) is not None:
+            sections.append(parts)
+    picture = None if swept or images else _attempt(prediction, run, problems)
     library, script = Markup(get_plotlyjs()), Markup(_asset("page.js"))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("page.html")).render(
         run=run,
         headline=sweep_headline(run) if swept else image_headline(run) if images else headline(run),
+        picture=picture,
         sections=sections,
         problems=problems,
         style=Markup(_asset("page.css")),
@@ -111,6 +110,15 @@ def render(run: Run) -> str:
         script=script,
         hashes=" ".join(f"'sha256-{_digest(text)}'" for text in (library, script)),
     )
+
+
+def _attempt(part: Callable[[Run], Part | None], run: Run, problems: list[str]) -> Part | None:
+    """A part of the page; a strange array in one must not cost the reader the others."""
+    try:
+        return part(run)
+    except Exception as error:
+        problems.append(f"The section {part.__name__!r} could not be drawn: {type(error).__name__}: {error}.")
+        return None
 
 
 def _asset(name: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .digits import format_plain
 from .parts import Figure, Section, axis, diverging, square
 from .reading import Run
 
@@ -24,7 +25,11 @@ def particles(run: Run) -> Section | None:
     )
     if _state(run) > 2:
         caption += " The axes are those of the picture of the states above."
-    return Section("Particles", caption, figures)
+    moved = {part: run.last(f"displacement.{part}") for part in ("encoder", "head")}
+    finding = " and ".join(f"{format_plain(v)} in the {part}" for part, v in moved.items() if np.isfinite(v) and v > 0)
+    return Section(
+        "Particles", caption, figures, f"Particles moved by {finding} (root mean square)." if finding else ""
+    )
 
 
 def _pair(run: Run, part: str, title: str, marker: dict[str, Any], hover: str) -> Figure | None:

@@ -116,14 +116,16 @@ class Section:
     """One section of the page.
 
     Args:
-        title: its heading.
+        title: what it is about.
         caption: what is seen, in a sentence or two.
         parts: in order.
+        finding: what was found, as a heading; the title stands above it.
     """
 
     title: str
     caption: str
     parts: Sequence[Figure | Table | Facts | Notes | Code | Fold]
+    finding: str = ""
 
     @property
     def controls(self) -> dict[str, list[str]]:

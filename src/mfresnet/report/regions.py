@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .parts import Figure, Section, axis, class_colour, class_symbol, diverging, plain, square
-from .reading import Run
+from .reading import Run, number
 
 WHEN = {"start": "At the start", "end": "Trained"}
 
@@ -15,15 +15,35 @@ WHEN = {"start": "At the start", "end": "Trained"}
 def regions(run: Run) -> Section | None:
     """The prediction on the plane of the data at both ends of training."""
     if run.arrays("curve.x", "curve.end"):
-        figures = [_curve(run)]
         caption = "The prediction at the start and after training, with the data it was fitted to and held-out data."
-        return Section("Fitted function", caption, figures)
+        return Section("Fitted function", caption, [_curve(run)])
     if not run.arrays("grid.first", "grid.second", "plane.axes", "plane.radius"):
         return None
     figures = [figure for when, title in WHEN.items() if (figure := _plane(run, when, title))]
     if not figures:
         return None
-    return Section("Decision regions" if run.classification else "Fitted function", _caption(run), figures)
+    return Section(
+        "Decision regions" if run.classification else "Fitted function", _caption(run), figures, _finding(run)
+    )
+
+
+def _finding(run: Run) -> str:
+    """How many held-out points lie on the wrong side."""
+    error, count = run.last("test.error"), number(run.summary.get("test.n"))
+    if not (run.classification and 0 <= error <= 1 and count > 0):
+        return ""
+    wrong = round(error * count)
+    verb = "is" if wrong == 1 else "are"
+    return f"{wrong or 'None'} of {count:,.0f} held-out points {verb} on the wrong side."
+
+
+def prediction(run: Run) -> Figure | None:
+    """The trained network over the plane of the data, for the first screen; None where the run has no such arrays."""
+    if run.arrays("curve.x", "curve.end"):
+        return _curve(run)
+    if run.arrays("grid.first", "grid.second", "plane.axes", "plane.radius"):
+        return _plane(run, "end", "What the network predicts")
+    return None
 
 
 def _caption(run: Run) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .digits import format_plain, format_share
 from .parts import Figure, Section, axis
 from .reading import Run, number
 
@@ -20,7 +21,21 @@ def training(run: Run) -> Section | None:
     errors = np.concatenate([run.column("train.error"), run.column("test.error")])
     if run.classification and np.any(errors == 0):
         caption += " On the logarithmic axis an error of zero is drawn at half of one point."
-    return Section("Training", caption, figures)
+    return Section("Training", caption, figures, _finding(run))
+
+
+def _finding(run: Run) -> str:
+    """How far the errors, or of a regression the losses, fell."""
+    what = "error" if run.classification else "loss"
+    parts = []
+    for part, word in (("train", "training"), ("test", "held-out")):
+        column = run.column(f"{part}.{what}")
+        column = column[np.isfinite(column)]
+        if len(column) > 1:
+            count = number(run.part("data").get("n" if part == "train" else "n_test"))
+            first, last = (format_share(v, count) if what == "error" else format_plain(v) for v in column[[0, -1]])
+            parts.append(f"The {word} {what} went from {first} to {last}" if not parts else f"the {word} one to {last}")
+    return ", ".join(parts) + "." if parts else ""
 
 
 def clocks(run: Run) -> dict[str, tuple[str, np.ndarray]]:
@@ -53,7 +68,7 @@ def _curves(run: Run, what: str) -> Figure | None:
             "x": first[1],
             "y": np.maximum(y, floors[part]),
             "customdata": y,
-            "hovertemplate": "%{customdata:.4g}" + (" %" if percent else ""),
+            "hovertemplate": "%{customdata:.3g}" + (" %" if percent else ""),
             "line": {"color": LINES[part][0], "dash": LINES[part][1], "width": 2},
             "marker": {"color": LINES[part][0]},
         }
