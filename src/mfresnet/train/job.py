@@ -377,6 +377,9 @@ def _smooth(config: Config, split: Split) -> bool:
     smooth = all(kind.smooth for kind, _ in own) and (
         len(own) == len(kinds) or activation(m.activation).second is not None
     )
+    if smooth and config.train.probes + config.train.head_probes > 0:
+        for kind, made in own:
+            kind.check_smooth(state, made)
     return smooth
 
 
