@@ -225,6 +225,18 @@ def test_a_function_that_is_no_block_is_refused(function, sentence):
         )
 
 
+def test_jumps_of_the_derivative_are_seen():
+    def kinked(z, theta):
+        return theta["u"] * jax.nn.relu(theta["w"] @ z)
+
+    std = {"u": np.ones(3), "w": 2 * np.ones(3)}
+    with pytest.raises(MfresnetError, match=r"jumps.* or give its Particle smooth=False"):
+        Particle(kinked, std).check_smooth(3, 3)
+    Particle(lambda z, theta: theta["u"] * jax.nn.gelu(theta["w"] @ z), std).check_smooth(3, 3)
+    for name, state in (("gated", 3), ("attention", 8), ("convolution", 9)):
+        particle(name, state, state).check_smooth(state, state)
+
+
 def test_hutchinson_is_unbiased_and_its_error_falls(x64):
     """Over 4096 directions the mean lies within 5 standard errors of the exact Laplacian (false alarm 6e-7)."""
     kind = particle("gated", 3, 3)

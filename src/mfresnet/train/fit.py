@@ -10,6 +10,7 @@ import diffrax
 import numpy as np
 import optax
 
+from .. import html
 from ..certify import Certificates, Problem
 from ..certify import run as run_pipeline
 from ..config import Config
@@ -98,6 +99,20 @@ class Result:
         steps = recorded_steps(self.config)
         with precision(self.config):
             return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
+
+    def _repr_html_(self) -> str:
+        """Table and loss curves for a notebook."""
+        names = (
+            "train.loss",
+            "train.error",
+            "test.error",
+            "gram.lambda_min.total",
+            "kl.encoder.value",
+            "kl.head.value",
+        )
+        rows = [(name, float(value)) for name in names if isinstance(value := self.summary.get(name), int | float)]
+        shown = {name: self.column(name).tolist() for name in ("train.loss", "test.loss")}
+        return html.table(f"{self.status}, step {int(self.state.step)}", rows) + html.curves(shown)
 
     def certificates(self, names: str | Sequence[str] | None = None, **changes: Any) -> Certificates:
         """What `mfresnet.certify` returns: of the laws of a flow, or of the chain of the rule langevin.

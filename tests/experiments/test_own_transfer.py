@@ -1,0 +1,143 @@
+"""Scaling rules of any model: the sizes that the table promises, and best rates that carry over in depth."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from own_factories import convolution, perceptron, transformer
+
+from mfresnet import MfresnetError, scaling
+from mfresnet.experiments import create
+from mfresnet.experiments.own_transfer import Task, coordinate_check, transfer
+from mfresnet.scaling import GROUPS, Growth, adam, factors, initialise, label, sgd
+
+PARAMS = {"a": jnp.ones((2, 3)), "b": {"w": jnp.ones(3), "u": jnp.ones(2)}}
+
+
+def test_at_growth_one_nothing_changes():
+    labels = label(PARAMS, {"a": "input", "b": "hidden", "b.u": "residual"})
+    gradient = jax.tree.map(lambda leaf: leaf * jnp.arange(1.0, leaf.size + 1).reshape(leaf.shape), PARAMS)
+    for mine, theirs in ((adam(0.1, labels, Growth()), optax.adam(0.1)), (sgd(0.1, labels, Growth()), optax.sgd(0.1))):
+        found, expected = (way.update(gradient, way.init(PARAMS))[0] for way in (mine, theirs))
+        assert all(map(np.array_equal, jax.tree.leaves(found), jax.tree.leaves(expected)))
+    assert all(map(np.array_equal, jax.tree.leaves(initialise(PARAMS, labels, Growth())), jax.tree.leaves(PARAMS)))
+
+
+def test_factors_follow_from_the_table():
+    """Update and gradient of each group, as powers of the growths m and k; Adam's rate is the update, its epsilon the
+    gradient, and SGD's rate their quotient."""
+    table = {  # (power of m, power of k) of update, gradient
+        "input": ((0, 0), (0, -1)),
+        "hidden": ((0, -1), (-1, -1)),
+        "vector": ((0, 0), (-1, -1)),
+        "residual": ((-1, -1), (0, -1)),
+        "residual-vector": ((-1, 0), (0, -1)),
+        "output": ((0, -1), (0, 0)),
+    }
+    growth = Growth(depth=3.0, width=5.0)
+    for group, powers in table.items():
+        update, gradient = (3.0**m * 5.0**k for m, k in powers)
+        of_adam, of_sgd = (factors(name, growth)[group] for name in ("adam", "sgd"))
+        assert of_adam.rate == pytest.approx(update) and of_adam.epsilon == pytest.approx(gradient)
+        assert of_sgd.rate == pytest.approx(update / gradient) and of_sgd.start == of_adam.start
+    assert set(table) == set(GROUPS)
+
+
+def test_gradients_have_the_sizes_of_the_table():
+    """Of the perceptron at its scaled start: slopes in log-log over two sizes, within 0.35 of the powers.
+
+    A gradient is a sum of random terms at a few sizes, so its slope is no whole number.
+    """
+
+    def sizes(depth, width, growth):
+        found = []
+        for seed in range(4):
+            task = perceptron(depth, width, seed)
+            labels = label(task.params, task.groups)
+            gradient = jax.grad(task.loss)(initialise(task.params, labels, growth))
+            found.append([float(jnp.sqrt(jnp.mean(leaf**2))) for leaf in jax.tree.leaves(gradient)])
+        names = jax.tree.leaves(labels)
+        return dict(zip(names, np.log(np.mean(found, axis=0)), strict=True))
+
+    base = sizes(4, 32, Growth())
+    for axis, grown in (("depth", sizes(32, 32, Growth(depth=8.0))), ("width", sizes(4, 256, Growth(width=8.0)))):
+        expected = factors("adam", Growth(**{axis: 8.0}))
+        for group in base:
+            slope = (grown[group] - base[group]) / np.log(8)
+            assert slope == pytest.approx(np.log(expected[group].epsilon) / np.log(8), abs=0.35), (axis, group)
+
+
+@pytest.mark.parametrize(("optimiser", "rate"), [("adam", 0.01), ("sgd", 0.1)])
+@pytest.mark.parametrize(("axis", "sizes", "other"), [("depth", (4, 16, 64), 16), ("width", (16, 64, 256), 4)])
+def test_coordinates_do_not_depend_on_the_size(optimiser, rate, axis, sizes, other):
+    found = coordinate_check(perceptron, sizes, rate, axis=axis, other=other, optimiser=optimiser)
+    assert found.stable, found.slopes
+    plain = coordinate_check(perceptron, sizes, rate, axis=axis, other=other, optimiser=optimiser, scaled=False)
+    assert not plain.stable or abs(found.slopes[1]) < abs(plain.slopes[1]), plain.slopes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factory", [transformer, convolution])
+def test_the_best_rate_carries_over_from_depth_4_to_64(factory):
+    """By at most one step (a factor of 2) with the rules, by at least two without."""
+    rates = [2.0**-k for k in range(3, 14)]
+    scaled, plain = (transfer(factory, (4, 16, 64), rates, other=8, steps=40, scaled=on) for on in (True, False))
+    print(factory.__name__, "scaled", scaled.best, scaled.losses.round(3), "plain", plain.best, plain.losses.round(3))
+    assert scaled.steps_moved <= 1 and not scaled.at_edge
+    assert plain.steps_moved >= 2
+
+
+def test_what_is_refused():
+    with pytest.raises(MfresnetError, match=r"no group covers the parameter b\.u"):
+        label(PARAMS, {"a": "input", "b.w": "hidden"})
+    with pytest.raises(MfresnetError, match="groups names c, which no parameter's path contains"):
+        label(PARAMS, {"a": "input", "b": "hidden", "c": "output"})
+    with pytest.raises(MfresnetError, match="group 'middle' of 'a' is unknown"):
+        label(PARAMS, {"a": "middle"})
+    with pytest.raises(MfresnetError, match="parameter n is of type int32"):
+        label({"n": jnp.arange(3)}, {"n": "input"})
+    with pytest.raises(MfresnetError, match="it ignores its depth"):
+        coordinate_check(lambda depth, width, seed: perceptron(3, width, seed), (4, 8), 0.1)
+    with pytest.raises(MfresnetError, match="optimiser = 'lion' is not allowed"):
+        coordinate_check(perceptron, (4, 8), 0.1, optimiser="lion")
+    with pytest.raises(MfresnetError, match="give values > 0"):
+        scaling.Growth(depth=0.0)
+
+    def lost(depth, width, seed):
+        task = perceptron(depth, width, seed)
+        return Task(task.params, lambda p: jnp.nan * task.loss(p), task.features, task.groups)
+
+    with pytest.raises(MfresnetError, match="no rate lowers the loss at depth 4"):
+        transfer(lost, (4, 8), [0.1], steps=1, other=4)
+
+
+def test_the_sweep_of_a_users_factory(tmp_path):
+    """Over two small sizes; its rows are the losses of `transfer`."""
+    settings = {
+        "factory": "own_factories:perceptron",
+        "sizes": (2, 4),
+        "other": 4,
+        "steps": 2,
+        "rates": (0.01, 0.1, 1.0),
+    }
+    experiment = create("own-transfer", settings)
+    cells = experiment.cells()
+    rows = [cell | row for cell, row in zip(cells, experiment.run(cells), strict=True)]
+    found = experiment.analyse(rows)
+    for scaling_name, on in (("scaled", True), ("plain", False)):
+        expected = transfer(perceptron, (2, 4), (0.01, 0.1, 1.0), other=4, steps=2, scaled=on)
+        losses = [
+            [row[f"loss.{rate:g}"] for rate in (0.01, 0.1, 1.0)] for row in rows if row["scaling"] == scaling_name
+        ]
+        np.testing.assert_allclose(losses, expected.losses, rtol=1e-5)
+        assert found.fit["steps_moved"][scaling_name] == expected.steps_moved
+    for changes, sentence in (
+        ({"factory": ""}, "no factory: give --factory"),
+        ({"factory": "own_factories:nothing"}, "cannot be loaded"),
+        ({"sizes": (4,)}, "has one value"),
+    ):
+        with pytest.raises(MfresnetError, match=sentence):
+            create("own-transfer", settings | changes)
+    with pytest.raises(MfresnetError, match="made a float: return an mfresnet"):
+        create("own-transfer", settings | {"factory": "math:hypot"}).run(cells[:1])
