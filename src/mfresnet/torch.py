@@ -55,8 +55,8 @@ def gram(module: torch.nn.Module, x: Any, *, other: Any = None, block: int | Non
     jacobian = vmap(jacrev(single), in_dims=(None, 0), randomness="error")
 
     def rows(block: torch.Tensor) -> list[torch.Tensor]:
-        found = _run(lambda: jacobian(moving, block))
-        return [leaf.reshape(leaf.shape[0] * leaf.shape[1], -1) for leaf in found.values()]
+        leaves = _run(lambda: jacobian(moving, block))
+        return [leaf.reshape(leaf.shape[0] * leaf.shape[1], -1) for leaf in leaves.values()]
 
     outputs = _run(lambda: single(moving, points[0])).numel()
     size = 8 * outputs * sum(leaf.numel() for leaf in moving.values())
@@ -150,17 +150,17 @@ def held_out(
     >>> round(certificate.value, 4)
     0.0295
     """
-    points, wanted = torch.as_tensor(x), np.asarray(y).reshape(-1)
+    points, labels = torch.as_tensor(x), np.asarray(y).reshape(-1)
     with torch.no_grad():
         f = torch.cat([module(points[i : i + block]) for i in range(0, len(points), block)]).cpu().numpy()
     f = f.reshape(len(points), -1)
-    if len(wanted) != len(points):
-        raise MfresnetError(f"{len(points)} points have {len(wanted)} labels: give one for each point.")
+    if len(labels) != len(points):
+        raise MfresnetError(f"{len(points)} points have {len(labels)} labels: give one for each point.")
     finite = np.isfinite(f).all(axis=1)
-    right = np.sign(f[:, 0]) == wanted if f.shape[1] == 1 else np.argmax(f, axis=1) == wanted
+    right = np.sign(f[:, 0]) == labels if f.shape[1] == 1 else np.argmax(f, axis=1) == labels
     errors = int(np.sum(~(right & finite)))
-    classes = np.unique(wanted, return_counts=True)[1]
-    guessing = 1 - float(classes.max()) / len(wanted)
+    classes = np.unique(labels, return_counts=True)[1]
+    guessing = 1 - float(classes.max()) / len(labels)
     return held_out_certificate(
         errors, len(points), delta, compared=compared, guessing=guessing, certifies="the module as trained"
     )
@@ -203,14 +203,14 @@ def predictor(module: torch.nn.Module, std: float | Mapping[str, float] = 1.0) -
         pull = vjp(outputs, tensors)[1]
         return {name: leaf.numpy() for name, leaf in pull(torch.from_numpy(np.array(cotangent)))[0].items()}
 
-    def made(params: Any, x: Any) -> jax.ShapeDtypeStruct:
+    def shape(params: Any, x: Any) -> jax.ShapeDtypeStruct:
         with torch.no_grad():
             one = functional_call(module, {**buffers, **moving}, (torch.zeros(tuple(x.shape)),))
         return jax.ShapeDtypeStruct(tuple(one.shape), np.float32)
 
     @jax.custom_vjp
     def f(params: Any, x: Any) -> jax.Array:
-        return jax.pure_callback(forward, made(params, x), params, x, vmap_method="sequential")
+        return jax.pure_callback(forward, shape(params, x), params, x, vmap_method="sequential")
 
     def save(params: Any, x: Any) -> tuple[jax.Array, Any]:
         return f(params, x), (params, x)
@@ -274,7 +274,8 @@ def _run(compute: Callable[[], Any]) -> Any:
         return compute()
     except RuntimeError as error:
         text = str(error)
-        if "in-place" in text or "inplace" in text:
+        # the last one: an array that is not mapped over points was to take one that is
+        if any(word in text for word in ("in-place", "inplace", "doesn't match the broadcast shape")):
             raise MfresnetError(
                 "the module changes a tensor in place, which has no derivative by torch.func: write y = y + z instead "
                 "of y += z."

@@ -1,5 +1,9 @@
 """J J^T of arbitrary functions against a plain Jacobian, and against the closed form."""
 
+import os
+import subprocess
+import sys
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -148,6 +152,8 @@ def test_dissipation_rate_and_regime_of_any_model(x64):
 
     moved = jax.tree.map(lambda p, g: p - h * g, params, jax.grad(loss)(params))
     assert float((loss(params) - loss(moved)) / h) == pytest.approx(flow.rate, rel=1e-4)
+    assert flow.decay == pytest.approx(flow.rate / float(loss(params)))
+    assert flow.decay >= 2 * np.linalg.eigvalsh(matrix)[0] / 7
     assert tangent_rate(f, params, x, block=3).value == pytest.approx(np.linalg.eigvalsh(matrix)[-1] / 7, rel=1e-5)
     assert tangent_regime(f, params, params, x, y).kernel_change == 0
     with pytest.raises(MfresnetError, match="make them equal"):
@@ -171,3 +177,22 @@ def test_linearised_training_of_any_model(x64):
     np.testing.assert_allclose(fit[1].ravel(), begun + jacobian @ delta, rtol=1e-9)
     np.testing.assert_allclose(guess[1].ravel(), np.asarray(f(params, other)).ravel() + of_other @ delta, rtol=1e-9)
     np.testing.assert_allclose(fit[0].ravel(), begun, rtol=1e-12)
+
+
+def test_the_operator_shared_over_devices(tmp_path):
+    """Three devices, 7 points in blocks of 2: the last device has one point and repeats."""
+    code = """
+import jax, jax.numpy as jnp, numpy as np
+from mfresnet import empirical_gram, empirical_operator
+rng = np.random.default_rng(0)
+params = {"w": rng.normal(size=(3, 5)), "u": rng.normal(size=(5, 2))}
+f = lambda p, x: jnp.tanh(x @ p["w"]) @ p["u"]
+x, v = rng.normal(size=(7, 3)), rng.normal(size=14)
+assert len(jax.devices()) == 3
+for block in (None, 2):
+    product = empirical_operator(f, params, x, block=block, devices=jax.devices()).matvec(v)
+    np.testing.assert_allclose(product, empirical_gram(f, params, x) @ v, rtol=1e-12)
+"""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=3", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -14,6 +14,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from mfresnet import torch as bridge
 
+# raised inside PyTorch by torch.func itself
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+
 
 def module():
     torch.manual_seed(0)

@@ -1,5 +1,6 @@
 """Scaling rules of any model: the sizes that the table promises, and best rates that carry over in depth."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +21,10 @@ def test_at_growth_one_nothing_changes():
     gradient = jax.tree.map(lambda leaf: leaf * jnp.arange(1.0, leaf.size + 1).reshape(leaf.shape), PARAMS)
     for mine, theirs in ((adam(0.1, labels, Growth()), optax.adam(0.1)), (sgd(0.1, labels, Growth()), optax.sgd(0.1))):
         found, expected = (way.update(gradient, way.init(PARAMS))[0] for way in (mine, theirs))
-        assert all(map(np.array_equal, jax.tree.leaves(found), jax.tree.leaves(expected)))
+        for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(
+                one, other, rtol=3e-7
+            )  # an ulp or two: the order of operations is the compiler's
     assert all(map(np.array_equal, jax.tree.leaves(initialise(PARAMS, labels, Growth())), jax.tree.leaves(PARAMS)))
 
 
@@ -60,8 +64,10 @@ def test_gradients_have_the_sizes_of_the_table():
         names = jax.tree.leaves(labels)
         return dict(zip(names, np.log(np.mean(found, axis=0)), strict=True))
 
-    base = sizes(4, 32, Growth())
-    for axis, grown in (("depth", sizes(32, 32, Growth(depth=8.0))), ("width", sizes(4, 256, Growth(width=8.0)))):
+    # large enough for the random sum of branches, 1/sqrt(L), and the output at the start, 1/sqrt(N), to be small
+    base = sizes(64, 32, Growth(16.0, 16.0))
+    deeper, wider = sizes(512, 32, Growth(128.0, 16.0)), sizes(64, 256, Growth(16.0, 128.0))
+    for axis, grown in (("depth", deeper), ("width", wider)):
         expected = factors("adam", Growth(**{axis: 8.0}))
         for group in base:
             slope = (grown[group] - base[group]) / np.log(8)
@@ -69,7 +75,7 @@ def test_gradients_have_the_sizes_of_the_table():
 
 
 @pytest.mark.parametrize(("optimiser", "rate"), [("adam", 0.01), ("sgd", 0.1)])
-@pytest.mark.parametrize(("axis", "sizes", "other"), [("depth", (4, 16, 64), 16), ("width", (16, 64, 256), 4)])
+@pytest.mark.parametrize(("axis", "sizes", "other"), [("depth", (4, 16, 64), 16), ("width", (64, 256, 1024), 4)])
 def test_coordinates_do_not_depend_on_the_size(optimiser, rate, axis, sizes, other):
     found = coordinate_check(perceptron, sizes, rate, axis=axis, other=other, optimiser=optimiser)
     assert found.stable, found.slopes
@@ -108,8 +114,46 @@ def test_what_is_refused():
         task = perceptron(depth, width, seed)
         return Task(task.params, lambda p: jnp.nan * task.loss(p), task.features, task.groups)
 
-    with pytest.raises(MfresnetError, match="no rate lowers the loss at depth 4"):
-        transfer(lost, (4, 8), [0.1], steps=1, other=4)
+    def flat(depth, width, seed):
+        task = perceptron(depth, width, seed)
+        return Task(task.params, lambda p: 0.0 * task.loss(p), task.features, task.groups)
+
+    def rooted(depth, width, seed):
+        task = perceptron(depth, width, seed)
+        return Task(task.params, lambda p: jnp.sqrt(jnp.sum(p["b"] ** 2)), task.features, task.groups)
+
+    def several(depth, width, seed):
+        task = perceptron(depth, width, seed)
+        return Task(task.params, lambda p: p["embed"][0], task.features, task.groups)
+
+    for factory, sentence in (
+        (lost, "loss of the factory is NaN or infinite"),
+        (flat, "no rate lowers the loss at depth 4"),
+        (rooted, "gradient of the loss of the factory is NaN or infinite"),
+        (several, r"loss of the factory has shape \(4,\): return one number"),
+        (lambda depth, width, seed: 1.0, "the factory made a float"),
+    ):
+        with pytest.raises(MfresnetError, match=sentence):
+            transfer(factory, (4, 8), [0.1], steps=1, other=4)
+
+
+def test_labels_of_an_equinox_module():
+    net = eqx.filter(eqx.nn.MLP(2, 1, width_size=3, depth=2, key=jax.random.key(0)), eqx.is_inexact_array)
+    groups = {
+        "layers.0": "input",
+        "layers.1.weight": "residual",
+        "layers.1.bias": "residual-vector",
+        "layers.2": "output",
+    }
+    labels = label(net, groups)
+    assert (labels.layers[1].weight, labels.layers[1].bias, labels.layers[2].weight) == (
+        "residual", "residual-vector", "output",
+    )  # fmt: skip
+    scaled = initialise(net, labels, Growth(depth=4.0))
+    np.testing.assert_allclose(scaled.layers[1].weight, net.layers[1].weight / 4)
+    optimiser = adam(0.1, labels, Growth(depth=4.0))
+    update, _ = optimiser.update(net, optimiser.init(net), net)
+    assert jax.tree.structure(update) == jax.tree.structure(net)
 
 
 def test_the_sweep_of_a_users_factory(tmp_path):
@@ -132,6 +176,10 @@ def test_the_sweep_of_a_users_factory(tmp_path):
         ]
         np.testing.assert_allclose(losses, expected.losses, rtol=1e-5)
         assert found.fit["steps_moved"][scaling_name] == expected.steps_moved
+        check = coordinate_check(perceptron, (2, 4), 0.1, other=4, scaled=on)
+        slopes = found.fit["coordinates"][scaling_name]
+        assert (slopes["features"], slopes["updates"]) == pytest.approx(check.slopes, rel=1e-4)
+        assert slopes["stable"] == check.stable
     for changes, sentence in (
         ({"factory": ""}, "no factory: give --factory"),
         ({"factory": "own_factories:nothing"}, "cannot be loaded"),
@@ -139,5 +187,5 @@ def test_the_sweep_of_a_users_factory(tmp_path):
     ):
         with pytest.raises(MfresnetError, match=sentence):
             create("own-transfer", settings | changes)
-    with pytest.raises(MfresnetError, match="made a float: return an mfresnet"):
+    with pytest.raises(MfresnetError, match="factory 'math:hypot' made a float: return an mfresnet"):
         create("own-transfer", settings | {"factory": "math:hypot"}).run(cells[:1])

@@ -96,6 +96,9 @@ def test_a_run_measures_and_reports_them(flowed):
         assert abs(summary[f"kl.{part}.check"] - 1) < 5 * summary[f"kl.{part}.check_stderr"] + 0.02
     assert {"landscape.lowest_head", "w2.encoder", "linearised.test.error"} <= set(summary)
     assert "gram.limit.lambda_min" not in summary  # of two-layer particles
+    stored = json.loads((folder / "certificates.json").read_text())
+    assert stored["certificates"]["pac_bayes"]["value"] > 0 and summary["certificate.pac_bayes.value"] > 0
+    assert "for two-layer particles" in stored["refused"]["kl_ball"]
 
 
 def test_sub_networks_of_them_are_certified(flowed):
@@ -103,8 +106,8 @@ def test_sub_networks_of_them_are_certified(flowed):
     result = fit(config)
     found = certify(result, ["pac_bayes", "held_out"])
     assert found["pac_bayes"].value > 0 and 0 < found["held_out"].value < 1
-    with pytest.raises(MfresnetError, match="for two-layer particles: use the PAC-Bayes"):
-        certify(result, ["kl_ball"])
+    for name in ("kl_ball", "theorem6"):
+        assert "for two-layer particles: use the PAC-Bayes" in certify(result, [name]).refused[name]
 
 
 def test_the_path_certificate_of_them():
@@ -128,7 +131,9 @@ def test_the_rule_langevin_trains_them():
         train={"rule": "langevin", "steps": 40},
         diagnostics=QUIET,
     )
-    assert fit(config).status == "completed"
+    result = fit(config)
+    certificate = certify(result)["path"]
+    assert result.status == "completed" and certificate.value > certificate.details["train_error"]
 
 
 def test_kl_by_hutchinson_agrees_with_the_exact_one():
@@ -174,24 +179,24 @@ def test_settings_that_do_not_go_with_them(changes, sentence):
 
 
 def kinked(state: int, outputs: int) -> Particle:
-    """A factory of a user: no second derivative, and it says so or not."""
+    """A factory of a user: its gradient jumps, and it says so."""
     return Particle(
         lambda z, theta: theta["u"] * jax.nn.relu(theta["w"] @ z), {"u": np.ones(outputs), "w": np.ones(state)}
     )
 
 
-def declared(state: int, outputs: int) -> Particle:
-    """The same, declared."""
+def misdeclared(state: int, outputs: int) -> Particle:
+    """The same, which says that it does not."""
     kind = kinked(state, outputs)
-    return Particle(kind.function, kind.std, smooth=False)
+    return Particle(kind.function, kind.std, smooth=True)
 
 
 def test_particles_without_second_derivative():
     train = {"solver": "heun", "steps": 2, "time": 0.1, "probes": 2, "head_probes": 2}
-    model = {**SMALL, "particle": f"{__name__}:kinked"}
+    model = {**SMALL, "particle": f"{__name__}:misdeclared"}
     with pytest.raises(MfresnetError, match="jumps"):
         fit(Config(data=DATA, model=model, train=train, diagnostics=QUIET))
-    model = {**SMALL, "particle": f"{__name__}:declared"}
+    model = {**SMALL, "particle": f"{__name__}:kinked"}
     result = fit(Config(data=DATA, model=model, train=train, diagnostics=QUIET))
     assert result.laws is None and any(note.startswith("KL: not measured") for note in result.messages)
     assert jnp.isfinite(result.summary["train.loss"])

@@ -31,18 +31,20 @@ class TangentDissipation(NamedTuple):
         rate: |grad Lhat|^2.
         from_kernel: r^T K r/n^2.
         residual: |rate - from_kernel|/rate; rounding.
+        decay: rate/Lhat = -d log Lhat/dt, at least 2 lambda_min(K)/n; 0 at a loss of 0.
     """
 
     rate: float
     from_kernel: float
     residual: float
+    decay: float
 
 
-def tangent_dissipation(fn: Function, params: Any, x: Any, y: Any) -> TangentDissipation:
-    """The dissipation identity of the squared loss at these parameters, in float64.
+def tangent_dissipation(fn: Function, params: Any, x: Any, y: Any, *, block: int | None = None) -> TangentDissipation:
+    """The dissipation identity of the squared loss at these parameters, in float64; no matrix is formed.
 
     Args:
-        fn, params, x: as in `mfresnet.empirical_gram`.
+        fn, params, x, block: as in `mfresnet.empirical_operator`.
         y: targets, in the shape of fn's outputs.
 
     Raises:
@@ -52,7 +54,7 @@ def tangent_dissipation(fn: Function, params: Any, x: Any, y: Any) -> TangentDis
     >>> tangent_dissipation(f, w, np.eye(2), np.zeros(2)).from_kernel
     1.25
     """
-    matrix = empirical_gram(fn, params, x)
+    operator = empirical_operator(fn, params, x, block=block)
     with double_precision():
         moving, constant = eqx.partition(cast(params, np.float64), eqx.is_inexact_array)
         points, targets = jnp.asarray(x), jnp.asarray(y, jnp.float64)
@@ -65,8 +67,9 @@ def tangent_dissipation(fn: Function, params: Any, x: Any, y: Any) -> TangentDis
 
         rate = sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(jax.grad(loss)(moving)))
     r = (f - np.asarray(targets)).ravel()
-    of_kernel = float(r @ matrix @ r) / len(f) ** 2
-    return TangentDissipation(rate, of_kernel, abs(rate - of_kernel) / rate if rate > 0 else abs(of_kernel))
+    from_kernel, value = float(r @ operator.matvec(r)) / len(f) ** 2, float(r @ r) / (2 * len(f))
+    residual = abs(rate - from_kernel) / rate if rate > 0 else abs(from_kernel)
+    return TangentDissipation(rate, from_kernel, residual, rate / value if value > 0 else 0.0)
 
 
 def tangent_rate(fn: Function, params: Any, x: Any, *, block: int | None = None) -> Eigenvalue:
@@ -78,9 +81,9 @@ def tangent_rate(fn: Function, params: Any, x: Any, *, block: int | None = None)
     >>> round(tangent_rate(lambda w, x: x @ w, jnp.ones(2), 2 * np.eye(2)).value, 6)
     2.0
     """
-    found = largest_eigenvalue(empirical_operator(fn, params, x, block=block))
+    largest = largest_eigenvalue(empirical_operator(fn, params, x, block=block))
     n = len(np.asarray(x))
-    return Eigenvalue(found.value / n, found.error / n, found.method, found.converged, found.message)
+    return Eigenvalue(largest.value / n, largest.error / n, largest.method, largest.converged, largest.message)
 
 
 def tangent_training(
@@ -108,8 +111,8 @@ def tangent_training(
         network = cast(params, np.float64)
         f, g = (np.asarray(fn(network, jnp.asarray(points)), np.float64) for points in (x, others))
     _check_targets(f, np.asarray(y))
-    begun, guess, wanted = (np.asarray(one, np.float64).reshape(len(one), -1) for one in (f, g, y))
-    return linearised_predictions(matrix, cross, begun, guess, wanted, np.asarray(times, float), beta=1.0)
+    start, guess, targets = (np.asarray(one, np.float64).reshape(len(one), -1) for one in (f, g, y))
+    return linearised_predictions(matrix, cross, start, guess, targets, np.asarray(times, float), beta=1.0)
 
 
 def tangent_regime(fn: Function, start: Any, end: Any, x: Any, y: Any) -> Regime:

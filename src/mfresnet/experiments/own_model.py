@@ -11,7 +11,7 @@ from ..errors import MfresnetError
 from ..registry import Registry
 from ..scaling import Growth
 from .experiment import Cell, Experiment, Plot, Pulse, Result, Row
-from .own_transfer import Factory, Task, losses_of
+from .own_transfer import FLAT, Factory, Task, check_task, coordinates_of, losses_of, slope
 from .settings import OwnTransferSettings
 
 FACTORIES: Registry[Factory] = Registry("factory", "mfresnet.factories", {})
@@ -58,8 +58,16 @@ class OwnTransfer(Experiment):
                 )
             growth = Growth(**{s.axis: cell["size"] / s.sizes[0]}) if cell["scaling"] == "scaled" else Growth()
             losses = losses_of(task, growth, s.rates, steps=s.steps, optimiser=s.optimiser)
-            found = {f"loss.{rate:g}": float(loss) for rate, loss in zip(s.rates, losses, strict=True)}
-            rows.append({"status": "completed" if np.isfinite(losses).any() else "diverged", **found})
+            features, updates = coordinates_of(task, growth, s.rates[len(s.rates) // 2], optimiser=s.optimiser)
+            values = {f"loss.{rate:g}": float(loss) for rate, loss in zip(s.rates, losses, strict=True)}
+            rows.append(
+                {
+                    "status": "completed" if np.isfinite(losses).any() else "diverged",
+                    "features": features,
+                    "updates": updates,
+                    **values,
+                }
+            )
             pulse((done + 1) / len(cells))
         return rows
 
@@ -87,24 +95,43 @@ class OwnTransfer(Experiment):
             figures.append(Plot(f"{scaling}: {s.steps} steps of {s.optimiser}", data, {**axes, "showlegend": True}))
         edges = [point["at_edge"] or point["best_rate"] is None for point in points if point["scaling"] == "scaled"]
         said = [f"{name}: {'unknown' if step is None else f'{step} steps of the grid'}" for name, step in moved.items()]
-        step = moved["scaled"]
+        step, coordinates = moved["scaled"], {scaling: self._coordinates(rows, scaling) for scaling in SCALINGS}
         return Result(
             verdict=f"over {s.axis} {s.sizes[0]} to {s.sizes[-1]} the best learning rate moves by " + ", ".join(said),
             passed=None if step is None or any(edges) else step <= 1,
-            fit={"steps_moved": moved},
+            fit={"steps_moved": moved, "coordinates": coordinates},
             points=points,
             figures=figures,
-            notes=["A best rate lies at the edge of the grid: widen --rates."] if any(edges) else [],
+            notes=[
+                *(["A best rate lies at the edge of the grid: widen --rates."] if any(edges) else []),
+                *(_say(scaling, s.axis, check) for scaling, check in coordinates.items()),
+            ],
         )
+
+    def _coordinates(self, rows: Sequence[Row], scaling: str) -> dict[str, Any]:
+        """Slopes of features and of their change after 4 steps at the middle rate, and whether both are flat."""
+        slopes: dict[str, float | None] = {}
+        for name in ("features", "updates"):
+            means = [
+                np.mean([_number(row.get(name)) for row in rows if (row["scaling"], row["size"]) == (scaling, size)])
+                for size in self.settings.sizes
+            ]
+            usable = all(np.isfinite(mean) and mean > 0 for mean in means)
+            slopes[name] = slope(self.settings.sizes, [float(mean) for mean in means]) if usable else None
+        known = [value for value in slopes.values() if value is not None]
+        return slopes | {"stable": len(known) == 2 and all(abs(value) < FLAT for value in known)}
 
     def _task(self, size: int, seed: int) -> Task:
         s = self.settings
         task = self.factory(size, s.other, seed) if s.axis == "depth" else self.factory(s.other, size, seed)
-        if not isinstance(task, Task):
-            raise MfresnetError(
-                f"factory {s.factory!r} made a {type(task).__name__}: return an mfresnet.experiments.own_transfer.Task."
-            )
-        return cast("Task", task)
+        return check_task(cast("Task", task), f"factory {s.factory!r}")
+
+
+def _say(scaling: str, axis: str, check: dict[str, Any]) -> str:
+    slopes = [f"{'unknown' if check[name] is None else f'{check[name]:.2f}'}" for name in ("features", "updates")]
+    verdict = "sizes are stable" if check["stable"] else "sizes are not stable"
+    growth = f"features grow as {axis}^{slopes[0]}, their updates as {axis}^{slopes[1]}"
+    return f"Coordinate check, {scaling}: {growth}; {verdict}."
 
 
 def _count(task: Task) -> int:

@@ -63,7 +63,7 @@ class Coordinates:
 
 
 @dataclass(frozen=True)
-class Transferred:
+class TransferGrid:
     """Losses over sizes and rates, see `transfer`.
 
     Args:
@@ -111,19 +111,36 @@ def coordinate_check(
     Raises:
         MfresnetError: a factory that ignores the size, or makes features that are not finite.
     """
-    features, updates = [], []
-    for task, growth in _tasks(factory, sizes, axis, other, seed, scaled):
-        labels = scaling.label(task.params, task.groups)
-        start = scaling.initialise(task.params, labels, growth)
-        end, _ = _train(task, start, labels, growth, optimiser, steps, jnp.asarray(rate))
-        before, after = (np.asarray(task.features(one), np.float64) for one in (start, end))
-        features.append(np.sqrt(np.mean(before**2)))
-        updates.append(np.sqrt(np.mean((after - before) ** 2)))
+    measured = [
+        coordinates_of(task, growth, rate, steps=steps, optimiser=optimiser)
+        for task, growth in _tasks(factory, sizes, axis, other, seed, scaled)
+    ]
+    features, updates = [pair[0] for pair in measured], [pair[1] for pair in measured]
     if not (np.isfinite(features).all() and np.isfinite(updates).all() and min(features + updates) > 0):
         raise MfresnetError(f"features or their updates are not finite, or 0, at rate {rate:g}: lower or raise it.")
-    slope = [float(np.polyfit(np.log(sizes), np.log(one), 1)[0]) for one in (features, updates)]
-    stable = all(abs(one) < FLAT for one in slope)
-    return Coordinates(tuple(sizes), np.array(features), np.array(updates), (slope[0], slope[1]), stable)
+    slopes = slope(sizes, features), slope(sizes, updates)
+    stable = all(abs(one) < FLAT for one in slopes)
+    return Coordinates(tuple(sizes), np.array(features), np.array(updates), slopes, stable)
+
+
+def coordinates_of(
+    task: Task, growth: Growth, rate: float, *, steps: int = 4, optimiser: str = "adam"
+) -> tuple[float, float]:
+    """Root mean square of the features at the start, and of their change after the steps."""
+    labels = scaling.label(task.params, task.groups)
+    start = scaling.initialise(task.params, labels, growth)
+    end, _ = _train(task, start, labels, growth, optimiser, steps, jnp.asarray(rate))
+    before, after = (np.asarray(task.features(one), np.float64) for one in (start, end))
+    return float(np.sqrt(np.mean(before**2))), float(np.sqrt(np.mean((after - before) ** 2)))
+
+
+def slope(sizes: Sequence[int], values: Sequence[float]) -> float:
+    """Of log values against log sizes, by least squares.
+
+    >>> round(slope((2, 4, 8), (1.0, 2.0, 4.0)), 9)
+    1.0
+    """
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
 def transfer(
@@ -137,7 +154,7 @@ def transfer(
     optimiser: str = "adam",
     scaled: bool = True,
     seeds: int = 1,
-) -> Transferred:
+) -> TransferGrid:
     """The best learning rate of each size: all rates of a size are trained as one program.
 
     Args:
@@ -158,7 +175,7 @@ def transfer(
     for size, row in zip(sizes, logs, strict=True):
         if not np.isfinite(row).any():
             raise MfresnetError(f"no rate lowers the loss at {axis} {size}: give lower rates.")
-    return Transferred(tuple(sizes), rates, np.exp(logs), tuple(int(np.argmin(row)) for row in logs))
+    return TransferGrid(tuple(sizes), rates, np.exp(logs), tuple(int(np.argmin(row)) for row in logs))
 
 
 def losses_of(task: Task, growth: Growth, rates: Sequence[float], *, steps: int, optimiser: str = "adam") -> np.ndarray:
@@ -170,6 +187,33 @@ def losses_of(task: Task, growth: Growth, rates: Sequence[float], *, steps: int,
     return np.where(np.isfinite(losses) & (losses < float(task.loss(start))), losses, np.inf)
 
 
+def check_task(task: Task, name: str = "the factory") -> Task:
+    """Refuse what cannot be trained: no `Task`, no tree of floating-point arrays, a loss that is no finite number.
+
+    Raises:
+        MfresnetError: see above.
+    """
+    if not isinstance(task, Task):
+        raise MfresnetError(f"{name} made a {type(task).__name__}: return an mfresnet.experiments.own_transfer.Task.")
+    scaling.label(task.params, task.groups)
+    loss = jax.eval_shape(task.loss, task.params)
+    if getattr(loss, "shape", None) != () or not jnp.issubdtype(loss.dtype, jnp.floating):
+        raise MfresnetError(f"the loss of {name} has shape {getattr(loss, 'shape', None)}: return one number.")
+    if not bool(jnp.isfinite(task.loss(task.params))):
+        raise MfresnetError(f"the loss of {name} is NaN or infinite at its start: check parameters and data.")
+    slopes = jax.tree.leaves(jax.grad(task.loss)(task.params))
+    if not all(bool(jnp.isfinite(leaf).all()) for leaf in slopes):
+        raise MfresnetError(
+            f"the gradient of the loss of {name} is NaN or infinite at its start: avoid roots and quotients at 0, see "
+            "jax.numpy.where."
+        )
+    return task
+
+
+def _call(factory: Factory, depth: int, width: int, seed: int) -> Task:
+    return check_task(factory(depth, width, seed))
+
+
 def _tasks(
     factory: Factory, sizes: Sequence[int], axis: str, other: int, seed: int, scaled: bool
 ) -> list[tuple[Task, Growth]]:
@@ -177,15 +221,17 @@ def _tasks(
         raise MfresnetError(f"axis = {axis!r} is not allowed: give depth or width.")
     if len(set(sizes)) < 2:
         raise MfresnetError(f"{axis} has the values {list(sizes)}: give at least two different ones.")
-    made = [factory(size, other, seed) if axis == "depth" else factory(other, size, seed) for size in sizes]
-    counts = [sum(leaf.size for leaf in jax.tree.leaves(task.params)) for task in made]
+    tasks = [
+        _call(factory, size, other, seed) if axis == "depth" else _call(factory, other, size, seed) for size in sizes
+    ]
+    counts = [sum(leaf.size for leaf in jax.tree.leaves(task.params)) for task in tasks]
     if len(set(counts)) < len(set(sizes)):
         raise MfresnetError(
             f"the factory makes models of {counts} parameters at {axis} {list(sizes)}: it ignores its {axis}."
         )
     return [
         (task, Growth(**{axis: size / sizes[0]}) if scaled else Growth())
-        for task, size in zip(made, sizes, strict=True)
+        for task, size in zip(tasks, sizes, strict=True)
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import equinox as eqx
@@ -153,6 +153,7 @@ def empirical_operator(
     *,
     group: Group | None = None,
     block: int | None = None,
+    devices: Sequence[Any] | None = None,
     dtype: Any = np.float64,
 ) -> EmpiricalOperator:
     """The matrix of `empirical_gram` as an operator: v -> J (J^T v), by one reverse and one forward derivative.
@@ -163,7 +164,8 @@ def empirical_operator(
     Args:
         fn, params, x, dtype: as in `empirical_gram`.
         group: dotted path prefix or predicate; default: all floating-point parameters.
-        block: points that are differentiated at once; the memory then does not grow with n. Default: all.
+        block: points that are differentiated at once; memory beyond the inputs then does not grow with n. Default: all.
+        devices: share the blocks over these (``jax.devices()``); default: one device.
 
     Raises:
         MfresnetError: no floating-point parameter in the group, NaN or infinite inputs.
@@ -180,9 +182,11 @@ def empirical_operator(
         members = _members(moving, {"group": (lambda _: True) if group is None else group})["group"]
         leaves, tree = jax.tree.flatten(moving)
         chosen = [leaves[k] for k in members]
-        length = len(points) if block is None else _block_points(moving, 1, dtype, len(points), block)
-        # the last block is filled up with a repeated point, whose weight is 0
-        padded = np.concatenate([points, np.repeat(points[:1], -len(points) % length, axis=0)])
+        count = 1 if devices is None else len(devices)
+        share = -(-len(points) // count)
+        length = share if block is None else _block_points(moving, 1, dtype, share, block)
+        # blocks are filled up with a repeated point, whose weight is 0
+        padded = np.concatenate([points, np.repeat(points[:1], -len(points) % (length * count), axis=0)])
         blocks = _as_input(padded.reshape(-1, length, *points.shape[1:]), dtype)
 
         def values(chosen: list[Array], inputs: Array) -> Array:
@@ -194,20 +198,32 @@ def empirical_operator(
         outputs = jax.eval_shape(values, chosen, blocks[0]).size // length
         size = len(points) * outputs
 
-        @jax.jit
-        def apply(v: Array) -> Array:
-            weights = jnp.pad(v, (0, blocks.shape[0] * length * outputs - size)).reshape(blocks.shape[0], -1)
-
+        def pull(blocks: Array, weights: Array) -> list[Array]:
             def add(total: list[Array], part: tuple[Array, Array]) -> tuple[list[Array], None]:
                 gradient = jax.vjp(lambda chosen: values(chosen, part[0]), chosen)[1](part[1])[0]
                 return jax.tree.map(jnp.add, total, gradient), None
 
-            gradient, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, chosen), (blocks, weights))
+            return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, chosen), (blocks, weights))[0]
 
-            def image(inputs: Array) -> Array:
-                return jax.jvp(lambda chosen: values(chosen, inputs), (chosen,), (gradient,))[1]
+        def push(blocks: Array, gradient: list[Array]) -> Array:
+            return jax.lax.map(lambda x: jax.jvp(lambda one: values(one, x), (chosen,), (gradient,))[1], blocks)
 
-            return jax.lax.map(image, blocks).reshape(-1)[:size]
+        def product(blocks: Array, weights: Array) -> Array:
+            return push(blocks, pull(blocks, weights))
+
+        if devices is not None:
+            mesh, along = jax.sharding.Mesh(np.array(devices), ("points",)), jax.sharding.PartitionSpec("points")
+            blocks = jax.device_put(blocks, jax.sharding.NamedSharding(mesh, along))
+
+            def shared(blocks: Array, weights: Array) -> Array:
+                return push(blocks, jax.lax.psum(pull(blocks, weights), "points"))
+
+            product = jax.shard_map(shared, mesh=mesh, in_specs=(along, along), out_specs=along, check_vma=False)
+
+        @jax.jit
+        def apply(v: Array) -> Array:
+            weights = jnp.pad(v, (0, blocks.shape[0] * length * outputs - size)).reshape(blocks.shape[0], -1)
+            return product(blocks, weights).reshape(-1)[:size]
 
     return EmpiricalOperator(apply, size, dtype)
 

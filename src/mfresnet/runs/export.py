@@ -59,8 +59,8 @@ class Mlflow:
         self.artifacts = (out / "artifacts").resolve().as_uri()
 
     def begin(self, name: str, config: Mapping[str, Any]) -> None:
-        found = self.client.get_experiment_by_name("mfresnet")
-        number = found.experiment_id if found else self.client.create_experiment("mfresnet", self.artifacts)
+        known = self.client.get_experiment_by_name("mfresnet")
+        number = known.experiment_id if known else self.client.create_experiment("mfresnet", self.artifacts)
         self.run = self.client.create_run(number, run_name=name).info.run_id
         for key, value in config.items():
             self.client.log_param(self.run, key, value)
@@ -174,10 +174,10 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     >>> flat({"model": {"depth": 3}, "seed": 0})
     {'model.depth': 3, 'seed': 0}
     """
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
+        settings |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return settings
 
 
 def _package(name: str, extra: str) -> Any:

@@ -20,6 +20,7 @@ from ..errors import MfresnetError
 from ..flow import Batch, Loss, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, solver_of
 from ..model import AbstractResNet, ContinuousResNet, InitialScales, LayeredResNet, activation, scaling, trainable
 from ..model.own import TWO_LAYER, particle
+from ..model.smoothness import check_smooth
 from . import langevin
 from .langevin import LANGEVIN, check_langevin, langevin_rule
 from .memory import check_memory, recomputes
@@ -318,6 +319,9 @@ def _smooth(config: Config, split: Split) -> bool:
     smooth = all(kind.smooth for kind, _ in own) and (
         len(own) == len(kinds) or activation(m.activation).second is not None
     )
+    if smooth and config.train.probes + config.train.head_probes > 0:
+        for kind, size in own:
+            check_smooth(kind, state, size)
     return smooth
 
 
