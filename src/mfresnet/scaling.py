@@ -169,7 +169,7 @@ def adam(
         group: optax.adam(_times(rate, one.rate), b1=b1, b2=b2, eps=epsilon * one.epsilon)
         for group, one in table.items()
     }
-    return optax.multi_transform(ways, labels)
+    return optax.multi_transform(ways, lambda _: labels)  # as they are, although an Equinox module can be called
 
 
 def sgd(rate: Any, labels: Any, growth: Growth, *, momentum: float | None = None) -> optax.GradientTransformation:
@@ -183,7 +183,7 @@ def sgd(rate: Any, labels: Any, growth: Growth, *, momentum: float | None = None
     ways: dict[Hashable, optax.GradientTransformation] = {
         group: optax.sgd(_times(rate, one.rate), momentum=momentum) for group, one in table.items()
     }
-    return optax.multi_transform(ways, labels)
+    return optax.multi_transform(ways, lambda _: labels)  # as they are, although an Equinox module can be called
 
 
 def _times(rate: Any, factor: float) -> Any:
