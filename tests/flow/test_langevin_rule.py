@@ -211,5 +211,5 @@ def test_mean_of_exp_minus_c_is_one_over_the_chains_of_one_run():
 
 
 def test_chains_go_with_the_rule_alone():
-    with pytest.raises(MfresnetError, match="train.chains = 3"):
+    with pytest.raises(MfresnetError, match=r"train\.chains = 3"):
         fit(Config(data={"n": 16, "n_test": 8}, model=SMALL, train={"rule": "adam", "steps": 1, "chains": 3}))
