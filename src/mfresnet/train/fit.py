@@ -27,7 +27,7 @@ from .langevin import LANGEVIN
 from .loop import Callback, End, Loop, Recorder, Row, Stopping
 from .measurements import Measurements
 from .objects import Objects
-from .path import path_certificates
+from .path import describe_chains, path_certificates
 from .schedule import snapshot_steps
 
 
@@ -305,6 +305,7 @@ def train_job(
 def describe_end(job: Job, end: End) -> dict[str, Any]:
     """What every summary has: the status, the last row, and how many points there were."""
     train, test = job.split.train, job.split.test
+    chains = describe_chains(job, end.state) if job.config.train.chains > 1 else None
     return {
         "status": end.status,
         **{name: value for name, value in end.row.items() if not isinstance(value, list)},
@@ -312,6 +313,7 @@ def describe_end(job: Job, end: End) -> dict[str, Any]:
         "train.n": len(train.x),
         "test.n": len(test.x),
         "error.kind": "root mean squared error" if train.task == "regression" else "share of wrong classes",
+        **({} if chains is None else {"chains": chains}),
     }
 
 

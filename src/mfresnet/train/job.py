@@ -269,6 +269,11 @@ def assemble(config: Config, split: Split, objects: Objects | None = None) -> Jo
         check_langevin(config, train.task)
         moved = eqx.filter(model, moving(config, model))
         rule = langevin_rule(config, model, moved, data, initial_scales(config), k_batches)
+    elif config.train.chains > 1:
+        raise MfresnetError(
+            f"train.chains = {config.train.chains} does not go with train.rule {config.train.rule}: set --train.rule "
+            "langevin, or leave it out."
+        )
     trainer, unit = build_trainer(config, model, n, rule, objects)
     state = eqx.filter_jit(
         lambda model, key: trainer.begin(model, key, n, probes=probe_counts(config), initial=initial_scales(config))
