@@ -20,7 +20,7 @@ SOURCE = ROOT / "src" / "mfresnet"
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 
 # A package imports itself, those before it, and the modules that every package may use.
-MODULES = ("errors", "fields", "config", "stats", "messages", "json_types", "registry")
+MODULES = ("errors", "fields", "config", "stats", "messages", "json_types", "registry", "scaling", "html")
 PACKAGES = (
     "data",
     "model",
@@ -34,6 +34,7 @@ PACKAGES = (
     "experiments",
     "runs",
     "report",
+    "torch",
     "sklearn",
     "cli",
 )

@@ -167,6 +167,8 @@ class TrainConfig(Section):
         "fixed-step: 2000)",
     )
     batch_size: int | None = Field(default=None, ge=1, le=10**15, description="points of a mini-batch (default: all)")
+    leaps: int = Field(default=1, ge=1, le=1000, description="gradients of a step of langevin; several are Hamiltonian")
+    chains: int = Field(default=1, ge=1, le=100_000, description="chains of langevin; the first is the trained network")
     freeze: Literal["none", "encoder", "head"] = Field(default="none", description="part that is not trained")
     encoder_rate: float = Field(default=1.0, ge=0, le=1e6, description="learning-rate factor of the encoder")
     head_rate: float = Field(default=1.0, ge=0, le=1e6, description="learning-rate factor of the head")

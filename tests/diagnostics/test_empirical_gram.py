@@ -1,11 +1,18 @@
 """J J^T of arbitrary functions against a plain Jacobian, and against the closed form."""
 
+import os
+import subprocess
+import sys
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
+from scipy import linalg
 
+from mfresnet.diagnostics import tangent_dissipation, tangent_rate, tangent_regime, tangent_training
 from mfresnet.errors import MfresnetError
 from mfresnet.kernels.empirical import empirical_gram, empirical_operator
 from mfresnet.kernels.gram import gram
@@ -118,3 +125,74 @@ def test_python_numbers_are_constants():
     np.testing.assert_allclose(empirical_operator(line, params, np.eye(3)).matvec([1.0, 0.0, 0.0]), [0.25, 0.0, 0.0])
     with pytest.raises(MfresnetError, match="no floating-point array"):
         empirical_gram(lambda p, x: p * x[:, 0], 0.5, np.eye(3))
+
+
+def small_model():
+    rng = np.random.default_rng(0)
+    params = {"w": jnp.asarray(rng.normal(size=(3, 5))), "u": jnp.asarray(rng.normal(size=(5, 2)))}
+    return (lambda p, x: jnp.tanh(x @ p["w"]) @ p["u"]), params, rng.normal(size=(7, 3)), rng.normal(size=(7, 2))
+
+
+@pytest.mark.parametrize("block", [None, 1, 3, 7, 50])
+def test_the_operator_in_blocks_of_points(block, x64):
+    f, params, x, _ = small_model()
+    v = np.random.default_rng(1).normal(size=14)
+    found = empirical_operator(f, params, x, block=block).matvec(v)
+    np.testing.assert_allclose(found, empirical_gram(f, params, x) @ v, rtol=1e-12)
+
+
+def test_dissipation_rate_and_regime_of_any_model(x64):
+    f, params, x, y = small_model()
+    flow, matrix = tangent_dissipation(f, params, x, y), empirical_gram(f, params, x)
+    assert flow.residual < 1e-12
+    h = 1e-6  # a step of gradient descent lowers the loss by h times the rate, to first order
+
+    def loss(p):
+        return 0.5 * jnp.sum((f(p, x) - y) ** 2) / 7
+
+    moved = jax.tree.map(lambda p, g: p - h * g, params, jax.grad(loss)(params))
+    assert float((loss(params) - loss(moved)) / h) == pytest.approx(flow.rate, rel=1e-4)
+    assert flow.decay == pytest.approx(flow.rate / float(loss(params)))
+    assert flow.decay >= 2 * np.linalg.eigvalsh(matrix)[0] / 7
+    assert tangent_rate(f, params, x, block=3).value == pytest.approx(np.linalg.eigvalsh(matrix)[-1] / 7, rel=1e-5)
+    assert tangent_regime(f, params, params, x, y).kernel_change == 0
+    with pytest.raises(MfresnetError, match="make them equal"):
+        tangent_dissipation(f, params, x, y[:, 0])
+
+
+def test_linearised_training_of_any_model(x64):
+    """Against the linear differential equation of the parameters themselves, by the exponential of its matrix."""
+    f, params, x, y = small_model()
+    flat, unravel = ravel_pytree(params)
+    jacobian = np.asarray(jax.jacrev(lambda p: f(unravel(p), x).ravel())(flat))
+    other = x[:2] + 0.1
+    of_other = np.asarray(jax.jacrev(lambda p: f(unravel(p), other).ravel())(flat))
+    begun = np.asarray(f(params, x)).ravel()
+    fit, guess = tangent_training(f, params, x, y, [0.0, 0.7], other=other)
+    # d delta/dt = -J^T (J delta + f - y)/n, with a constant appended to delta
+    size = flat.size
+    a = np.zeros((size + 1, size + 1))
+    a[:size, :size], a[:size, size] = -jacobian.T @ jacobian / 7, -jacobian.T @ (begun - y.ravel()) / 7
+    delta = linalg.expm(0.7 * a)[:size, size]
+    np.testing.assert_allclose(fit[1].ravel(), begun + jacobian @ delta, rtol=1e-9)
+    np.testing.assert_allclose(guess[1].ravel(), np.asarray(f(params, other)).ravel() + of_other @ delta, rtol=1e-9)
+    np.testing.assert_allclose(fit[0].ravel(), begun, rtol=1e-12)
+
+
+def test_the_operator_shared_over_devices(tmp_path):
+    """Three devices, 7 points in blocks of 2: the last device has one point and repeats."""
+    code = """
+import jax, jax.numpy as jnp, numpy as np
+from mfresnet import empirical_gram, empirical_operator
+rng = np.random.default_rng(0)
+params = {"w": rng.normal(size=(3, 5)), "u": rng.normal(size=(5, 2))}
+f = lambda p, x: jnp.tanh(x @ p["w"]) @ p["u"]
+x, v = rng.normal(size=(7, 3)), rng.normal(size=14)
+assert len(jax.devices()) == 3
+for block in (None, 2):
+    product = empirical_operator(f, params, x, block=block, devices=jax.devices()).matvec(v)
+    np.testing.assert_allclose(product, empirical_gram(f, params, x) @ v, rtol=1e-12)
+"""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=3", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

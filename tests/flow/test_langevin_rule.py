@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from mfresnet import Config, certify, fit
+from mfresnet.bounds.path import path_certificate
 from mfresnet.errors import MfresnetError
 from mfresnet.flow import AnnealingSchedule, LangevinRule, Options, Trainer, batch_of, is_misclassified, predict
 from mfresnet.flow.potential import PredictorPotential
 from mfresnet.flow.predictor import NetworkPredictor
 from mfresnet.model import InitialScales, LayeredResNet, trainable
-from mfresnet.train.path import path_certificates
+from mfresnet.train.path import networks_of, path_certificates
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(10, 2)).astype(np.float32)
@@ -20,7 +21,7 @@ Y = np.sign(X[:, :1] + 0.3).astype(np.float32)
 SCALES = InitialScales(u=0.5, head_w=2.0)
 
 
-def trainer_of(key, gamma, length=10):
+def trainer_of(key, gamma, length=10, chains=1, leaps=1):
     """A trainer and its first state, from one key."""
     k_model, k_chain = jax.random.split(key)
     model = LayeredResNet.create(
@@ -31,9 +32,9 @@ def trainer_of(key, gamma, length=10):
     for name, part in NetworkPredictor(model).prior(SCALES).std.items():
         std = eqx.tree_at(lambda m, name=name: getattr(m, name), std, part, is_leaf=lambda leaf: leaf is None)
     schedule = AnnealingSchedule.power(gamma, length, largest=0.3)
-    rule = LangevinRule(
-        jnp.asarray(schedule.gammas), jnp.asarray(schedule.steps), std, jax.random.key_data(k_chain)
-    )  # fmt: skip
+    others = None if chains == 1 else jax.random.key_data(jax.random.split(jax.random.fold_in(key, 2), chains - 1))
+    schedules = jnp.asarray(schedule.gammas), jnp.asarray(schedule.steps)
+    rule = LangevinRule(*schedules, std, jax.random.key_data(k_chain), others, leaps)
     trainer = Trainer(rule, trained, Options(loss="sigmoid"))
     return trainer, trainer.begin(model, k_chain, len(X))
 
@@ -167,3 +168,48 @@ def test_what_does_not_go_with_the_rule(model, train, words):
                 diagnostics=QUIET,
             )
         )
+
+
+def test_several_chains_are_the_chain_alone_and_independent_others():
+    """The first chain is that of a run without others; every chain's price is that of its own losses and law."""
+    config = {
+        "data": {"name": "two-spirals", "n": 64, "n_test": 16},
+        "model": SMALL,
+        "train": {"rule": "langevin", "steps": 40},
+        "diagnostics": QUIET,
+    }
+    alone = fit(Config.model_validate(config))
+    several = fit(Config.model_validate(config | {"train": config["train"] | {"chains": 5}}))
+    for one, other in zip(
+        jax.tree.leaves(eqx.filter(alone.model, eqx.is_array)),
+        jax.tree.leaves(eqx.filter(several.model, eqx.is_array)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)  # another program
+    prices = several.state.rule.prices
+    assert prices.shape == (5,) and len(np.unique(prices)) == 5
+    certificates, single = certify(several), certify(alone)
+    assert set(certificates) == {"path", "path_mean", "path_vote", "held_out"}
+    assert certificates["path"].value == pytest.approx(single["path"].value, abs=1e-3)
+    x, y = np.asarray(several.job.train.x), np.asarray(several.job.train.y)
+    wrong = [is_misclassified(np.asarray(predict(model, x)), y).sum() for model in networks_of(several.state)]
+    again = path_certificate([wrong], [prices], 64, 0.05, rounding=certificates["path_mean"].details["rounding"])
+    assert certificates["path_mean"].value == pytest.approx(again.value, abs=1e-12)
+    assert certificates["path_vote"].value == pytest.approx(min(1.0, 2 * again.value), abs=1e-12)
+    chains = several.summary["chains"]
+    assert chains["c"] == prices.tolist() and chains["train.error"] == pytest.approx([k / 64 for k in wrong])
+
+
+def test_mean_of_exp_minus_c_is_one_over_the_chains_of_one_run():
+    """4.5 standard errors fail by chance once in 150,000."""
+    data, count, chains = batch_of(X, Y), 10, 4000
+    trainer, state = trainer_of(jax.random.key(5), 4.0, chains=chains, leaps=2)
+    after, _ = trainer.advance(state, data, jax.random.key(6), count, count)
+    c = after.rule.prices[1:]  # the first start is that of the trainer
+    weights = np.exp(-c)
+    assert c.mean() > 0.02 and abs(weights.mean() - 1) < 4.5 * weights.std() / np.sqrt(len(c))
+
+
+def test_chains_go_with_the_rule_alone():
+    with pytest.raises(MfresnetError, match=r"train\.chains = 3"):
+        fit(Config(data={"n": 16, "n_test": 8}, model=SMALL, train={"rule": "adam", "steps": 1, "chains": 3}))

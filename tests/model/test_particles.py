@@ -18,6 +18,7 @@ from mfresnet import LayeredResNet, MfresnetError, Particle, adjoint, empirical_
 from mfresnet.flow import Batch, Options, Probes, field
 from mfresnet.model import OwnParticles, Particles, activation, particle, trainable
 from mfresnet.model.blocks import attention_of
+from mfresnet.model.smoothness import check_smooth
 
 
 def as_function(state: int, outputs: int) -> Particle:
@@ -223,6 +224,32 @@ def test_a_function_that_is_no_block_is_refused(function, sentence):
         LayeredResNet.create(
             jax.random.key(0), inputs=3, depth=2, width=2, particle=Particle(function, {"w": np.ones(3)})
         )
+
+
+def test_jumps_of_the_derivative_are_seen():
+    def kinked(z, theta):
+        return theta["u"] * jax.nn.relu(theta["w"] @ z)
+
+    def stepped(z, theta):
+        return theta["u"] * (jnp.floor(theta["w"] @ z) + jnp.tanh(theta["w"] @ z))
+
+    def tilted(z, theta):
+        return theta["u"] * (theta["w"] @ z + 0.001 * jnp.abs(theta["w"] @ z))  # a jump of 0.2 % of the derivative
+
+    def bent(z, theta):
+        return theta["u"] * jax.nn.relu(theta["w"] @ z) ** 2  # its gradient is continuous, its second derivative jumps
+
+    def steep(z, theta):
+        return theta["u"] * jnp.tanh(1000 * theta["w"] @ z)
+
+    std = {"u": np.ones(3), "w": 2 * np.ones(3)}
+    for function, what in ((kinked, "derivative"), (stepped, "value"), (tilted, "derivative")):
+        with pytest.raises(MfresnetError, match=f"declared smooth, but its {what} jumps"):
+            check_smooth(Particle(function, std, smooth=True), 3, 3)
+    for function in (bent, steep):
+        check_smooth(Particle(function, std, smooth=True), 3, 3)
+    for name, state in (("gated", 3), ("attention", 8), ("convolution", 9)):
+        check_smooth(particle(name, state, state), state, state)
 
 
 def test_hutchinson_is_unbiased_and_its_error_falls(x64):

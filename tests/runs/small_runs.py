@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def _child(argv: list[str], log: str) -> None:
     from mfresnet.runs import training
 
     training.network_figures = lambda start, end, split: {"nothing": np.zeros(1, np.float32)}
+    # tests that were started in the background inherit an ignored Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # under another name until all is ready: a signal sent as soon as the log is there finds the command itself at work
     with open(f"{log}.new", "a", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import scipy.sparse
 from sklearn.base import clone
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_iris, load_wine
 from sklearn.exceptions import NotFittedError
+from sklearn.inspection import permutation_importance
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -201,6 +203,21 @@ def test_feature_names_are_kept_and_compared(iris):
     assert list(model.feature_names_in_) == list("abcd") and model.n_features_in_ == 4
     with pytest.raises(ValueError, match="feature names"):
         model.predict(frame.rename({"a": "z"}))
+
+
+def test_categories_go_through_a_pipeline(iris):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(iris[0][:, :2], columns=["a", "b"]).assign(kind=np.array(["x", "y", "z"])[iris[1]])
+    columns = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), make_column_selector(dtype_exclude="number")),
+        remainder=StandardScaler(),
+    )
+    model = make_pipeline(columns, MeanFieldResNetClassifier(**SMALL)).fit(frame, iris[1])
+    assert model.score(frame, iris[1]) > 0.9
+    names = list(model[:-1].get_feature_names_out())
+    assert len(names) == model[-1].n_features_in_ == 5
+    importance = permutation_importance(model, frame, iris[1], n_repeats=2, random_state=0).importances_mean
+    assert np.argmax(importance) == 2  # the category is the class
 
 
 def test_what_is_refused(iris):

@@ -1,5 +1,7 @@
 """The rule langevin of the classifier."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -30,3 +32,28 @@ def test_what_does_not_go_with_the_rule(options, words):
 def test_regression_has_no_mistakes():
     with pytest.raises(MfresnetError, match="regression"):
         MeanFieldResNetRegressor(**SMALL).fit(X, X[:, 0])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_several_chains_vote(classes):
+    """The prediction is the vote of the chains, which is what the certificate is of; probabilities are shares of it."""
+    y = np.digitize(X[:, 0], [-0.5, 0.5]) if classes == 3 else Y
+    model = MeanFieldResNetClassifier(**SMALL, chains=5, max_iter=150, standardize=False).fit(X, y)
+    certificate = model.certificate_
+    assert certificate.details["chains"] == 5 and "vote" in certificate.certifies
+    shares = model.predict_proba(X)
+    np.testing.assert_allclose(shares * 5, np.round(shares * 5), atol=1e-12)
+    np.testing.assert_array_equal(model.predict(X), model.classes_[shares.argmax(axis=1)])
+    np.testing.assert_array_equal(model.predict_by_vote(X), model.predict(X))
+    # a vote errs only where half of the networks err: the mean error is at least half of the vote's
+    assert 1 - model.score(X, y) <= 2 * certificate.terms["train error"] + 1e-12
+    right = np.searchsorted(model.classes_, y)
+    mean_error = 1 - shares[np.arange(len(X)), right].mean()
+    assert certificate.terms["train error"] == pytest.approx(mean_error, abs=1e-6)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict_proba(X), shares)
+
+
+def test_no_chains_are_refused():
+    with pytest.raises(MfresnetError, match="chains = 0"):
+        MeanFieldResNetClassifier(**SMALL, chains=0, max_iter=20).fit(X, Y)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ CELLS = 12
 def _child(argv: list[str], log: str) -> None:
     from mfresnet.cli import main
 
+    # tests that were started in the background inherit an ignored Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with open(log, "a", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import html
 from ..bounds import Certificate
 
 
@@ -51,6 +52,12 @@ class Certificates(Mapping[str, Certificate]):
             "points": dict(self.paid),
             "over_time": [dict(row) for row in self.course],
         }
+
+    def _repr_html_(self) -> str:
+        """Table for a notebook."""
+        rows = [(name, c.value, "yes" if c.vacuous else "no", c.status, c.reading) for name, c in self.found.items()]
+        rows += [(name, "", "", "refused", reason) for name, reason in self.refused.items()]
+        return html.table("Certificates", rows, ("name", "bound", "vacuous", "status", "reading"))
 
     def __str__(self) -> str:
         lines = [str(certificate) for certificate in self.found.values()]

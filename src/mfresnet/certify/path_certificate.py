@@ -88,6 +88,7 @@ def path(
     settings: int = 1,
     steps: int = STEPS,
     pilot_steps: int = PILOT_STEPS,
+    leaps: int = 1,
     more: Sequence[Hypothesis] = (),
 ) -> PathResult:
     r"""Train f from its prior by annealed Langevin chains on all points, and certify the trained networks themselves.
@@ -117,6 +118,7 @@ def path(
         times: steps after which the networks are looked at, paid for; None is the end alone.
         settings: number of settings of prior and f that were compared on these points, this one included.
         steps, pilot_steps: lengths of the chains and their pilots without a given schedule.
+        leaps: steps of the scheme per proposal, one gradient each; 1 is Langevin, more are Hamiltonian Monte Carlo.
         more: further hypotheses of the certificate, such as how the inputs were mapped.
 
     Returns:
@@ -144,7 +146,7 @@ def path(
     if not 0 <= chain < m:
         raise MfresnetError(f"chain = {chain} is not one of the {m} chains: give one, from 0.")
     check_surrogate(surrogate, scale)
-    size = check_kernel(kernel, batch, n)
+    size = check_kernel(kernel, batch, n, leaps)
     outputs = _outputs(f, prior, x)
     points = (x, jnp.asarray(labels(y, n, outputs, risk)))
     potential = PredictorPotential(f, prior, jnp.asarray(scale, jnp.float32), surrogate, risk)
@@ -153,7 +155,7 @@ def path(
     if schedule is None:
         pilot = find_schedule(
             potential, points, prior.size, n, k_pilot, length=steps, pilot_length=pilot_steps, chains=PILOTS,
-            delta=delta, kernel=kernel, batch=size,
+            delta=delta, kernel=kernel, batch=size, leaps=leaps,
         )  # fmt: skip
         schedule = pilot.schedule
     stops = _stops(times, len(schedule))
@@ -161,7 +163,7 @@ def path(
     gammas, langevin = jnp.asarray(schedule.gammas), jnp.asarray(schedule.steps)
     mistakes, costs, ends, first = [], [], [], 0
     for last in stops:
-        now = advance(potential, now, points, gammas, langevin, k_run, first, last, kernel, size)
+        now = advance(potential, now, points, gammas, langevin, k_run, first, last, kernel, size, leaps)
         count, cost = np.asarray(potential.count(now.z, points), np.float64), prices(now, schedule, last, kernel)
         lost = ~(np.isfinite(np.asarray(now.z)).all(axis=1) & np.isfinite(cost))
         mistakes.append(np.where(lost, float(n), count))
@@ -171,7 +173,7 @@ def path(
     part = jax.tree.map(lambda leaf: leaf[:size], points) if size else points
     last = stops[-1] - 1
     error = stops[-1] * rounding(
-        potential, now, part, schedule.gammas[last], schedule.steps[last], k_check, kernel=kernel
+        potential, now, part, schedule.gammas[last], schedule.steps[last], k_check, kernel=kernel, leaps=leaps
     )
     several = outputs[1:] not in ((), (1,))
     certificates = {

@@ -58,6 +58,7 @@ def find_schedule(
     delta: float = 0.05,
     kernel: Kernel = "adjusted",
     batch: int = 0,
+    leaps: int = 1,
     say: Callable[[str], None] = lambda _: None,
 ) -> Pilot:
     """The schedule of ``length`` steps that pilot chains of ``pilot_length`` steps suggest.
@@ -77,7 +78,7 @@ def find_schedule(
         # the step that keeps the acceptance is about inverse to gamma
         steps[first:last] = step = min(LARGEST_STEP, scale / gamma)
         now = advance(
-            potential, now, data, jnp.asarray(whole.gammas), jnp.asarray(steps), key, first, last, kernel, batch
+            potential, now, data, jnp.asarray(whole.gammas), jnp.asarray(steps), key, first, last, kernel, batch, leaps
         )
         accepted = _acceptance(now, whole, first, last, kernel)
         value = _predicted(now, AnnealingSchedule(whole.gammas, steps), first, last, n, delta, kernel)
@@ -91,7 +92,7 @@ def find_schedule(
     gammas, used, bounds = (np.array(column) for column in zip(*seen, strict=False))
     smooth = _smooth(bounds)
     final = float(gammas[int(np.flatnonzero(smooth <= NEAR * smooth.min())[-1])])
-    return Pilot(gammas, used, bounds, _schedule(final, length, gammas, used), chains * SEGMENT * len(seen))
+    return Pilot(gammas, used, bounds, _schedule(final, length, gammas, used), chains * leaps * SEGMENT * len(seen))
 
 
 def _schedule(final: float, length: int, gammas: np.ndarray, steps: np.ndarray) -> AnnealingSchedule:

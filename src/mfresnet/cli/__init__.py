@@ -107,5 +107,10 @@ COMMANDS: dict[str, tuple[str, Any, Any]] = {
         finished.report_arguments,
         finished.report,
     ),
+    "export": (
+        "send a run's rows to an experiment tracker: tensorboard, mlflow, wandb, trackio",
+        finished.export_arguments,
+        finished.export,
+    ),
     "datasets": ("list the data sets known by name", _nothing, finished.datasets),
 }

@@ -39,6 +39,25 @@ def report_rows(run: Path) -> list[tuple[str, str]]:
         return []
 
 
+def export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``export``."""
+    run_argument(parser)
+    parser.add_argument(
+        "--to", action=Once, required=True, metavar="TRACKER", help="tensorboard, mlflow, wandb or trackio"
+    )
+    parser.add_argument(
+        "--out", action=Once, type=Path, metavar="FOLDER", help="where a local tracker writes (default: RUN/TRACKER)"
+    )
+
+
+def export(options: argparse.Namespace, argv: list[str]) -> int:
+    """Send a run's rows, settings and summary to an experiment tracker."""
+    from ..runs import export as exported
+
+    print(exported(options.run, options.to, options.out))
+    return EXIT_OK
+
+
 def measure_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``measure``."""
     run_argument(parser)

@@ -7,6 +7,7 @@ from .landscape import Landscape, first_order_share, landscape
 from .regime import Regime, linearised_predictions, regime
 from .registry import DIAGNOSTICS
 from .solver_error import SolverError, solver_error
+from .tangent import TangentDissipation, tangent_dissipation, tangent_rate, tangent_regime, tangent_training
 from .transport import KnnKl, knn_kl, wasserstein2
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Landscape",
     "Regime",
     "SolverError",
+    "TangentDissipation",
     "convergence_certificate",
     "dissipation",
     "first_order_share",
@@ -27,5 +29,9 @@ __all__ = [
     "linearised_predictions",
     "regime",
     "solver_error",
+    "tangent_dissipation",
+    "tangent_rate",
+    "tangent_regime",
+    "tangent_training",
     "wasserstein2",
 ]

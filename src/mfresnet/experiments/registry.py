@@ -57,6 +57,11 @@ _BUILT_IN = {
         ".settings:TransferSettings",
         ".transfer:Transfer",
     ),
+    "own-transfer": Entry(
+        "does the best learning rate of your own model stay where it grows?",
+        ".settings:OwnTransferSettings",
+        ".own_model:OwnTransfer",
+    ),
     "kl": Entry("how far the laws move against beta/n (Theorem 5)", ".settings:KlSettings", ".kl:Kl"),
     "table1": Entry(
         "image networks, plain and mean-field, row by row of the table of [L20]",

@@ -95,6 +95,30 @@ class TransferSettings(SweepSettings):
     train: Adam = Field(default_factory=Adam, description="training; its rate, steps and decay are the grid's")
 
 
+class OwnTransferSettings(Section):
+    """``mfresnet sweep own-transfer``."""
+
+    command: ClassVar[str] = "sweep own-transfer"
+    seed: int = Field(default=0, ge=0, le=2**30, description="first seed")
+    seeds: int = Field(default=1, ge=1, le=100_000, description="seeds of each size")
+    factory: str = Field(
+        default="",
+        description="package.module:FACTORY, a function (depth, width, seed) -> mfresnet.experiments.own_transfer.Task",
+    )
+    axis: Literal["depth", "width"] = Field(default="depth", description="what grows")
+    sizes: WholeNumbers = Field(default=(4, 16, 64), description="its values; rates are meant at the first one")
+    other: int = Field(default=32, ge=1, le=1_000_000, description="value of the other one")
+    rates: PositiveNumbers = Field(
+        default=tuple(2.0**-k for k in range(13, 2, -1)), description="learning rates, one step of the grid to the next"
+    )
+    steps: int = Field(default=100, ge=1, le=1_000_000, description="training steps")
+    optimiser: Literal["adam", "sgd"] = Field(default="adam", description="with the rules of mfresnet.scaling")
+
+    def seed_range(self) -> range:
+        """The seeds."""
+        return range(self.seed, self.seed + self.seeds)
+
+
 KlModel = with_defaults(ModelConfig, width=64, head_width=512, alpha=1.0, antithetic=True)
 KlTrain = with_defaults(
     TrainConfig,

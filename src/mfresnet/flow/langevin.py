@@ -1,13 +1,19 @@
 r"""Annealed Langevin chains with a Gaussian start, and the exact density ratio of their paths.
 
 Coordinates z are standard Gaussian under the reference p_0 = N(0, I); L is a potential, gamma an inverse temperature.
-The proposal is one step of the preconditioned Crank-Nicolson Langevin scheme for p_0 exp(-gamma L),
+A proposal draws a velocity v ~ N(0, I) and makes K steps of the splitting scheme for p_0 exp(-gamma L),
 
-    z' = [ (2 - e) z - 2 e gamma g(z) + sqrt(8 e) xi ]/(2 + e),     xi ~ N(0, I),     g = grad L,
+    v <- v - t gamma g(z),     (z, v) <- (z cos h + v sin h, v cos h - z sin h),     v <- v - t gamma g(z),
 
-whose transition density q has the ratio  p_0(z) q(z, z')/(p_0(z') q(z', z)) = exp(r),
+g = grad L, t = tan(h/2) = sqrt(e/2), e the step. The rotation keeps |z|^2 + |v|^2, and all three maps keep volume, so
+the density of the proposal against that of its reversal, p_0(z) q(z, z')/(p_0(z') q(z', z)) = exp(r), is given by what
+the kicks add,
 
-    r = - gamma/2 <z' - z, g + g'> - e gamma/4 <z + z', g - g'> - e gamma^2/4 <g - g', g + g'>.
+    r = ( |v'|^2 + |z'|^2 - |v|^2 - |z|^2 )/2 = sum over kicks of [ t^2 gamma^2 |g|^2/2 - t gamma <v, g> ].
+
+K = 1 is one step of the preconditioned Crank-Nicolson Langevin scheme,
+z' = [ (2 - e) z - 2 e gamma g + sqrt(8 e) v ]/(2 + e); several steps are Hamiltonian Monte Carlo on the Gaussian's own
+space: a longer way for the same noise.
 
 **Adjusted**: accepted with probability min(1, exp(gamma (L - L') - r)), each step is reversible for p_0 exp(-gamma L).
 **Unadjusted**: always accepted. **Minibatch**: unadjusted, with the gradient of a mean over a batch drawn afresh.
@@ -16,19 +22,19 @@ The path's density ratio c = log dQ/dP, Q the law of the chain from z_0 ~ p_0 an
 runs the steps backwards, adds up per step
 
     adjusted    gamma (L(z_{k-1}) - L(z_k))    (detailed balance; 0 where rejected),
-    otherwise   r                              (the backward kernel is the Langevin step of the same e, gamma and
-    batch).
+    otherwise   r                              (the backward kernel makes the same steps with the velocity reversed,
+    of the same e, gamma and batch).
 
 Nothing but p_0 being free of the data is asked of P's marginal of z_T, and it is p_0 by construction
-(docs/path_certificate.md). Sources: Cotter, Roberts, Stuart and White (2013, arXiv 1202.0709), pCNL; Welling and Teh
-(2011), minibatch Langevin.
+(docs/path_certificate.md). Sources: Cotter, Roberts, Stuart and White (2013, arXiv 1202.0709), pCNL; Beskos, Pinski,
+Sanz-Serna and Stuart (2011), the splitting; Welling and Teh (2011), minibatch Langevin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import equinox as eqx
 import jax
@@ -44,7 +50,9 @@ Kernel = Literal["adjusted", "unadjusted", "minibatch"]
 KERNELS: tuple[str, ...] = get_args(Kernel)
 
 # (z, data) to (L, number of mistakes); data is a tree of arrays with the points along the first axis
+T = TypeVar("T")
 Potential = Callable[[Float[Array, " size"], Any], tuple[Float[Array, ""], Float[Array, ""]]]
+Look = Callable[[T], tuple[Any, T]]
 
 
 class Chains(eqx.Module):
@@ -68,23 +76,65 @@ class Chains(eqx.Module):
     acceptance: Float[Array, "T m"]
 
 
-def proposal(z: Array, gradient: Array, gamma: Array, e: Array, xi: Array) -> Array:
-    """One unadjusted step (module docstring).
+def kick(v: Any, gradient: Any, gamma: Any, e: Any) -> tuple[Any, Any]:
+    """The velocity after a kick, and what it adds to |v|^2/2 (trees of arrays, one chain).
 
-    >>> proposal(jnp.ones(2), jnp.zeros(2), 1.0, 0.0, jnp.zeros(2)).tolist()
-    [1.0, 1.0]
+    >>> v, energy = kick(jnp.ones(2), jnp.ones(2), 1.0, 2.0)
+    >>> v.tolist(), float(energy)
+    ([0.0, 0.0], -1.0)
     """
-    return ((2 - e) * z - 2 * e * gamma * gradient + jnp.sqrt(8 * e) * xi) / (2 + e)
+    t = (0.5 * e) ** 0.5 * gamma
+    change = [
+        0.5 * t**2 * (g * g).sum() - t * (v * g).sum()
+        for v, g in zip(jax.tree.leaves(v), jax.tree.leaves(gradient), strict=True)
+    ]
+    return jax.tree.map(lambda v, g: v - t * g, v, gradient), sum(change)
 
 
-def log_ratio(z: Any, gradient: Any, new: Any, new_gradient: Any, gamma: Any, e: Any) -> Any:
-    """r = log p_0(z) q(z, z') - log p_0(z') q(z', z), from differences, which float32 keeps (last axis summed)."""
-    change, total = gradient - new_gradient, gradient + new_gradient
+def turn(z: Any, v: Any, e: Any) -> tuple[Any, Any]:
+    """Place and velocity after the rotation by h, tan(h/2) = sqrt(e/2).
+
+    >>> z, v = turn(jnp.ones(1), jnp.zeros(1), 2.0)
+    >>> z.tolist(), v.tolist()
+    ([0.0], [-1.0])
+    """
+    cos, sin = (2 - e) / (2 + e), (8 * e) ** 0.5 / (2 + e)
     return (
-        -0.5 * gamma * ((new - z) * total).sum(-1)
-        - 0.25 * e * gamma * ((new + z) * change).sum(-1)
-        - 0.25 * e * gamma**2 * (change * total).sum(-1)
+        jax.tree.map(lambda z, v: cos * z + sin * v, z, v),
+        jax.tree.map(lambda z, v: cos * v - sin * z, z, v),
     )
+
+
+def leap(look: Look, z: T, v: T, gradient: T, gamma: Any, e: Any) -> tuple[T, T, Any, T, Any]:
+    """One step of the scheme: place, velocity, what ``look`` knows of the place, the gradient there, its part of r."""
+    v, before = kick(v, gradient, gamma, e)
+    z, v = turn(z, v, e)
+    known, gradient = look(z)
+    v, after = kick(v, gradient, gamma, e)
+    return z, v, known, gradient, before + after
+
+
+def propose(look: Look, z: T, v: T, gradient: T, gamma: Any, e: Any, leaps: int = 1) -> tuple[T, Any, T, Any]:
+    """A proposal of ``leaps`` steps of the scheme from place z with velocity v.
+
+    Args:
+        look: place to (what is known of it, gradient).
+        z, v, gradient: arrays or trees of arrays of one chain.
+
+    Returns:
+        The new place, what ``look`` knows of it, the gradient there, and r.
+    """
+    state = leap(look, z, v, gradient, gamma, e)
+    if leaps > 1:
+
+        def more(_: Any, state: tuple) -> tuple:
+            z, v, _, gradient, r = state
+            *rest, change = leap(look, z, v, gradient, gamma, e)
+            return *rest, r + change
+
+        state = jax.lax.fori_loop(1, leaps, more, state)
+    z, _, known, gradient, r = state
+    return z, known, gradient, r
 
 
 @eqx.filter_jit
@@ -97,7 +147,7 @@ def start(
     zeros = jnp.zeros(chains, jnp.float32)
     loss, mistakes, gradient = (zeros, zeros, jnp.zeros_like(z))
     if kernel != "minibatch":
-        (loss, mistakes), gradient = _slope(potential)(z, data)
+        (loss, mistakes), gradient = jax.vmap(_look(potential, data))(z)
     trace = jnp.zeros((length, chains), jnp.float32)
     after = jnp.zeros((length + 1, chains), jnp.float32)
     return Chains(
@@ -116,6 +166,7 @@ def advance(
     last: int | Array,
     kernel: Kernel = "adjusted",
     batch: int = 0,
+    leaps: int = 1,
 ) -> Chains:
     """Steps ``first`` to ``last`` - 1 of the schedule, one program for any of them.
 
@@ -123,7 +174,7 @@ def advance(
     """
     # as arrays: the compiler would make a program for every pair of numbers
     bounds = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
-    return _advance(potential, chains, data, gammas, steps, key, *bounds, kernel, batch)
+    return _advance(potential, chains, data, gammas, steps, key, *bounds, kernel, batch, leaps)
 
 
 @eqx.filter_jit
@@ -138,55 +189,46 @@ def _advance(
     last: Array,
     kernel: Kernel,
     batch: int,
+    leaps: int,
 ) -> Chains:
-    slope = _slope(potential)
-
-    def adjusted(k: Array, now: Chains) -> Chains:
-        gamma, e, noise, uniform = _of_step(k, now)
-        new = proposal(now.z, now.gradient, gamma, e, noise)
-        (loss, mistakes), gradient = slope(new, data)
-        ratio = gamma * (now.loss - loss) - log_ratio(now.z, now.gradient, new, gradient, gamma, e)
-        accept = jnp.log(uniform) < ratio  # false where undefined: such a proposal is rejected
-        chance = jnp.where(jnp.isnan(ratio), 0.0, jnp.exp(jnp.minimum(ratio, 0.0)))
+    def step(k: Array, now: Chains) -> Chains:
+        gamma, e = gammas[k], steps[k]
+        noise, uniform = jax.random.split(jax.random.fold_in(key, k))
+        m, size = now.z.shape
+        v = jax.random.normal(noise, (m * size,), now.z.dtype).reshape(m, size)
+        part, gradient = data, now.gradient
+        if kernel == "minibatch":
+            n = jax.tree.leaves(data)[0].shape[0]
+            chosen = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, k), 2), n)[:batch]
+            part = jax.tree.map(lambda leaf: leaf[chosen], data)
+            _, gradient = jax.vmap(_look(potential, part))(now.z)
+        move = partial(propose, _look(potential, part), gamma=gamma, e=e, leaps=leaps)
+        new, (loss, mistakes), new_gradient, r = jax.vmap(lambda z, v, g: move(z, v, g))(now.z, v, gradient)
+        if kernel == "minibatch":
+            return _record(now, k, new, loss, now.gradient, mistakes, r, jnp.ones_like(r))
+        if kernel == "unadjusted":
+            return _record(now, k, new, loss, new_gradient, mistakes, r, jnp.ones_like(r))
+        accept, chance = decide(gamma * (now.loss - loss) - r, jax.random.uniform(uniform, (m,), now.z.dtype))
 
         def choose(a: Array, b: Array) -> Array:
             return jnp.where(accept.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
         place, loss, gradient, mistakes = (
-            choose(new, now.z), choose(loss, now.loss), choose(gradient, now.gradient), choose(mistakes, now.mistakes),
+            choose(new, now.z), choose(loss, now.loss), choose(new_gradient, gradient), choose(mistakes, now.mistakes),
         )  # fmt: skip
         return _record(now, k, place, loss, gradient, mistakes, jnp.zeros_like(loss), chance)
 
-    def unadjusted(k: Array, now: Chains) -> Chains:
-        gamma, e, noise, _ = _of_step(k, now)
-        new = proposal(now.z, now.gradient, gamma, e, noise)
-        (loss, mistakes), gradient = slope(new, data)
-        r = log_ratio(now.z, now.gradient, new, gradient, gamma, e)
-        return _record(now, k, new, loss, gradient, mistakes, r, jnp.ones_like(r))
-
-    def minibatch(k: Array, now: Chains) -> Chains:
-        gamma, e, noise, _ = _of_step(k, now)
-        n = jax.tree.leaves(data)[0].shape[0]
-        chosen = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, k), 2), n)[:batch]
-        part = jax.tree.map(lambda leaf: leaf[chosen], data)
-        (_, _), gradient = slope(now.z, part)
-        new = proposal(now.z, gradient, gamma, e, noise)
-        (loss, mistakes), new_gradient = slope(new, part)
-        r = log_ratio(now.z, gradient, new, new_gradient, gamma, e)
-        return _record(now, k, new, loss, now.gradient, mistakes, r, jnp.ones_like(r))
-
-    def _of_step(k: Array, now: Chains) -> tuple[Array, Array, Array, Array]:
-        noise, uniform = jax.random.split(jax.random.fold_in(key, k))
-        m, size = now.z.shape
-        xi = jax.random.normal(noise, (m * size,), now.z.dtype).reshape(m, size)
-        return gammas[k], steps[k], xi, jax.random.uniform(uniform, (m,), now.z.dtype)
-
-    body = {"adjusted": adjusted, "unadjusted": unadjusted, "minibatch": minibatch}[kernel]
-    return jax.lax.fori_loop(first, last, body, chains)
+    return jax.lax.fori_loop(first, last, step, chains)
 
 
-def _slope(potential: Potential) -> Callable:
-    return jax.vmap(jax.value_and_grad(potential, has_aux=True), in_axes=(0, None))
+def decide(log_ratio: Array, uniform: Array) -> tuple[Array, Array]:
+    """Whether a proposal is accepted, and its probability; one that is not a number is rejected."""
+    chance = jnp.where(jnp.isnan(log_ratio), 0.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))
+    return jnp.log(uniform) < log_ratio, chance
+
+
+def _look(potential: Potential, data: Any) -> Look:
+    return lambda z: jax.value_and_grad(potential, has_aux=True)(z, data)
 
 
 def _record(now: Chains, k: Array, z, loss, gradient, mistakes, increment, chance) -> Chains:
@@ -211,12 +253,19 @@ def prices(chains: Chains, schedule: AnnealingSchedule, upto: int, kernel: Kerne
 
 
 @eqx.filter_jit
-def _acceptance_inputs(potential: Potential, z: Array, data: Any, gamma: Array, e: Array, key: Array) -> tuple:
-    (before, _), gradient = _slope(potential)(z, data)
-    new = proposal(z, gradient, gamma, e, jax.random.normal(key, z.shape, z.dtype))
-    (after, _), new_gradient = _slope(potential)(new, data)
-    r = log_ratio(z, gradient, new, new_gradient, gamma, e)
-    return (z, gradient, new, new_gradient), (before, after), r, gamma * (before - after) - r
+def _trajectories(
+    potential: Potential, z: Array, v: Array, data: Any, gamma: Array, e: Array, leaps: int
+) -> tuple[list[Array], Array, Array, Array]:
+    """Gradients along proposals from z, the losses at both ends, and r, of each chain."""
+    look = jax.vmap(_look(potential, data))
+    (before, _), gradient = look(z)
+    step = partial(leap, _look(potential, data), gamma=gamma, e=e)
+    gradients, after, total = [gradient], before, jnp.zeros_like(before)
+    for _ in range(leaps):
+        z, v, (after, _), gradient, change = jax.vmap(lambda z, v, g: step(z, v, g))(z, v, gradient)
+        gradients.append(gradient)
+        total += change
+    return gradients, before, after, total
 
 
 def rounding(
@@ -228,42 +277,53 @@ def rounding(
     key: Array,
     tries: int = 8,
     kernel: Kernel = "adjusted",
+    leaps: int = 1,
 ) -> float:
     """Largest error that float32 makes in the price of a step, over proposals from where the chains are.
 
     L and its gradient are those of the program, one deterministic function of z, which therefore *is* the potential;
-    what rounding touches is the arithmetic after them. An error of eta in the log-acceptance changes the ratio of a
-    step's forward and backward densities by at most a factor exp(2 eta); for the other kernels it is the error of r.
+    what rounding touches is the arithmetic after them, which is done again in float64. An error of eta in the
+    log-acceptance changes the ratio of a step's forward and backward densities by at most a factor exp(2 eta); for the
+    other kernels it is the error of r.
 
     Args:
         data: the points of a step, a batch of them for minibatch chains.
     """
     largest = 0.0
-    gamma64, e64 = float(np.float32(gamma)), float(np.float32(e))
+    gamma32, e32 = np.float32(gamma), np.float32(e)
     for k in range(tries):
-        places, losses, r, ratio = jax.device_get(
-            _acceptance_inputs(
-                potential, chains.z, data, jnp.float32(gamma), jnp.float32(e), jax.random.fold_in(key, k)
-            )
-        )
-        z, gradient, new, new_gradient = (np.asarray(v, np.float64) for v in places)
-        exact = log_ratio(z, gradient, new, new_gradient, gamma64, e64)
-        before, after = (np.asarray(v, np.float64) for v in losses)
-        if kernel == "adjusted":
-            gaps = 2 * np.abs(gamma64 * (before - after) - exact - ratio.astype(np.float64))
-            gaps = gaps[ratio > -20]  # a ratio below is a rejection, rounded or not
-        else:
-            gaps = np.abs(exact - r.astype(np.float64))
-        largest = max(largest, float(gaps[np.isfinite(gaps)].max(initial=0.0)))
+        v = jax.random.normal(jax.random.fold_in(key, k), chains.z.shape, chains.z.dtype)
+        # traced numbers: static ones would make a program for every schedule
+        way = _trajectories(potential, chains.z, v, data, jnp.asarray(gamma32), jnp.asarray(e32), leaps)
+        gradients, before, after, r = jax.device_get(way)
+        for chain, (z0, v0) in enumerate(zip(np.float64(chains.z), np.float64(v), strict=True)):
+            remembered = iter([g[chain].astype(np.float64) for g in gradients])
+            place, velocity, gradient, exact = z0, v0, next(remembered), 0.0
+            for _ in range(leaps):
+                place, velocity, _, gradient, change = leap(
+                    lambda _, rest=remembered: (None, next(rest)), place, velocity, gradient, float(gamma32), float(e32)
+                )
+                exact += change
+            fall32 = gamma32 * (before[chain] - after[chain])
+            fall = float(gamma32) * (float(before[chain]) - float(after[chain]))
+            gap = abs(exact - float(r[chain]))
+            if kernel == "adjusted":
+                gap = 2 * abs(fall - exact - float(fall32 - r[chain]))
+                if fall32 - r[chain] <= -20:  # a rejection, rounded or not
+                    continue
+            if np.isfinite(gap):
+                largest = max(largest, gap)
     return largest
 
 
-def check_kernel(kernel: str, batch: int | None, n: int) -> int:
+def check_kernel(kernel: str, batch: int | None, n: int, leaps: int = 1) -> int:
     """The batch size of a kernel (0 where it takes all points).
 
     Raises:
-        MfresnetError: an unknown kernel, or a batch that does not fit.
+        MfresnetError: an unknown kernel, a batch that does not fit, or fewer than one step per proposal.
     """
+    if leaps != int(leaps) or leaps < 1:
+        raise MfresnetError(f"leaps = {leaps} is not allowed: give a whole number >= 1.")
     if kernel not in KERNELS:
         raise MfresnetError(f"kernel = {kernel!r} is not allowed: give one of {', '.join(KERNELS)}.")
     if (kernel == "minibatch") != (batch is not None):

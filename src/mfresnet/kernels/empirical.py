@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import equinox as eqx
@@ -147,16 +147,25 @@ class EmpiricalOperator:
 
 
 def empirical_operator(
-    fn: Function, params: Any, x: Any, *, group: Group | None = None, dtype: Any = np.float64
+    fn: Function,
+    params: Any,
+    x: Any,
+    *,
+    group: Group | None = None,
+    block: int | None = None,
+    devices: Sequence[Any] | None = None,
+    dtype: Any = np.float64,
 ) -> EmpiricalOperator:
     """The matrix of `empirical_gram` as an operator: v -> J (J^T v), by one reverse and one forward derivative.
 
-    Memory is that of one gradient of the whole batch. A function that couples the points of a batch is
-    differentiated as it is, coupling included.
+    Memory is that of one gradient of the whole batch, or of a block of points. A function that couples the points of a
+    batch is differentiated as it is, coupling (inside a block) included.
 
     Args:
         fn, params, x, dtype: as in `empirical_gram`.
         group: dotted path prefix or predicate; default: all floating-point parameters.
+        block: points that are differentiated at once; memory beyond the inputs then does not grow with n. Default: all.
+        devices: share the blocks over these (``jax.devices()``); default: one device.
 
     Raises:
         MfresnetError: no floating-point parameter in the group, NaN or infinite inputs.
@@ -173,20 +182,49 @@ def empirical_operator(
         members = _members(moving, {"group": (lambda _: True) if group is None else group})["group"]
         leaves, tree = jax.tree.flatten(moving)
         chosen = [leaves[k] for k in members]
-        inputs = _as_input(points, dtype)
+        count = 1 if devices is None else len(devices)
+        share = -(-len(points) // count)
+        length = share if block is None else _block_points(moving, 1, dtype, share, block)
+        # blocks are filled up with a repeated point, whose weight is 0
+        padded = np.concatenate([points, np.repeat(points[:1], -len(points) % (length * count), axis=0)])
+        blocks = _as_input(padded.reshape(-1, length, *points.shape[1:]), dtype)
 
-        def values(chosen: list[Array]) -> Array:
+        def values(chosen: list[Array], inputs: Array) -> Array:
             full = list(leaves)
             for k, leaf in zip(members, chosen, strict=True):
                 full[k] = leaf
             return jnp.ravel(fn(eqx.combine(jax.tree.unflatten(tree, full), constant), inputs))
 
+        outputs = jax.eval_shape(values, chosen, blocks[0]).size // length
+        size = len(points) * outputs
+
+        def pull(blocks: Array, weights: Array) -> list[Array]:
+            def add(total: list[Array], part: tuple[Array, Array]) -> tuple[list[Array], None]:
+                gradient = jax.vjp(lambda chosen: values(chosen, part[0]), chosen)[1](part[1])[0]
+                return jax.tree.map(jnp.add, total, gradient), None
+
+            return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, chosen), (blocks, weights))[0]
+
+        def push(blocks: Array, gradient: list[Array]) -> Array:
+            return jax.lax.map(lambda x: jax.jvp(lambda one: values(one, x), (chosen,), (gradient,))[1], blocks)
+
+        def product(blocks: Array, weights: Array) -> Array:
+            return push(blocks, pull(blocks, weights))
+
+        if devices is not None:
+            mesh, along = jax.sharding.Mesh(np.array(devices), ("points",)), jax.sharding.PartitionSpec("points")
+            blocks = jax.device_put(blocks, jax.sharding.NamedSharding(mesh, along))
+
+            def shared(blocks: Array, weights: Array) -> Array:
+                return push(blocks, jax.lax.psum(pull(blocks, weights), "points"))
+
+            product = jax.shard_map(shared, mesh=mesh, in_specs=(along, along), out_specs=along, check_vma=False)
+
         @jax.jit
         def apply(v: Array) -> Array:
-            _, pull = jax.vjp(values, chosen)
-            return jax.jvp(values, (chosen,), pull(v))[1]
+            weights = jnp.pad(v, (0, blocks.shape[0] * length * outputs - size)).reshape(blocks.shape[0], -1)
+            return product(blocks, weights).reshape(-1)[:size]
 
-        size = jax.eval_shape(values, chosen).size
     return EmpiricalOperator(apply, size, dtype)
 
 

@@ -13,6 +13,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
+from .. import html
 from ..errors import MfresnetError
 from . import depth as depth_module
 from . import scaling
@@ -198,6 +199,17 @@ class AbstractResNet(eqx.Module):
         """The predictions f(x_i), shape (n, C)."""
         z, _ = self.sweep(x, encoder_probes, recompute=recompute)
         return self.read(z, head_probes)
+
+    def _repr_html_(self) -> str:
+        """Table for a notebook."""
+        kinds = {"encoder": self.encoder, "head": self.head}
+        rows = [
+            (name, type(family).__name__, " x ".join(map(str, family.batch)), family.size)
+            for name, family in kinds.items()
+            if family is not None
+        ]
+        sizes = f"{self.inputs} inputs, state {self.state}, {self.outputs} outputs, depth {self.depth}"
+        return html.table(f"{type(self).__name__}: {sizes}", rows, ("part", "particles", "number", "numbers of each"))
 
     def _head_part(self) -> tuple[Part, ...]:
         return () if self.head is None else (Part("head", "head", scaling.head_mass(self.head.width)),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,16 +51,43 @@ def chain(run: Run) -> Section | None:
         "The network starts at a draw of the prior and is annealed: at each inverse temperature the loss competes with "
         "the prior. c is the exact log-density ratio of the path so far, which the certificate pays for."
     )
-    return Section("Langevin chain", caption, figures, _finding(run))
+    return Section("Langevin chain", caption, figures + _several(run), _finding(run))
 
 
 def _finding(run: Run) -> str:
-    """What the chain paid, and what for."""
+    """What the chain paid, and what for; of several chains the figures show it."""
     c, error = run.last("chain.c"), run.last("train.error")
-    if not np.isfinite([c, error]).all():
+    if not np.isfinite([c, error]).all() or "chains" in run.summary:
         return ""
     reached = format_share(error, number(run.summary.get("train.n")))
     return f"The chain paid c = {format_plain(c)} nats for a training error of {reached}."
+
+
+def _several(run: Run) -> list[Figure]:
+    """Price and errors over the chains, where there are several."""
+    chains = run.summary.get("chains")
+    if not isinstance(chains, Mapping):
+        return []
+    price, *errors = (np.array(chains.get(name, []), np.float64) for name in ("c", "train.error", "test.error"))
+    finite = price[np.isfinite(price)]
+    if len(finite) < 2:
+        return []
+    counts, edges = np.histogram(finite, bins="auto")
+    bars = {
+        "type": "bar",
+        "name": "chains",
+        "x": (edges[:-1] + edges[1:]) / 2,
+        "width": np.diff(edges),
+        "y": counts,
+        "marker": {"color": "@class-0"},
+    }
+    figures = [Figure("Price c over the chains", [bars], _axes("c, nats", "chains"))]
+    points = [
+        _line(label, price, 100 * error, colour) | {"mode": "markers"}
+        for error, (label, colour, _) in zip(errors, (ERRORS["train.error"], ERRORS["test.error"]), strict=True)
+        if error.shape == price.shape
+    ]
+    return [*figures, Figure("Errors of the chains, %", points, _axes("c, nats", "error, %"))]
 
 
 def _line(name: str, x: np.ndarray, y: np.ndarray, colour: str, dash: str = "solid") -> dict[str, Any]:

@@ -166,11 +166,12 @@ class MeanFieldResNet(BaseEstimator):
             model = engine.start(settings, seed, x.shape[1] + 1, y.shape[1])
         bounded = slice(None) if apart is None else np.setdiff1d(np.arange(len(x)), apart)
         if chain:
-            trained, self.certificate_ = train_langevin(
+            trained, others, self.certificate_ = train_langevin(
                 settings, model, self.transform_.apply(x[bounded]), y[bounded], seed, self.delta,
-                0 if apart is None else len(apart),
+                0 if apart is None else len(apart), self.get_params()["chains"],
             )  # fmt: skip
             self._keep(trained, x, again)
+            self._others = [engine.arrays_of(network) for network in others]
             self._drawn, self.certificate_note_ = None, ""
             return
         rows = rows._replace(x=self.transform_.apply(rows.x))
@@ -258,6 +259,7 @@ class MeanFieldResNet(BaseEstimator):
         self._memory = [np.asarray(leaf) for leaf in jax.tree.leaves(trained.memory)]
         self._scales = {"alpha": self.alpha, "beta": self.beta, "activation": self.activation}
         self._rule = self.rule
+        self._others: list[dict[str, np.ndarray]] = []
         self._x = x
         self.n_iter_ = trained.steps + (self.n_iter_ if again else 0)
         self.loss_curve_ = (list(self.loss_curve_) if again else []) + trained.losses

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..errors import MfresnetError
 from .base import MeanFieldResNet
 from .certify import votes
-from .engine import model_of
+from .engine import model_of, outputs_of
 from .rows import class_factors
 
 
@@ -35,10 +35,12 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         depth, width, head_width: layers L, particles M of a layer, particles K of the head.
         alpha, beta: scale of the residual branch and of the output.
         activation: sigma0, a name or ``package.module:ATTRIBUTE``.
-        rule: adam, sgd, momentum, optax:NAME; langevin, one annealed chain of ``max_iter`` steps,
-            whose network is certified itself; or gradient-flow (Euler steps), which carries probe particles and
+        rule: adam, sgd, momentum, optax:NAME; langevin, annealed chains of ``max_iter`` steps,
+            whose networks are certified themselves; or gradient-flow (Euler steps), which carries probe particles and
             thereby gives a certificate.
         loss: logistic (cross-entropy), squared, or auto, which is logistic.
+        chains: of langevin; several vote, and their vote is what is predicted and certified. Its bound is twice that of
+            the mean of its networks, so one chain has the smaller certificate.
         learning_rate: default 0.02 (adam) or 0.01 (optax:NAME); for gradient-flow and sgd (0.5) and momentum (0.05)
             a step of training time in units of 1/beta^2.
         max_iter: steps at most (not passes over the data); None for 600, of langevin 4,000.
@@ -83,6 +85,7 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         activation: str = "tanh",
         rule: str = "adam",
         loss: str = "auto",
+        chains: int = 1,
         learning_rate: float | None = None,
         max_iter: int | None = None,
         batch_size: int | None = 256,
@@ -124,6 +127,16 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
             verbose=verbose,
         )
         self.class_weight = class_weight
+        self.chains = chains
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        """f(x_i), shape (n, C); where several chains vote, shares of votes, of two classes their difference."""
+        f = super()._outputs(X)
+        if not self._others:
+            return f
+        x = self.transform_.apply(np.asarray(validate_data(self, X, dtype=np.float64, reset=False)))
+        networks = [f, *(outputs_of(arrays, self._scales, x) for arrays in self._others)]
+        return np.mean([_vote(one) for one in networks], axis=0)
 
     def _loss(self) -> str:
         return "logistic" if self.loss == "auto" else self.loss
@@ -211,6 +224,8 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
             MfresnetError: there is no certificate, hence no sub-networks.
         """
         check_is_fitted(self, "particles_")
+        if self._others:
+            return self.predict(X)
         if self._drawn is None:
             raise MfresnetError(f"no sub-networks were drawn that could vote: {self.certificate_note_}.")
         x = cast(np.ndarray, validate_data(self, X, dtype=np.float64, reset=False))
@@ -219,14 +234,15 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of the classes, shape (n, C).
 
-        Logistic loss: softmax(f), or 1/(1 + exp(-f)) for two classes. Squared loss: f estimates the probabilities
+        Several chains: their shares of votes. Logistic loss: softmax(f),
+        or 1/(1 + exp(-f)) for two classes. Squared loss: f estimates the probabilities
         themselves ((1 + f)/2 for two classes), so the nearest point of the simplex.
 
         Raises:
             MfresnetError: rows whose outputs are not finite.
         """
         f = _check_finite(self._outputs(X))
-        logistic = self._loss() == "logistic"
+        logistic = self._loss() == "logistic" and not self._others
         if len(self.classes_) == 2:
             second = expit(f) if logistic else np.clip((1 + f) / 2, 0.0, 1.0)
             return np.hstack([1 - second, second])
@@ -243,6 +259,16 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         if len(self.classes_) == 2:
             return np.where(code == 1, 1.0, -1.0)[:, None]
         return np.eye(len(self.classes_))[code]
+
+
+def _vote(f: np.ndarray) -> np.ndarray:
+    """What each network votes for: -1/+1 for two classes, one-hot for several; NaN where it has no output.
+
+    >>> _vote(np.array([[0.3], [-2.0]])).ravel().tolist()
+    [1.0, -1.0]
+    """
+    vote = np.where(f > 0, 1.0, -1.0) if f.shape[1] == 1 else np.eye(f.shape[1])[np.argmax(f, axis=1)]
+    return np.where(np.isfinite(f).all(axis=1, keepdims=True), vote, np.nan)
 
 
 def nearest_probabilities(f: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The rule langevin of the classifier: one certified chain."""
+"""The rule langevin of the classifier: certified chains, which vote where there are several."""
 
 from __future__ import annotations
 
@@ -38,22 +38,32 @@ def check_langevin(estimator: Any, weights: np.ndarray, again: bool) -> None:
 
 
 def train_langevin(
-    settings: Settings, model: AbstractResNet, x: np.ndarray, y: np.ndarray, seed: int, delta: float, mapped: int
-) -> tuple[Trained, Certificate]:
-    """The network at the end of one chain of ``max_iter`` steps, and its certificate on these points.
+    settings: Settings,
+    model: AbstractResNet,
+    x: np.ndarray,
+    y: np.ndarray,
+    seed: int,
+    delta: float,
+    mapped: int,
+    chains: int = 1,
+) -> tuple[Trained, list[AbstractResNet], Certificate]:
+    """The network at the end of one chain of ``max_iter`` steps, those of others, and their certificate.
 
     Args:
         x, y: mapped inputs and targets (n, C) of the points that are certified.
         mapped: rows that fixed the map of the inputs and are not among them.
+        chains: several are certified by their vote.
     """
     f, sizes = NetworkPredictor(model), settings.config.model
     scale = SHARPNESS * sqrt(sizes.head_width) / resolved(sizes.beta)
     note = f"fitted on {mapped} rows that are left out" if mapped else "it reads no data"
     done = path(
-        f, f.prior(), (x, y), None, jax.random.key(seed), delta=delta, certifies="chain", steps=settings.steps,
+        f, f.prior(), (x, y), None, jax.random.key(seed), delta=delta, chains=chains,
+        certifies="vote" if chains > 1 else "chain", steps=settings.steps,
         scale=scale, pilot_steps=max(PILOT_LEAST, settings.steps // PILOT_SHARE),
         more=(Hypothesis("the map of the inputs does not depend on the points of the bound", "proved", note=note),),
     )  # fmt: skip
     losses = np.asarray(done.chains.losses)[1:, 0]
     curve = [float(np.mean(part)) for part in np.array_split(losses, max(1, len(losses) // 50))]
-    return Trained(f.network(done.param()), (), None, curve, settings.steps, False), done.certificate
+    networks = [f.network(done.param(chain)) for chain in range(chains)]
+    return Trained(networks[0], (), None, curve, settings.steps, False), networks[1:], done.certificate

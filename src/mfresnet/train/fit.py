@@ -10,6 +10,7 @@ import diffrax
 import numpy as np
 import optax
 
+from .. import html
 from ..certify import Certificates, Problem
 from ..certify import run as run_pipeline
 from ..config import Config
@@ -26,7 +27,7 @@ from .langevin import LANGEVIN
 from .loop import Callback, End, Loop, Recorder, Row, Stopping
 from .measurements import Measurements
 from .objects import Objects
-from .path import path_certificates
+from .path import describe_chains, path_certificates
 from .schedule import snapshot_steps
 
 
@@ -98,6 +99,20 @@ class Result:
         steps = recorded_steps(self.config)
         with precision(self.config):
             return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
+
+    def _repr_html_(self) -> str:
+        """Table and loss curves for a notebook."""
+        names = (
+            "train.loss",
+            "train.error",
+            "test.error",
+            "gram.lambda_min.total",
+            "kl.encoder.value",
+            "kl.head.value",
+        )
+        rows = [(name, float(value)) for name in names if isinstance(value := self.summary.get(name), int | float)]
+        shown = {name: self.column(name).tolist() for name in ("train.loss", "test.loss")}
+        return html.table(f"{self.status}, step {int(self.state.step)}", rows) + html.curves(shown)
 
     def certificates(self, names: str | Sequence[str] | None = None, **changes: Any) -> Certificates:
         """What `mfresnet.certify` returns: of the laws of a flow, or of the chain of the rule langevin.
@@ -290,6 +305,7 @@ def train_job(
 def describe_end(job: Job, end: End) -> dict[str, Any]:
     """What every summary has: the status, the last row, and how many points there were."""
     train, test = job.split.train, job.split.test
+    chains = describe_chains(job, end.state) if job.config.train.chains > 1 else None
     return {
         "status": end.status,
         **{name: value for name, value in end.row.items() if not isinstance(value, list)},
@@ -297,6 +313,7 @@ def describe_end(job: Job, end: End) -> dict[str, Any]:
         "train.n": len(train.x),
         "test.n": len(test.x),
         "error.kind": "root mean squared error" if train.task == "regression" else "share of wrong classes",
+        **({} if chains is None else {"chains": chains}),
     }
 
 

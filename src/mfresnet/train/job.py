@@ -20,6 +20,7 @@ from ..errors import MfresnetError
 from ..flow import Batch, Loss, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, solver_of
 from ..model import AbstractResNet, ContinuousResNet, InitialScales, LayeredResNet, activation, scaling, trainable
 from ..model.own import TWO_LAYER, particle
+from ..model.smoothness import check_smooth
 from . import langevin
 from .langevin import LANGEVIN, check_langevin, langevin_rule
 from .memory import check_memory, recomputes
@@ -268,6 +269,11 @@ def assemble(config: Config, split: Split, objects: Objects | None = None) -> Jo
         check_langevin(config, train.task)
         moved = eqx.filter(model, moving(config, model))
         rule = langevin_rule(config, model, moved, data, initial_scales(config), k_batches)
+    elif config.train.chains > 1:
+        raise MfresnetError(
+            f"train.chains = {config.train.chains} does not go with train.rule {config.train.rule}: set --train.rule "
+            "langevin, or leave it out."
+        )
     trainer, unit = build_trainer(config, model, n, rule, objects)
     state = eqx.filter_jit(
         lambda model, key: trainer.begin(model, key, n, probes=probe_counts(config), initial=initial_scales(config))
@@ -318,6 +324,9 @@ def _smooth(config: Config, split: Split) -> bool:
     smooth = all(kind.smooth for kind, _ in own) and (
         len(own) == len(kinds) or activation(m.activation).second is not None
     )
+    if smooth and config.train.probes + config.train.head_probes > 0:
+        for kind, size in own:
+            check_smooth(kind, state, size)
     return smooth
 
 

@@ -91,11 +91,15 @@ def langevin_rule(
     pilot = find_schedule(
         potential, points, prior.size, n, k_pilot, length=max(steps, 2),
         pilot_length=max(PILOT_LEAST, steps // PILOT_SHARE), chains=PILOTS,
-        delta=config.certify.delta,
+        delta=config.certify.delta, leaps=config.train.leaps,
     )  # fmt: skip
     std = jax.tree.map(lambda _: None, moved)
     for name, part in prior.std.items():
         std = eqx.tree_at(lambda m, name=name: getattr(m, name), std, part, is_leaf=lambda leaf: leaf is None)
+    others = None
+    if config.train.chains > 1:  # the key of the first chain does not depend on their number
+        others = jax.random.key_data(jax.random.split(jax.random.fold_in(key, 2), config.train.chains - 1))
     return LangevinRule(
-        jnp.asarray(pilot.schedule.gammas), jnp.asarray(pilot.schedule.steps), std, jax.random.key_data(k_chain)
-    )
+        jnp.asarray(pilot.schedule.gammas), jnp.asarray(pilot.schedule.steps), std, jax.random.key_data(k_chain),
+        others, config.train.leaps,
+    )  # fmt: skip

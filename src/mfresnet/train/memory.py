@@ -16,7 +16,7 @@ def activation_bytes(config: Config, inputs: int, n: int) -> int:
     model, train = config.model, config.train
     width = model.width + (train.probes if train.rule == "gradient-flow" else 0)
     state = inputs if model.embedding == "none" else (model.embedding_dimension or inputs)
-    return 4 * n * model.depth * (3 * width + 2 * state)
+    return 4 * n * model.depth * (3 * width + 2 * state) * train.chains
 
 
 def memory_estimate(config: Config, inputs: int, outputs: int, n: int) -> int:
@@ -27,12 +27,14 @@ def memory_estimate(config: Config, inputs: int, outputs: int, n: int) -> int:
     head = (model.head_width + train.head_probes) * (state + outputs + 1)
     points = min(n, train.batch_size or n)
     if train.recompute == "segments" or (train.recompute == "auto" and recomputes(config, inputs, points)):
-        activations = 4 * points * (3 * (model.width + train.probes) + 4 * int(model.depth**0.5 + 100) * state)
+        activations = (
+            train.chains * 4 * points * (3 * (model.width + train.probes) + 4 * int(model.depth**0.5 + 100) * state)
+        )
     else:
         activations = activation_bytes(config, inputs, points)
     size = 2 if train.precision == "float64" else 1
     determinants = 4 * determinant_numbers(config, state, outputs)
-    return size * (4 * 4 * (encoder + head) + 4 * n * (inputs + outputs) + activations + determinants)
+    return size * (4 * 4 * train.chains * (encoder + head) + 4 * n * (inputs + outputs) + activations + determinants)
 
 
 def determinant_numbers(config: Config, state: int, outputs: int) -> int:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..bounds import Certificate, held_out_certificate
-from ..bounds.path import path_bound, path_certificate
+from ..bounds.path import Which, path_bound, path_certificate
 from ..certify import Certificates
 from ..certify.data import Data
 from ..errors import MfresnetError
 from ..flow import Batch, LangevinMemory, LangevinRule, TrainState, is_misclassified, predict
 from ..flow.langevin import Chains, rounding
 from ..flow.potential import PredictorPotential, labels
+from ..model import AbstractResNet
 from .job import Job, initial_scales
 from .langevin import predictor_of
 
@@ -38,24 +41,31 @@ def path_certificates(
         raise MfresnetError(f"settings = {settings} is fewer than the {config.settings} that were tried: give those.")
     delta = config.delta if delta is None else delta
     certificates = {"path": path_of(job, state, settings, delta)}
+    if job.config.train.chains > 1:
+        certificates |= {
+            "path_mean": path_of(job, state, settings, delta, "mean"),
+            "path_vote": path_of(job, state, settings, delta, "vote"),
+        }
     if data.test is not None:
-        errors = _count(state, data.test)
+        errors = int(count_mistakes(state, data.test)[0])
         certificates["held_out"] = held_out_certificate(
             errors, len(data.test.x), delta, guessing=data.guessing, certifies="the network as trained"
         )
     return Certificates(certificates)
 
 
-def path_of(job: Job, state: TrainState, settings: int, delta: float) -> Certificate:
-    """The certificate of the trained network itself, one chain, on all points that did not fix the map of the inputs.
+def path_of(job: Job, state: TrainState, settings: int, delta: float, certifies: Which = "chain") -> Certificate:
+    """The certificate of the trained network itself, or of all chains, on the points that did not fix the inputs' map.
 
     The chain may have been trained on others as well: only its start has to be free of the certified points.
     """
     rule, memory, data = job.trainer.rule, state.rule, data_of(job)
     assert isinstance(rule, LangevinRule) and isinstance(memory, LangevinMemory)
     n = len(data.points.x)
+    every = certifies != "chain"
+    prices = memory.prices if every else memory.prices[:1]
     certificate = path_certificate(
-        [_count(state, data.points)], [memory.c], n, delta, certifies="chain", settings=settings,
+        count_mistakes(state, data.points, every)[None], prices[None], n, delta, certifies=certifies, settings=settings,
         rounding=_rounding(job, state, rule, memory),
         times=[int(memory.step)], more=data.hypotheses, guessing=data.guessing,
     )  # fmt: skip
@@ -70,7 +80,9 @@ def bound_so_far(job: Job, state: TrainState) -> float:
     """The certificate of the network as it is now, had the chain been fixed in advance to end here."""
     data, config, memory = data_of(job), job.config.certify, state.rule
     assert isinstance(memory, LangevinMemory)
-    return path_bound([_count(state, data.points)], [memory.c], len(data.rows), config.delta, paid=config.settings)
+    return path_bound(
+        count_mistakes(state, data.points), [memory.c], len(data.rows), config.delta, paid=config.settings
+    )
 
 
 def data_of(job: Job) -> Data:
@@ -79,8 +91,28 @@ def data_of(job: Job) -> Data:
     return Data(train.x, train.y, test.x, test.y, job.split.fitted_on)
 
 
-def _count(state: TrainState, points: Batch) -> int:
-    return int(np.sum(is_misclassified(np.asarray(predict(state.model, points.x)), np.asarray(points.y))))
+def count_mistakes(state: TrainState, points: Batch, all_chains: bool = False) -> np.ndarray:
+    """Mistakes of the trained network, or of the network of each chain, shape (m,)."""
+    y = np.asarray(points.y)
+    networks = networks_of(state) if all_chains else [state.model]
+    return np.array([np.sum(is_misclassified(np.asarray(predict(model, points.x)), y)) for model in networks], float)
+
+
+def networks_of(state: TrainState) -> Iterator[AbstractResNet]:
+    """The network of each chain, the trained one first."""
+    yield state.model
+    others = state.rule.others
+    for k in range(0 if others is None else len(others.memory.step)):
+        yield eqx.combine(jax.tree.map(lambda leaf, k=k: leaf[k], others.params), state.model)
+
+
+def describe_chains(job: Job, state: TrainState) -> dict[str, list[float]]:
+    """c and the errors of each of several chains."""
+    split = job.split
+    errors = {"train.error": split.train, "test.error": split.test}
+    return {"c": state.rule.prices.tolist()} | {
+        name: (count_mistakes(state, points, True) / len(points.x)).tolist() for name, points in errors.items()
+    }
 
 
 def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinMemory) -> float:
@@ -97,7 +129,8 @@ def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinM
     chains = Chains(z, memory.loss[None], gradient, jnp.zeros(1), none, none, none, none)
     potential = PredictorPotential(f, prior, jnp.asarray(1.0, jnp.float32))
     last = max(0, int(memory.step) - 1)
-    each = rounding(potential, chains, data, rule.gammas[last], rule.steps[last], jax.random.key(job.config.seed))
+    key = jax.random.key(job.config.seed)
+    each = rounding(potential, chains, data, rule.gammas[last], rule.steps[last], key, leaps=rule.leaps)
     return each * int(memory.step)
 
 
