@@ -1,17 +1,18 @@
-"""Draws docs/_static/two-spirals.png, the picture of README.md: python docs/picture_of_readme.py."""
+"""Draws docs/_static/two-spirals.png, the picture of README.md, by the training of `make demo`.
+
+python docs/picture_of_readme.py
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import jax
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-from mfresnet import LayeredResNet, states
-from mfresnet.certify import NetworkPredictor, path
-from mfresnet.data import two_spirals
+import mfresnet
+from mfresnet import Config, states
 
 HERE = Path(__file__).parent
 COLOURS = np.array(["#d1495b", "#0f5f7a"])
@@ -21,14 +22,10 @@ def main() -> None:
     """A network trained and certified by an annealed Langevin chain: states, prediction, what was paid."""
     matplotlib.use("agg")
     matplotlib.rc_file(HERE / "_static" / "matplotlibrc")
-    x, y = two_spirals(1024, np.random.default_rng(0))
-    y = y[:, 0]
-    network = LayeredResNet.create(jax.random.key(0), inputs=2, depth=10, width=10, head_width=30, alpha=3.0, beta=30.0)
-    f = NetworkPredictor(network)
-    done = path(f, f.prior(), (x, y), None, jax.random.key(1), steps=3000, pilot_steps=800)
-    trained, certificate = f.network(done.param()), done.certificate
-    fresh, truth = two_spirals(4000, np.random.default_rng(1))
-    error = float(np.mean(np.asarray(trained(fresh.astype("f4")))[:, 0] * truth[:, 0] <= 0))
+    result = mfresnet.fit(Config(data={"n": 1024}, train={"rule": "langevin"}))
+    certificate = mfresnet.certify(result)["path"]
+    trained, points, error = result.model, result.split.train, result.summary["test.error"]
+    x, y = points.x, points.y[:, 0]
 
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.9), width_ratios=(1, 1, 1.25))
     colours = COLOURS[(y > 0).astype(int)]
@@ -46,13 +43,14 @@ def main() -> None:
     for axes in (left, middle):
         for side in axes.spines.values():
             side.set_visible(False)
-    losses = np.asarray(done.chains.losses, np.float64)[:, 0]
-    gammas = np.asarray(done.schedule.gammas, np.float64)
-    price = np.cumsum(gammas * (losses[:-1] - losses[1:])) / len(x)
-    right.plot(np.asarray(done.chains.errors)[1:, 0] / len(x), color=COLOURS[0], linewidth=0.7, label="training error")
-    right.plot(price, color="#edae49", linewidth=1.2, label="price of the path, c/n")
+    rows = result.history
+    steps = [row["step"] for row in rows]
+    right.plot(steps, [row["train.error"] for row in rows], color=COLOURS[0], linewidth=1, label="training error")
+    price = [row["chain.c"] / len(x) for row in rows]
+    right.plot(steps, price, color="#edae49", linewidth=1.2, label="price of the path, c/n")
     right.axhline(certificate.value, color=COLOURS[1], label=f"certified error: {certificate.value:.3f}")
-    right.axhline(error, color="#888", linestyle=":", label=f"error on 4,000 new points: {error:.3f}")
+    label = f"error on {result.summary['test.n']:,} held-out points: {error:.3f}"
+    right.axhline(error, color="#888", linestyle=":", label=label)
     right.set(
         xlabel="step of the annealed Langevin chain",
         ylim=(0, 0.6),
@@ -60,7 +58,7 @@ def main() -> None:
     )
     right.legend(loc="upper right")
     figure.savefig(HERE / "_static" / "two-spirals.png", dpi=110)
-    print(f"certified error {certificate.value:.4f}, error on new points {error:.4f}")
+    print(f"certified error {certificate.value:.4f}, error on held-out points {error:.4f}")
 
 
 if __name__ == "__main__":
