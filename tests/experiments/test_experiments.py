@@ -54,6 +54,10 @@ TINY = {
         "data": {"n_test": 8},
         "train": {"steps": 5},
     },
+    "own-transfer": {
+        "factory": "own_factories:perceptron",
+        **{"sizes": "2,3", "other": 4, "rates": "0.01,0.1", "steps": 3},
+    },
     "grid": {
         "set": ["train.learning_rate=0.01,0.1", "model.alpha=1,2"],
         "seeds": 2,
@@ -63,6 +67,7 @@ TINY = {
     },
 }
 
+REQUIRED = {"own-transfer": {"factory": "own_factories:perceptron"}}  # settings without a default
 TRAINED_ELSEWHERE = ("table1",)  # image networks take long to compile: tests/images runs and judges its rows
 
 
@@ -95,7 +100,7 @@ class TestContract:
         kind = EXPERIMENTS[name].settings_type()
         assert kind.command == f"sweep {name}"
         assert all(field.description for _, field in leaves(kind))
-        experiment = create(name)
+        experiment = create(name, REQUIRED.get(name, {}))
         assert (experiment.name, bool(experiment.question)) == (name, True)
         with pytest.raises(MfresnetError, match="unknown setting 'no_such'"):
             create(name, {"no_such": 1})

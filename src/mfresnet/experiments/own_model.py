@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import MfresnetError
 from ..registry import Registry
 from ..scaling import Growth
-from .experiment import Cell, Experiment, Plot, Pulse, Result, Row
+from .experiment import Cell, Experiment, Plot, Pulse, Result, Row, completed_rows, divergence_notes
 from .own_transfer import FLAT, Factory, Task, check_task, coordinates_of, losses_of, slope
 from .settings import OwnTransferSettings
 
@@ -72,13 +72,14 @@ class OwnTransfer(Experiment):
         return rows
 
     def analyse(self, rows: Sequence[Row]) -> Result:
+        notes, rows = divergence_notes(rows), completed_rows(rows)
         s, points, moved, figures = self.settings, [], {}, []
         for scaling in SCALINGS:
             best, data = [], []
             for size in s.sizes:
                 own = [row for row in rows if (row["scaling"], row["size"]) == (scaling, size)]
                 losses = np.array([[_number(row.get(f"loss.{rate:g}")) for rate in s.rates] for row in own])
-                logs = np.log(np.maximum(losses, 1e-30)).mean(axis=0)
+                logs = np.log(np.maximum(losses, 1e-30)).mean(axis=0) if own else np.full(len(s.rates), np.nan)
                 place = int(np.argmin(logs)) if np.isfinite(logs).any() else None
                 best.append(place)
                 points.append(
@@ -103,6 +104,7 @@ class OwnTransfer(Experiment):
             points=points,
             figures=figures,
             notes=[
+                *notes,
                 *(["A best rate lies at the edge of the grid: widen --rates."] if any(edges) else []),
                 *(_say(scaling, s.axis, check) for scaling, check in coordinates.items()),
             ],
@@ -113,7 +115,10 @@ class OwnTransfer(Experiment):
         slopes: dict[str, float | None] = {}
         for name in ("features", "updates"):
             means = [
-                np.mean([_number(row.get(name)) for row in rows if (row["scaling"], row["size"]) == (scaling, size)])
+                np.mean(
+                    [_number(row.get(name)) for row in rows if (row["scaling"], row["size"]) == (scaling, size)]
+                    or [np.nan]
+                )
                 for size in self.settings.sizes
             ]
             usable = all(np.isfinite(mean) and mean > 0 for mean in means)
