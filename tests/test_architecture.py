@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from graphlib import TopologicalSorter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -139,9 +140,10 @@ def test_start_is_light(code):
 
 
 def public() -> list[tuple[str, object]]:
-    """(dotted name, object) of every name that `mfresnet` or a subpackage exports."""
+    """(dotted name, object) of every name that `mfresnet` or a subpackage exports (`mfresnet.torch` needs PyTorch)."""
     found = {}
-    for module in (mfresnet, *(importlib.import_module(f"mfresnet.{name}") for name in SUBPACKAGES)):
+    names = [name for name in SUBPACKAGES if name != "torch" or find_spec("torch")]
+    for module in (mfresnet, *(importlib.import_module(f"mfresnet.{name}") for name in names)):
         for name in getattr(module, "__all__", ()):
             found[f"{module.__name__}.{name}"] = getattr(module, name)
     return sorted(found.items())

@@ -128,4 +128,5 @@ def test_is_reported_beside_the_error_of_the_probes():
     head, encoder = (
         next(text for name, text in facts.items() if name.startswith(part)) for part in ("head", "encoder")
     )
-    assert "0.008367 ± 0.0014 (probes) ± 0.0001 (solver, estimated" in head and "solver" not in encoder
+    assert head.startswith("0.0084 ± 0.0014 (standard error of the probes), solver error 0.0001 (estimated")
+    assert encoder == "0.34 ± 0.08 (standard error of the probes)"

@@ -141,7 +141,9 @@ def _facts(run: Run, rows: list[Mapping[str, Any]]) -> list[tuple[str, str]]:
             known = f"{format_with_error(value, error)} (standard error of the probes)"
             if np.isfinite(solver):
                 known += f", solver error {solver:.1g} (estimated from a coarser solution)"
-            facts.append((name, f"{known}; E exp(−R) = {format_with_error(check, spread)}, which is 1 in theory"))
+            if np.isfinite(check):
+                known += f"; E exp(−R) = {format_with_error(check, spread)}, which is 1 in theory"
+            facts.append((name, known))
         estimate = number(run.summary.get(f"kl.{part}.nearest_neighbour"))
         if np.isfinite(estimate):
             facts.append((f"{name}, nearest neighbours (biased low)", format_plain(estimate)))
