@@ -2,6 +2,7 @@
 
 import mfresnet.certify as _certify
 
+from .cache import enable_compilation_cache
 from .config import Config
 from .data import Dataset, Split, load
 from .diagnostics import kl_to_start, wasserstein2
@@ -51,6 +52,7 @@ __all__ = [
     "certify",
     "empirical_gram",
     "empirical_operator",
+    "enable_compilation_cache",
     "fit",
     "gram",
     "gram_operator",

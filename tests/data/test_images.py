@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mfresnet.data.images import ImageSet, ImageSplit, archives, cache, decoding, download, load_images
+from mfresnet.data.images import ImageSet, ImageSplit, archives, decoding, download, load_images
 from mfresnet.errors import MfresnetError
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "cifar10-jpeg"
@@ -305,19 +305,6 @@ def test_without_network_the_sentence_says_where_to_put_the_archive(tmp_path, pu
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(MfresnetError, match=r"cannot be made .*set MFRESNET_CACHE"):  # a cache that is a file
         load_images("cifar10", cache=tmp_path / "file", say=silent)
-
-
-def test_the_cache_directory(tmp_path, monkeypatch):
-    for name in ("MFRESNET_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert cache.cache_directory() == Path("/home/someone/.cache/mfresnet")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the standard
-    assert cache.cache_directory() == Path("/home/someone/.cache/mfresnet")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
-    assert cache.cache_directory() == Path("/var/cache/mfresnet")
-    monkeypatch.setenv("MFRESNET_CACHE", "/mine")
-    assert cache.cache_directory() == Path("/mine") and cache.cache_directory(tmp_path) == tmp_path
 
 
 # --- parquet

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ..cache import OFF, enable_compilation_cache
 from ..errors import MfresnetError, is_out_of_memory, unknown_name
 from . import finished, image, sweep, training
 from .parsing import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Parser
@@ -56,6 +57,8 @@ def _run(argv: list[str]) -> int:
         sub = commands.add_parser(name, help=summary, description=summary)
         if argv[:1] == [name]:
             arguments(sub)
+            if name in COMPUTING:
+                _cache_argument(sub)
     options, unknown = parser.parse_known_args(argv)
     if options.version:
         from importlib.metadata import version
@@ -67,6 +70,8 @@ def _run(argv: list[str]) -> int:
         return EXIT_OK
     if unknown:
         raise _unknown_argument(unknown[0], _innermost(commands.choices[options.command], options))
+    if options.command in COMPUTING:
+        _keep_programs(not options.no_compilation_cache)
     code = COMMANDS[options.command][2](options, argv)
     sys.stdout.flush()  # so that a closed pipe is noticed here
     return code
@@ -80,6 +85,25 @@ def _innermost(parser: Parser, options: argparse.Namespace) -> Parser:
     return parser
 
 
+def _cache_argument(parser: argparse.ArgumentParser) -> None:
+    """``--no-compilation-cache``, of the command and of each of its names."""
+    parser.add_argument(
+        "--no-compilation-cache", action="store_true", help="keep no compiled programs for a next start"
+    )
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            for sub in action.choices.values():
+                sub.add_argument("--no-compilation-cache", action="store_true", default=argparse.SUPPRESS)
+
+
+def _keep_programs(wanted: bool) -> None:
+    """Switch the compilation cache on or off, by the environment, which JAX reads when it is loaded."""
+    if not wanted:
+        os.environ[OFF] = "false"
+    elif "jax" not in sys.modules:  # who has loaded JAX in this process decides himself
+        enable_compilation_cache()
+
+
 def _unknown_argument(argument: str, parser: Parser) -> MfresnetError:
     spelt = argument.split("=")[0].replace("-", "_").replace("__", "--", 1)
     close = difflib.get_close_matches(spelt, [flag for flag in parser.flags if flag != "--help"], n=2)
@@ -91,6 +115,7 @@ def _nothing(parser: argparse.ArgumentParser) -> None:
     pass
 
 
+COMPUTING = ("train", "image", "sweep", "resume", "measure", "certify")  # commands that compile programs
 COMMANDS: dict[str, tuple[str, Any, Any]] = {
     "train": ("train a mean-field ResNet into a run directory", training.train_arguments, training.train),
     "image": ("train image networks under one or several block rules", image.image_arguments, image.image),

@@ -1,4 +1,4 @@
-"""The user's cache directory: archives as they were fetched, and decoded images so that a second start is quick."""
+"""Decoded images in the user's cache directory, so that a second start is quick."""
 
 from __future__ import annotations
 
@@ -13,36 +13,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ...errors import MfresnetError
 from .sets import ImageSet
 
 Say = Callable[[str], None]
 Found = tuple[ImageSet, tuple[str, ...]]  # images, and notes on what was decided
 FORMAT = "1"  # of the decoded files; a change of what decoding yields raises it
-
-
-def cache_directory(cache: Path | str | None = None) -> Path:
-    """Where archives and decoded images are kept (nothing is created).
-
-    The first that is given of: ``cache``, the environment variable ``MFRESNET_CACHE``, ``$XDG_CACHE_HOME/mfresnet``
-    (absolute paths only, as that standard asks), ``~/.cache/mfresnet``.
-
-    Raises:
-        MfresnetError: there is no home directory either.
-
-    >>> cache_directory("here").name
-    'here'
-    """
-    if cache is not None:
-        return Path(cache)
-    if named := os.environ.get("MFRESNET_CACHE"):
-        return Path(named)
-    if os.path.isabs(shared := os.environ.get("XDG_CACHE_HOME", "")):
-        return Path(shared) / "mfresnet"
-    try:
-        return Path.home() / ".cache" / "mfresnet"
-    except RuntimeError as error:
-        raise MfresnetError("there is no home directory to keep data in: set MFRESNET_CACHE to a directory.") from error
 
 
 @contextmanager

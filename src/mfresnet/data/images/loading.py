@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ...cache import cache_directory
 from ...errors import MfresnetError, unknown_name
 from ..guard import refuse_beyond_memory
 from . import synthetic
 from .archives import SOURCES, cifar
-from .cache import Say, cache_directory
+from .cache import Say
 from .folder import folder_images
 from .parquet import parquet_images
 from .sets import ImageSet, ImageSplit, draw_stratified
