@@ -241,14 +241,25 @@ def coverage(data: dict) -> list[str]:
 
 
 def solver(data: dict) -> list[str]:
-    """Errors of the adaptive flow against its tolerance."""
+    """Errors of the error-controlled flows against their work."""
     rows = [
-        [problem["problem"], row["tolerance"], row["attempted"], row["error"]["loss"], row["error"]["kl.encoder"]]
+        [
+            problem["problem"],
+            row["solver"],
+            row["tolerance"],
+            row["attempted"],
+            row["evaluations"],
+            row["with_probes"],
+            row["cpu_s"],
+            *(row["error"][name] for name in ("loss", "prediction", "kl.head", "kl.encoder")),
+        ]
         for problem in data["problems"]
         for row in problem["rows"]
     ]
+    head = ["Problem", "Solver", "Tolerance", "Steps", "Fields", "Fields with probes", "CPU seconds"]
+    head += ["Error of the loss", "Error of predictions", "Error of KL, head", "Error of KL, encoder"]
     return [
-        *table(["Problem", "Tolerance", "Steps", "Error of the loss", "Error of KL, encoder"], rows),
+        *table(head, rows),
         *machine(data["facts"]),
     ]
 
