@@ -1,16 +1,12 @@
-"""Error of the adaptive flow against its work, for tolerances 1e-2 to 1e-6.
+"""Error of the error-controlled flows against their work: classical steps (Bosh3) and stabilised ones (RKC2).
 
-The reference has the same start, the same probes and tolerance 1e-8. All are solved in float64: what is compared is the
-error of the solver alone. Per tolerance: accepted and attempted steps, and the errors of the training loss, of the
-predictions on the test points (root mean square) and of KL of head and encoder. ``differences`` are those to the
+The reference has the same start, the same probes, classical steps and tolerance 1e-8. All are solved in float64: what is
+compared is the error of the solver alone. Per solver and tolerance: accepted and attempted steps, fields of the network
+and with probes, processor time (the first of a solver includes its compilation), and the errors of the training loss, of
+the predictions on the test points (root mean square) and of KL of head and encoder. ``differences`` are those to the
 solutions of larger tolerances: how well a coarser companion (`mfresnet.diagnostics.solver_error`) shows the error.
 
-Networks, data and the length of intervals are the defaults. The training time is a tenth and there are fewer probes
-(`PROBLEMS`), because the reference takes many times the steps of a run.
-
-What the table says: steps are limited by stability, so that the default 1e-5 takes 1.04 and 1.3 times the attempts of
-1e-4. On breast-cancer the errors at 1e-4 are 14 % of KL of the encoder, 4 % of that of the head and 0.13 in the
-predictions; at 1e-5 they are 0.24 %, 0.02 % and 0.003.
+Networks, data, and the number of intervals are the defaults, with fewer probes (`PROBLEMS`).
 
     python benchmarks/solver.py              # writes benchmarks/results/solver.json
 """

@@ -264,6 +264,27 @@ def solver(data: dict) -> list[str]:
     ]
 
 
+def starting(data: dict) -> list[str]:
+    """Time of each command with an empty compilation cache, and at the second start."""
+    rows = [
+        [f"`{row['command']}`", *(row[start][key] for key in ("wall_s", "cpu_s") for start in ("cold", "second"))]
+        for row in data["commands"]
+    ]
+    head = ["Command", "Seconds, cold", "Second start", "CPU seconds, cold", "Second start"]
+    return [*table(head, rows), *machine(data["facts"])]
+
+
+def cost(data: dict) -> list[str]:
+    """Predicted and measured seconds of training."""
+    rows = [
+        [", ".join(f"{k} {v}" for k, v in (row["run"] | row["run"]["train"]).items() if k != "train"),
+         row["measured_s"], row["predicted_s"], row["ratio"]]
+        for row in data["rows"]
+    ]  # fmt: skip
+    note = f"{data['inside']} of {len(rows)} within {percent(data['within'])}."
+    return [*table(["Run", "Measured, s", "Predicted, s", "Ratio"], rows), note, "", *machine(data["facts"])]
+
+
 EXPECTED = ("pac_bayes", "pac_bayes_learned", "gibbs", "kl_ball", "theorem6", "kernel", "held_out")
 
 
@@ -299,6 +320,8 @@ PAGES: dict[str, Callable[[dict], list[str]]] = {
         estimators,
         coverage,
         solver,
+        starting,
+        cost,
     )
 }
 DERIVED = {"expect": ("certificates", expect)}

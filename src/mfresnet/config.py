@@ -192,7 +192,7 @@ class TrainConfig(Section):
         default="1/beta2", description="unit of training time: 1/beta^2, n/beta^2 or 1"
     )
     tolerance: float = Field(
-        default=1e-5,
+        default=1e-6,
         gt=0,
         lt=1,
         description="relative and absolute tolerance of an error-controlled solver",

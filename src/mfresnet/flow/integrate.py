@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .stabilised import Memory
+from .stabilised import RKC2
 
 MAX_STEPS = 100_000  # attempted steps of one call
 
@@ -90,9 +90,12 @@ def integrate(
         control, false, one, one, jnp.asarray(True),
     )  # fmt: skip
 
+    def jump_of(state: _State) -> Any:
+        return False if isinstance(solver, RKC2) else state.jump  # none: so no program for one is compiled
+
     def attempt(state: _State) -> _State:
         after, error, _, kept, result = solver.step(
-            alone, state.start, state.end, state.network, None, state.solver, state.jump
+            alone, state.start, state.end, state.network, None, state.solver, jump_of(state)
         )
         error = jax.tree.map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), error)
         keep, start, end, jump, control, control_result = controller.adapt_step_size(
@@ -131,13 +134,20 @@ def integrate(
     def carry_over(carry: tuple[_State, Any, Any]) -> tuple[_State, Any, Any]:
         state, followers, solver_state = carry
         after, end = attempt_until_accepted(state)
-        if isinstance(solver_state, Memory):  # as many stages as the network's own step had
-            solver_state = solver_state._replace(radius=after.solver.radius, age=jnp.ones_like(solver_state.age))
+        if isinstance(solver, RKC2):  # as many stages as the network's own step had
+            made = solver.advance(
+                both, state.start, end, (state.network, followers), None, solver_state, after.solver.radius
+            )
+            return after, made.end[1], made.slope
         moved, _, _, solver_state, _ = solver.step(
             both, state.start, end, (state.network, followers), None, solver_state, jnp.asarray(False)
         )
         return after, moved[1], solver_state
 
-    solver_state = solver.init(both, zero, end, (network, followers), None)
+    solver_state = (
+        both.vf(zero, (network, followers), None)
+        if isinstance(solver, RKC2)
+        else solver.init(both, zero, end, (network, followers), None)
+    )
     last, followers, _ = jax.lax.while_loop(lambda c: going(c[0]), carry_over, (begin, followers, solver_state))
     return Solution(last.network, followers, last.accepted, last.attempted, last.success, last.solver)

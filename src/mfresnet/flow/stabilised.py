@@ -93,6 +93,15 @@ class Memory(NamedTuple):
     evaluations: Array
 
 
+class Advance(NamedTuple):
+    """A step: its end, the change, the field at the end, and the stages that it needs (may be too many)."""
+
+    end: Any
+    change: Any
+    slope: Any
+    stages: Array
+
+
 class RKC2(diffrax.AbstractAdaptiveSolver):
     """Runge-Kutta-Chebyshev of second order for Diffrax; number of stages by the spectral radius of the field.
 
@@ -132,11 +141,25 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         slope = solver_state.slope
         if made_jump is not False:
             slope = jax.lax.cond(made_jump, lambda: terms.vf(t0, y0, args), lambda: slope)
-        h = jnp.asarray(t1 - t0, _dtype(y0))
         direction, radius, rounds = spectral_radius(lambda y: terms.vf(t0, y, args), y0, slope, solver_state)
+        made = self.advance(terms, t0, t1, y0, args, slope, radius)
+        h = jnp.asarray(t1 - t0, _dtype(y0))
+        # a step too long for the largest number of stages is not accepted
+        too_long = jnp.where(made.stages > MOST_STAGES, jnp.inf, 0.0).astype(h.dtype)
+        error = jax.tree.map(lambda d, a, b: 0.4 * h * (a + b) - 0.8 * d + too_long, made.change, slope, made.slope)
+        ends = {"k0": slope, "k1": made.slope}
+        dense = {"y0": y0, "y1": made.end} | {k: jax.tree.map(lambda f: h * f, f) for k, f in ends.items()}
+        evaluations = solver_state.evaluations + rounds + jnp.minimum(made.stages, MOST_STAGES)
+        memory = Memory(made.slope, direction, radius, (solver_state.age + 1) % EVERY, evaluations)
+        return made.end, error, dense, memory, diffrax.RESULTS.successful
+
+    def advance(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, slope: Any, radius: Array) -> Advance:
+        """The step of as many stages as ``radius`` asks for (at most `MOST_STAGES`), from the field ``slope`` at y0."""
+        h = jnp.asarray(t1 - t0, _dtype(y0))
         wanted = jnp.ceil(jnp.sqrt(1 + 1.54 * SAFETY * h * radius))
-        wanted = jnp.where(jnp.isfinite(wanted), wanted, MOST_STAGES + 1)
-        s = jnp.clip(wanted, 2, MOST_STAGES).astype(jnp.int32)
+        wanted = jnp.clip(jnp.where(jnp.isfinite(wanted), wanted, MOST_STAGES + 1), 2, MOST_STAGES + 1)
+        wanted = wanted.astype(jnp.int32)
+        s = jnp.minimum(wanted, MOST_STAGES)
         first, *stages = (jnp.asarray(part, _dtype(y0))[s] for part in chebyshev())
         mu, nu, at_slope, at_start, time = stages
 
@@ -151,17 +174,8 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
 
         begin = jax.tree.map(lambda f: first * h * f, slope), jax.tree.map(jnp.zeros_like, y0)
         change, _ = jax.lax.fori_loop(2, s + 1, stage, begin)
-        y1 = jax.tree.map(jnp.add, y0, change)
-        slope1 = terms.vf(t1, y1, args)
-        # a step too long for the largest number of stages is not accepted
-        too_long = jnp.where(wanted > MOST_STAGES, jnp.inf, 0.0).astype(h.dtype)
-        error = jax.tree.map(lambda d, a, b: 0.4 * h * (a + b) - 0.8 * d + too_long, change, slope, slope1)
-        dense = {"y0": y0, "y1": y1, "k0": jax.tree.map(lambda f: h * f, slope)}
-        dense["k1"] = jax.tree.map(lambda f: h * f, slope1)
-        memory = Memory(
-            slope1, direction, radius, (solver_state.age + 1) % EVERY, solver_state.evaluations + rounds + s
-        )
-        return y1, error, dense, memory, diffrax.RESULTS.successful
+        end = jax.tree.map(jnp.add, y0, change)
+        return Advance(end, change, terms.vf(t1, end, args), wanted)
 
 
 def spectral_radius(velocity: Callable[[Any], Any], y: Any, slope: Any, memory: Memory) -> tuple[Any, Array, Array]:
