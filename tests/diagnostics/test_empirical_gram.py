@@ -114,6 +114,37 @@ def test_bad_input_is_one_sentence():
         empirical_gram(lambda p, x: jnp.sqrt(x @ p), np.zeros(3), X)
 
 
+@pytest.mark.parametrize(
+    ("fn", "sentence"),
+    [
+        (lambda p, x: x @ p["lost"], r"at x of shape \(2, 3\), failed with TypeError"),
+        (lambda p, x: jnp.tanh(np.asarray(x @ p)), "failed with TracerArrayConversionError"),
+        (lambda p, x: jnp.sum(x @ p), r"makes \(\) of x of shape \(2, 3\): return one array of shape \(2, ...\)"),
+        (lambda p, x: jnp.concatenate([x @ p] * 2), r"makes \(4, 2\) of x"),
+        (lambda p, x: (x @ p, {}), "makes tuple of x"),
+        (lambda p, x: jnp.argmax(x @ p, axis=1), "returns int64, which has no Jacobian"),
+        (lambda p, x: 1j * x @ p, "returns complex128, which has no Jacobian"),
+        (lambda p, x: jnp.log(-jnp.exp(x @ p)), "returns NaN or infinity at the first point"),
+        (lambda p, x: (x - x.mean(axis=0)) @ p, "couples the points of a batch"),
+        (
+            lambda p, x: jax.pure_callback(np.tanh, jax.ShapeDtypeStruct((len(x), 2), x.dtype), x @ p),
+            "the derivative of the function failed with ValueError",
+        ),
+    ],
+)
+def test_a_function_without_jacobian_point_by_point_is_one_sentence(fn, sentence):
+    for way in (empirical_gram, empirical_operator):
+        with pytest.raises(MfresnetError, match=sentence):
+            way(fn, np.ones((3, 2)), X)
+
+
+def test_what_is_not_finite_has_no_dynamics():
+    f, params, x, y = small_model()
+    for call in (tangent_dissipation, lambda *parts: tangent_training(*parts, [0.0])):
+        with pytest.raises(MfresnetError, match="the targets have NaN or infinite entries"):
+            call(f, params, x, np.where(y > 0, y, np.nan))
+
+
 def test_python_numbers_are_constants():
     """A slope kept beside the weights is no parameter; NumPy arrays are."""
 

@@ -1,5 +1,7 @@
 """Scaling rules of any model: the sizes that the table promises, and best rates that carry over in depth."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -108,6 +110,18 @@ def test_what_is_refused():
         label(PARAMS, {"a": "middle"})
     with pytest.raises(MfresnetError, match="parameter n is of type int32"):
         label({"n": jnp.arange(3)}, {"n": "input"})
+    with pytest.raises(MfresnetError, match="parameter n is of type float: leave it out"):
+        label({"n": 1.0}, {"n": "input"})
+    with pytest.raises(MfresnetError, match="groups is a NoneType: give a mapping"):
+        label(PARAMS, None)  # pyright: ignore[reportArgumentType]
+    for options, sentence in (
+        ({"rates": [0.1]}, "is no grid"),
+        ({"rates": [0.0, 0.1]}, "is no grid"),
+        ({"seeds": 0}, "give values >= 1"),
+        ({"sizes": (0, 8)}, "give at least two different ones, from 1"),
+    ):
+        with pytest.raises(MfresnetError, match=sentence):
+            transfer(perceptron, **({"sizes": (4, 8), "rates": [0.1, 0.2], "steps": 1, "other": 4} | options))
     with pytest.raises(MfresnetError, match="it ignores its depth"):
         coordinate_check(lambda depth, width, seed: perceptron(3, width, seed), (4, 8), 0.1)
     with pytest.raises(MfresnetError, match="optimiser = 'lion' is not allowed"):
@@ -131,7 +145,16 @@ def test_what_is_refused():
         task = perceptron(depth, width, seed)
         return Task(task.params, lambda p: p["embed"][0], task.features, task.groups)
 
+    def changed(**parts):
+        return lambda depth, width, seed: replace(perceptron(depth, width, seed), **parts)
+
     for factory, sentence in (
+        (lambda depth: None, r"the factory, called with \(4, 4, 0\), failed with TypeError"),
+        (changed(loss=lambda p: p["lost"]), r"the loss of the factory failed with KeyError \('lost'\)"),
+        (changed(loss=lambda p: np.sum(np.asarray(p["w"]))), "the loss of the factory failed with Tracer"),
+        (changed(features=lambda p: p["lost"]), "features of the factory failed with KeyError"),
+        (changed(features=lambda p: (p["w"], 1)), "features of the factory are a tuple"),
+        (changed(params={}, groups={}), "parameters of the factory are an empty tree"),
         (lost, "loss of the factory is NaN or infinite"),
         (flat, "no rate lowers the loss at depth 4"),
         (rooted, "gradient of the loss of the factory is NaN or infinite"),
@@ -139,7 +162,7 @@ def test_what_is_refused():
         (lambda depth, width, seed: 1.0, "the factory made a float"),
     ):
         with pytest.raises(MfresnetError, match=sentence):
-            transfer(factory, (4, 8), [0.1], steps=1, other=4)
+            transfer(factory, (4, 8), [0.1, 0.2], steps=1, other=4)
 
 
 def test_labels_of_an_equinox_module():

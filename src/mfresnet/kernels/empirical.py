@@ -14,6 +14,7 @@ from jax import Array
 from ..errors import MfresnetError
 from .blocks import BATCH_BYTES, fill, pair_batches, split
 from .precision import cast, check_dtype, double_precision
+from .users import outputs_of
 
 Function = Callable[[Any, Array], Array]
 Group = str | Callable[[str], bool]
@@ -61,8 +62,8 @@ def empirical_gram(
     1806.07572). Under the mean-field scaling of a `LayeredResNet` the matrices of [C24] carry factors L M / alpha^2 and
     K, and beta^2: `gram` has them.
 
-    Points are differentiated one at a time (as batches of one), so a function that couples the points
-    of a batch, such as batch normalisation in training mode, must be put in its evaluation mode.
+    Points are differentiated one at a time, as batches of one. A function that couples the points of a batch, such as
+    batch normalisation in training mode, is refused.
 
     Args:
         fn: ``fn(params, x)`` of shape (n,) or (n, C), or any further output axes, for x of shape (n, ...).
@@ -79,7 +80,8 @@ def empirical_gram(
         The matrix, shape (n C, n' C), or one for each group.
 
     Raises:
-        MfresnetError: no floating-point parameter (in a group), NaN or infinite inputs or Jacobians.
+        MfresnetError: no floating-point parameter (in a group), NaN or infinite inputs or Jacobians, a function that
+            fails, makes no array of shape (n, ...), couples its points, or has no derivative.
 
     >>> import jax.numpy as jnp
     >>> params = {"w": jnp.array([1.0, 2.0]), "b": jnp.array(0.5)}
@@ -97,8 +99,8 @@ def empirical_gram(
         def single(moving: Any, point: Array) -> Array:
             return jnp.ravel(fn(eqx.combine(moving, constant), point[None])[0])
 
+        outputs = outputs_of(lambda moving, x: fn(eqx.combine(moving, constant), x), moving, _as_input(left[:2], dtype))
         jacobian = jax.jit(jax.vmap(jax.jacrev(single), in_axes=(None, 0)))
-        outputs = jax.eval_shape(single, moving, _as_input(left[0], dtype)).size
         length = _block_points(moving, outputs, dtype, len(left), block)
         shape = (len(left) * outputs, len(left if right is None else right) * outputs)
         results = [np.empty(shape, dtype) for _ in members]
@@ -158,8 +160,7 @@ def empirical_operator(
 ) -> EmpiricalOperator:
     """The matrix of `empirical_gram` as an operator: v -> J (J^T v), by one reverse and one forward derivative.
 
-    Memory is that of one gradient of the whole batch, or of a block of points. A function that couples the points of a
-    batch is differentiated as it is, coupling (inside a block) included.
+    Memory is that of one gradient of the whole batch, or of a block of points.
 
     Args:
         fn, params, x, dtype: as in `empirical_gram`.
@@ -168,7 +169,8 @@ def empirical_operator(
         devices: share the blocks over these (``jax.devices()``); default: one device.
 
     Raises:
-        MfresnetError: no floating-point parameter in the group, NaN or infinite inputs.
+        MfresnetError: no floating-point parameter in the group, NaN or infinite inputs, or a function that
+            `empirical_gram` refuses.
 
     >>> import jax.numpy as jnp
     >>> operator = empirical_operator(lambda w, x: x @ w, jnp.ones(2), jnp.array([[3.0, 4.0]]))
@@ -195,7 +197,9 @@ def empirical_operator(
                 full[k] = leaf
             return jnp.ravel(fn(eqx.combine(jax.tree.unflatten(tree, full), constant), inputs))
 
-        outputs = jax.eval_shape(values, chosen, blocks[0]).size // length
+        outputs = outputs_of(
+            lambda moving, x: fn(eqx.combine(moving, constant), x), moving, _as_input(points[:2], dtype)
+        )
         size = len(points) * outputs
 
         def pull(blocks: Array, weights: Array) -> list[Array]:
