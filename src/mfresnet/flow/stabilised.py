@@ -112,7 +112,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
     ...     diffrax.ODETerm(lambda t, y, args: -1000 * (y - jnp.cos(t))), RKC2(), 0.0, 1.0, 0.01, jnp.array([0.0]),
     ...     stepsize_controller=diffrax.PIDController(1e-4, 1e-4),
     ... )
-    >>> abs(float(solution.ys[0, 0]) - 0.5411) < 1e-3, int(solution.stats["num_steps"]) < 60
+    >>> abs(float(solution.ys[0, 0]) - 0.5411) < 1e-3, int(solution.stats["num_steps"]) < 100  # a classical solver: 400
     (True, True)
     """
 
