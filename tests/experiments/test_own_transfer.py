@@ -220,7 +220,7 @@ def test_the_sweep_of_a_users_factory(tmp_path):
 
 
 def test_a_flax_model_takes_the_rules():
-    """Variables of Flax under their own names, from depth 4 to 16: with the rules the change of the features is flat but
+    """Variables of Flax by their own names, from depth 4 to 16: with the rules the change of the features is flat but
     for the random sum of branches, which is not small at depth 4 (measured slope -0.32), without it grows (0.88)."""
     nn = pytest.importorskip("flax.linen")
 
