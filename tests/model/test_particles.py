@@ -156,10 +156,11 @@ def test_probes_see_gradient_and_laplacian_of_the_first_variation(case):
     """A probe at the place of a particle moves as it does, and the divergence it sees is the trace of the Hessian."""
     model, x, y = case
     batch = Batch(x, y, jnp.ones(len(x)))
-    of_training = field(model, trainable(model), batch, Options())
+    compiled = eqx.filter_jit(field)
+    of_training = compiled(model, trainable(model), batch, Options())
     probes = Probes(model.encoder, model.head)
-    seen = field(model, trainable(model), batch, Options(), probes, "laplacian")
-    bent = field(model, trainable(model), batch, Options(), probes, "hessian").curvature
+    seen = compiled(model, trainable(model), batch, Options(), probes, "laplacian")
+    bent = compiled(model, trainable(model), batch, Options(), probes, "hessian").curvature
     closed = velocities(model, x, y)
     passes = adjoint(model, x)
     p = model.beta * jnp.einsum("nc,lncd->lnd", (passes.f - y) / len(x), passes.q)
