@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from .errors import MfresnetError, unknown_name
-from .fields import WholeNumbers, allowed, choices_of, item_of, split_lists
+from .fields import WholeNumbers, allowed, choices_of, item_of, shorten, split_lists
 
 
 class Section(BaseModel):
@@ -168,6 +168,17 @@ class TrainConfig(Section):
     )
     batch_size: int | None = Field(default=None, ge=1, le=10**15, description="points of a mini-batch (default: all)")
     leaps: int = Field(default=1, ge=1, le=1000, description="gradients of a step of langevin; several are Hamiltonian")
+    gamma: float | None = Field(
+        default=None, gt=0, le=1e9, description="last inverse temperature of langevin (default: pilot chains choose it)"
+    )
+    kernel: Literal["adjusted", "unadjusted", "minibatch"] = Field(
+        default="adjusted",
+        description="steps of langevin: adjusted by acceptance; unadjusted, whose certificate pays for the steps' "
+        "error; minibatch, unadjusted with batch_size points, which pays for the gradients' noise as well",
+    )
+    potential: Literal["bounded", "loss"] = Field(
+        default="bounded", description="what langevin lowers: bounded, mean sigmoid(-y f), or the loss"
+    )
     chains: int = Field(default=1, ge=1, le=100_000, description="chains of langevin; the first is the trained network")
     freeze: Literal["none", "encoder", "head"] = Field(default="none", description="part that is not trained")
     encoder_rate: float = Field(default=1.0, ge=0, le=1e6, description="learning-rate factor of the encoder")
@@ -376,7 +387,7 @@ def explain(error: ValidationError, kind: type[Section] = Config) -> str:
         )
         return f"unknown setting {name!r}: {hint}"
     name = ".".join(str(part) for part in fault["loc"] if not isinstance(part, int))  # of several values: theirs
-    value = _short(fault["input"])
+    value = shorten(fault["input"])
     if name not in fields:
         return f"{name or 'the configuration'} = {value} is not allowed: give a table of settings."
     if fault["type"] == "too_short":
@@ -386,12 +397,3 @@ def explain(error: ValidationError, kind: type[Section] = Config) -> str:
     if choices and isinstance(fault["input"], str) and (one_of_several or fault["type"] == "string_pattern_mismatch"):
         return str(unknown_name(name, fault["input"], choices))
     return f"{name} = {value} is not allowed: give {allowed(fields[name])}."
-
-
-def _short(value: Any) -> str:
-    """A value for a message: never longer than a line."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of more digits than Python writes
-        text = "a huge number"
-    return text if len(text) <= 60 else f"{text[:57]}..."

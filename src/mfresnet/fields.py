@@ -117,3 +117,12 @@ def extra(field: FieldInfo) -> Mapping[str, Any]:
     """What a field says of its values beyond type and range: ``choices`` (names), ``allowed`` (words), ``repeated``."""
     schema = field.json_schema_extra
     return schema if isinstance(schema, Mapping) else {}
+
+
+def shorten(value: Any) -> str:
+    """A value for a message: never longer than a line."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        text = "a huge number"
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,5 +1,8 @@
 """The path certificate of any predictor: identities, invariances, predictors of several libraries, bad input."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 from types import SimpleNamespace
 
@@ -239,3 +242,33 @@ def test_bad_input(name):
     call, words = BAD[name]
     with pytest.raises(MfresnetError, match=words):
         call()
+
+
+@pytest.mark.parametrize(("chains", "devices"), [(3, 2), (2, 0), (64, 64)])
+def test_devices_that_do_not_fit(chains, devices):
+    with pytest.raises(MfresnetError, match=f"devices = {devices} is not allowed for {chains} chains"):
+        path(linear, LINEAR, (X, Y), SHORT, KEY, chains=chains, devices=devices)
+
+
+SHARED = """
+import jax, jax.numpy as jnp, numpy as np
+from mfresnet.certify import GaussianPrior, path
+from mfresnet.flow import AnnealingSchedule
+x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+prior, schedule = GaussianPrior.standard(jnp.zeros(2), std=3.0), AnnealingSchedule.power(40.0, 60)
+one, other = (
+    path(lambda w, x: x @ w, prior, (x, np.sign(x[:, 0])), schedule, jax.random.key(0), chains=8, devices=k)
+    for k in (1, 4)
+)
+assert {shard.data.shape for shard in other.z.addressable_shards} == {(2, 2)} and len(other.z.sharding.device_set) == 4
+assert other.chains.losses.addressable_shards[0].data.shape == (61, 2)
+np.testing.assert_allclose(one.prices, other.prices, atol=1e-3)
+np.testing.assert_array_equal(one.mistakes, other.mistakes)
+"""
+
+
+def test_chains_are_shared_out_over_devices():
+    """Four devices of the host, in a process of its own: each holds two of eight chains, the same as on one."""
+    four = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", SHARED], env=four, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

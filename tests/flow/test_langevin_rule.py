@@ -9,11 +9,21 @@ import pytest
 from mfresnet import Config, certify, fit
 from mfresnet.bounds.path import path_certificate
 from mfresnet.errors import MfresnetError
-from mfresnet.flow import AnnealingSchedule, LangevinRule, Options, Trainer, batch_of, is_misclassified, predict
-from mfresnet.flow.potential import PredictorPotential
+from mfresnet.flow import (
+    KERNELS,
+    AnnealingSchedule,
+    LangevinRule,
+    Options,
+    Trainer,
+    batch_of,
+    is_misclassified,
+    predict,
+)
 from mfresnet.flow.predictor import NetworkPredictor
 from mfresnet.model import InitialScales, LayeredResNet, trainable
-from mfresnet.train.path import networks_of, path_certificates
+from mfresnet.train.certifying import check_possible
+from mfresnet.train.langevin import points_of, potential_of
+from mfresnet.train.path import acceptance_of, networks_of, path_certificates
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(10, 2)).astype(np.float32)
@@ -21,7 +31,7 @@ Y = np.sign(X[:, :1] + 0.3).astype(np.float32)
 SCALES = InitialScales(u=0.5, head_w=2.0)
 
 
-def trainer_of(key, gamma, length=10, chains=1, leaps=1):
+def trainer_of(key, gamma, length=10, chains=1, leaps=1, kernel="adjusted", loss="sigmoid"):
     """A trainer and its first state, from one key."""
     k_model, k_chain = jax.random.split(key)
     model = LayeredResNet.create(
@@ -34,8 +44,8 @@ def trainer_of(key, gamma, length=10, chains=1, leaps=1):
     schedule = AnnealingSchedule.power(gamma, length, largest=0.3)
     others = None if chains == 1 else jax.random.key_data(jax.random.split(jax.random.fold_in(key, 2), chains - 1))
     schedules = jnp.asarray(schedule.gammas), jnp.asarray(schedule.steps)
-    rule = LangevinRule(*schedules, std, jax.random.key_data(k_chain), others, leaps)
-    trainer = Trainer(rule, trained, Options(loss="sigmoid"))
+    rule = LangevinRule(*schedules, std, jax.random.key_data(k_chain), others, leaps, kernel)
+    trainer = Trainer(rule, trained, Options(loss=loss), 4 if kernel == "minibatch" else None)
     return trainer, trainer.begin(model, k_chain, len(X))
 
 
@@ -60,18 +70,19 @@ def test_mean_of_exp_minus_c_is_one_and_c_follows_from_the_losses():
     assert abs(weights.mean() - 1) < 4.5 * weights.std() / np.sqrt(chains)
 
 
-def test_gradient_is_that_of_the_potential_in_standard_coordinates():
-    trainer, state = trainer_of(jax.random.key(2), 4.0)
+@pytest.mark.parametrize("loss", ["sigmoid", "squared", "logistic"])
+def test_gradient_is_that_of_the_potential_in_standard_coordinates(loss):
+    trainer, state = trainer_of(jax.random.key(2), 4.0, loss=loss)
     after, _ = trainer.advance(state, batch_of(X, Y), jax.random.key(0), 10, 10)
     f = NetworkPredictor(after.model)
     prior = f.prior(SCALES)
     z = jnp.concatenate(
         [leaf.ravel() for leaf in jax.tree.leaves(jax.tree.map(jnp.divide, f.particles(), prior.std))]
     )  # fmt: skip
-    potential = PredictorPotential(f, prior, jnp.float32(1.0))
-    (loss, _), gradient = jax.value_and_grad(potential, has_aux=True)(z, (jnp.asarray(X), jnp.asarray(Y[:, 0])))
+    potential = potential_of(f, prior, loss)
+    (value, _), gradient = jax.value_and_grad(potential, has_aux=True)(z, points_of(batch_of(X, Y)))
     own = [getattr(after.rule.gradient, name) for name in ("encoder", "head")]
-    assert float(after.rule.loss) == pytest.approx(float(loss), rel=1e-5)
+    assert float(after.rule.loss) == pytest.approx(float(value), rel=1e-5)
     np.testing.assert_allclose(
         jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(own)]), gradient, rtol=1e-4, atol=1e-6
     )  # fmt: skip
@@ -153,6 +164,8 @@ def test_defaults_of_the_rule():
     [
         ({"antithetic": True}, {}, "antithetic"),
         ({}, {"batch_size": 8}, "batch_size"),
+        ({}, {"kernel": "minibatch"}, "set train.batch_size"),
+        ({}, {"loss": "logistic"}, "train.potential is loss"),
         ({}, {"freeze": "head"}, "freeze"),
         ({"initial": {"a": 0.0}}, {}, "initial.a = 0"),
         ({"initial": {"law": "uniform"}}, {}, "initial.law"),
@@ -200,16 +213,60 @@ def test_several_chains_are_the_chain_alone_and_independent_others():
     assert chains["c"] == prices.tolist() and chains["train.error"] == pytest.approx([k / 64 for k in wrong])
 
 
-def test_mean_of_exp_minus_c_is_one_over_the_chains_of_one_run():
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_mean_of_exp_minus_c_is_one_over_the_chains_of_one_run(kernel):
     """4.5 standard errors fail by chance once in 150,000."""
     data, count, chains = batch_of(X, Y), 10, 4000
-    trainer, state = trainer_of(jax.random.key(5), 4.0, chains=chains, leaps=2)
+    trainer, state = trainer_of(jax.random.key(5), 4.0, chains=chains, leaps=2, kernel=kernel)
     after, _ = trainer.advance(state, data, jax.random.key(6), count, count)
     c = after.rule.prices[1:]  # the first start is that of the trainer
     weights = np.exp(-c)
     assert c.mean() > 0.02 and abs(weights.mean() - 1) < 4.5 * weights.std() / np.sqrt(len(c))
 
 
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"kernel": "unadjusted", "chains": 3},
+        {"kernel": "minibatch", "batch_size": 16},
+        {"potential": "loss", "loss": "logistic"},
+        {"potential": "loss", "gamma": 5.0},
+    ],
+    ids=lambda train: " ".join(map(str, train.values())),
+)
+def test_kernels_potentials_and_a_given_inverse_temperature(train):
+    data, rest = {"name": "two-spirals", "n": 64, "n_test": 16}, {"model": SMALL, "diagnostics": QUIET}
+    result = fit(Config(data=data, train={"rule": "langevin", "steps": 60} | train, **rest))
+    path = certify(result)["path"]
+    assert path.value < 1 and path.details["rounding"] < 1e-2
+    assert path.details["gamma"] == pytest.approx(train.get("gamma", path.details["gamma"]))
+    assert ("discretisation" in str(path)) == ("kernel" in train)
+    if "potential" in train:
+        assert result.history[-1]["train.loss"] > 0.2  # of the loss, not of the shares of mistakes
+
+
 def test_chains_go_with_the_rule_alone():
     with pytest.raises(MfresnetError, match=r"train\.chains = 3"):
         fit(Config(data={"n": 16, "n_test": 8}, model=SMALL, train={"rule": "adam", "steps": 1, "chains": 3}))
+
+
+def test_acceptance_near_0_or_1_is_said_with_its_remedy():
+    """From the mean since the start at the recorded steps."""
+
+    def config(kernel):
+        return Config(train={"rule": "langevin", "kernel": kernel})
+
+    def rows(half, end):
+        return [{"step": 4 * k, "chain.acceptance": value} for k, value in enumerate((1.0, half, end))]
+
+    assert "raise train.leaps" in acceptance_of(config("adjusted"), rows(0.9, 0.94))[0]  # 0.98 in the second half
+    assert "lower train.gamma" in acceptance_of(config("adjusted"), rows(0.9, 0.5))[0]  # 0.1
+    assert acceptance_of(config("adjusted"), rows(0.9, 0.8)) == []
+    assert acceptance_of(config("unadjusted"), rows(1.0, 1.0)) == []
+    assert acceptance_of(config("adjusted"), rows(0.9, 0.94)[:1]) == []
+
+
+@pytest.mark.parametrize("certify", [{"patience": 3}, {"tune": "model.alpha=1,2"}])
+def test_a_flow_s_ways_to_choose_are_refused_with_those_of_a_chain(certify):
+    with pytest.raises(MfresnetError, match=r"count them in certify\.settings"):
+        check_possible(Config(train={"rule": "langevin"}, certify=certify), "binary")

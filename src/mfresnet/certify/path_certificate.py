@@ -20,6 +20,7 @@ from ..flow.annealing import AnnealingSchedule
 from ..flow.langevin import Chains, Kernel, advance, check_kernel, prices, rounding, start
 from ..flow.potential import GaussianPrior, Predictor, PredictorPotential, check_surrogate, labels
 from .path_pilot import Pilot, find_schedule
+from .sharing import share_chains
 
 STEPS, PILOT_STEPS, PILOTS = 3000, 1000, 2
 LOW, HIGH = 0.15, 0.95  # mean acceptance outside is reported
@@ -89,6 +90,7 @@ def path(
     steps: int = STEPS,
     pilot_steps: int = PILOT_STEPS,
     leaps: int = 1,
+    devices: int = 1,
     more: Sequence[Hypothesis] = (),
 ) -> PathResult:
     r"""Train f from its prior by annealed Langevin chains on all points, and certify the trained networks themselves.
@@ -119,6 +121,7 @@ def path(
         settings: number of settings of prior and f that were compared on these points, this one included.
         steps, pilot_steps: lengths of the chains and their pilots without a given schedule.
         leaps: steps of the scheme per proposal, one gradient each; 1 is Langevin, more are Hamiltonian Monte Carlo.
+        devices: of this process, among which the chains are shared out; a divisor of their number.
         more: further hypotheses of the certificate, such as how the inputs were mapped.
 
     Returns:
@@ -145,6 +148,7 @@ def path(
         raise MfresnetError(f"a prior of type {type(prior).__name__} is not a GaussianPrior: give mean and std as one.")
     if not 0 <= chain < m:
         raise MfresnetError(f"chain = {chain} is not one of the {m} chains: give one, from 0.")
+    place = share_chains(devices, m)
     check_surrogate(surrogate, scale)
     size = check_kernel(kernel, batch, n, leaps)
     outputs = _outputs(f, prior, x)
@@ -159,7 +163,7 @@ def path(
         )  # fmt: skip
         schedule = pilot.schedule
     stops = _stops(times, len(schedule))
-    now = start(potential, points, prior.size, m, len(schedule), k_start, kernel)
+    now, points = place(start(potential, points, prior.size, m, len(schedule), k_start, kernel), points)
     gammas, langevin = jnp.asarray(schedule.gammas), jnp.asarray(schedule.steps)
     mistakes, costs, ends, first = [], [], [], 0
     for last in stops:
@@ -223,21 +227,33 @@ def _stops(times: Sequence[int] | None, length: int) -> list[int]:
     return stops
 
 
+def acceptance_warning(accepted: float, late: float, lower: str, higher: str) -> list[str]:
+    """A sentence where few steps were accepted, or nearly all of the late ones, else none.
+
+    Args:
+        accepted, late: mean acceptance of all steps, and of the second half of them.
+        lower, higher: the remedies.
+
+    >>> acceptance_warning(0.05, 0.02, "lower the steps", "raise them")
+    ['Only 2 % of the steps were accepted: lower the steps. The certificate is valid.']
+    """
+    if min(accepted, late) < LOW:
+        rate = f"{100 * min(accepted, late):.2g} %"
+        return [f"Only {rate} of the steps were accepted: {lower}. The certificate is valid."]
+    if late > HIGH:
+        return [
+            f"{100 * late:.3g} % of the late steps were accepted, so they are smaller than need be: {higher}. The "
+            "certificate is valid."
+        ]
+    return []
+
+
 def _warnings(now: Chains, kernel: Kernel, steps: int, failed: int) -> tuple[str, ...]:
     said = []
     if kernel == "adjusted":
         accepted = float(np.asarray(now.acceptance[:steps]).mean())
         late = float(np.asarray(now.acceptance[steps // 2 : steps]).mean())
-        if min(accepted, late) < LOW:
-            said.append(
-                f"Only {100 * min(accepted, late):.2g} % of the steps were accepted: lower the schedule's steps. The "
-                "certificate is valid."
-            )
-        elif late > HIGH:
-            said.append(
-                f"{100 * late:.3g} % of the late steps were accepted, so they are smaller than need be: raise the "
-                "schedule's steps. The certificate is valid."
-            )
+        said += acceptance_warning(accepted, late, "lower the schedule's steps", "raise the schedule's steps")
     if failed:
         said.append(
             f"{failed} of {now.z.shape[0]} chains left the finite numbers and count as errors on every point: "

@@ -60,6 +60,7 @@ def find_schedule(
     kernel: Kernel = "adjusted",
     batch: int = 0,
     leaps: int = 1,
+    final: float | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Pilot:
     """The schedule of ``length`` steps that pilot chains of ``pilot_length`` steps suggest.
@@ -67,8 +68,11 @@ def find_schedule(
     The pilots anneal beyond the useful range, adapting the step to an acceptance of 0.6. The final inverse temperature
     is the largest at which the bound predicted from their mistakes and prices is within 5 % of its least value; the
     steps follow theirs, every second one a quarter of it.
+
+    Args:
+        final: the final inverse temperature, to which the pilots anneal; None leaves it to them.
     """
-    whole = AnnealingSchedule.power(REACH * n, pilot_length)
+    whole = AnnealingSchedule.power(REACH * n if final is None else final, pilot_length)
     steps = np.array(whole.steps)
     k_start, key = jax.random.split(key)
     now = start(potential, data, size, chains, pilot_length, k_start, kernel)
@@ -86,13 +90,14 @@ def find_schedule(
         seen.append((gamma, step, value))
         best = min(best, value)
         say(f"gamma {gamma:.4g}, step {step:.3g}, acceptance {accepted:.2f}, bound {value:.4f}")
-        if value > WORSE * best and gamma > n:
+        if final is None and value > WORSE * best and gamma > n:
             break
         if step < LARGEST_STEP or accepted < TARGET:  # at the largest step, a high acceptance leaves the scale as it is
             scale = step * gamma * float(np.exp(GAIN * (accepted - TARGET)))
     gammas, used, bounds = (np.array(column) for column in zip(*seen, strict=False))
     smooth = _smooth(bounds)
-    final = float(gammas[int(np.flatnonzero(smooth <= NEAR * smooth.min())[-1])])
+    if final is None:
+        final = float(gammas[int(np.flatnonzero(smooth <= NEAR * smooth.min())[-1])])
     return Pilot(gammas, used, bounds, _schedule(final, length, gammas, used), chains * leaps * SEGMENT * len(seen))
 
 

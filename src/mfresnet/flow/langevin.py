@@ -296,7 +296,7 @@ def rounding(
         # traced numbers: static ones would make a program for every schedule
         way = _trajectories(potential, chains.z, v, data, jnp.asarray(gamma32), jnp.asarray(e32), leaps)
         gradients, before, after, r = jax.device_get(way)
-        for chain, (z0, v0) in enumerate(zip(np.float64(chains.z), np.float64(v), strict=True)):
+        for chain, (z0, v0) in enumerate(zip(np.asarray(chains.z, np.float64), np.asarray(v, np.float64), strict=True)):
             remembered = iter([g[chain].astype(np.float64) for g in gradients])
             place, velocity, gradient, exact = z0, v0, next(remembered), 0.0
             for _ in range(leaps):

@@ -1,4 +1,4 @@
-"""Adjusted annealed Langevin chains as a rule of training (`mfresnet.flow.langevin` has the formulas)."""
+"""Annealed Langevin chains as a rule of training (`mfresnet.flow.langevin` has the formulas)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from ..model import AbstractResNet
-from .langevin import decide, propose
+from .langevin import Kernel, decide, propose
 from .rules import FieldOf, Moved, Rule
 
 START = 2**31 - 1  # number of the draw of a chain's start, no step's number
@@ -65,7 +65,7 @@ class OtherChains(eqx.Module):
 
 
 class LangevinRule(Rule):
-    """pCNL, adjusted: every step is reversible for its own temperature.
+    """pCNL: every adjusted step is reversible for its own temperature.
 
     Args:
         gammas, steps: the schedule, shape (T,).
@@ -73,6 +73,7 @@ class LangevinRule(Rule):
         key: raw data of the key of all proposals.
         others: such data of the further chains, shape (m - 1, ...).
         leaps: steps of the scheme per proposal.
+        kernel: "adjusted", "unadjusted" or "minibatch" (on the points that the trainer draws for the step).
     """
 
     gammas: Float[Array, " T"]
@@ -81,6 +82,7 @@ class LangevinRule(Rule):
     key: Array
     others: Array | None = None
     leaps: int = eqx.field(static=True, default=1)
+    kernel: Kernel = eqx.field(static=True, default="adjusted")
     carries_probes: ClassVar[bool] = False
 
     def begin(self, moved: AbstractResNet) -> LangevinMemory:
@@ -108,7 +110,7 @@ class LangevinRule(Rule):
             return self._step(params, still, memory, place, key, fieldof)
 
         new, after, loss = one(params, replace(memory, others=None), self.key)
-        if memory.others is not None:
+        if memory.others is not None and self.others is not None:
             moved, kept, _ = jax.vmap(one)(memory.others.params, memory.others.memory, self.others)
             after = replace(after, others=OtherChains(moved, kept))
         return eqx.combine(new, still), ensemble, after, loss, self.steps[place]
@@ -133,20 +135,26 @@ class LangevinRule(Rule):
         def params_at(z: Any) -> Any:
             return jax.tree.map(jnp.multiply, self.std, z)
 
-        loss, gradient = jax.lax.cond(place == 0, lambda: look(params), lambda: (memory.loss, memory.gradient))
+        if self.kernel == "minibatch":
+            loss, gradient = look(params)  # on the points of this step
+        else:
+            loss, gradient = jax.lax.cond(place == 0, lambda: look(params), lambda: (memory.loss, memory.gradient))
         k_noise, k_accept = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(key_data), place))
         z = jax.tree.map(jnp.divide, params, self.std)
         new, new_loss, new_gradient, r = propose(
             lambda z: look(params_at(z)), z, _normal(k_noise, z), gradient, gamma, e, self.leaps
         )
-        uniform = jax.random.uniform(k_accept, (), loss.dtype)
-        accept, chance = decide(gamma * (loss - new_loss) - r, uniform)
+        if self.kernel == "adjusted":
+            uniform = jax.random.uniform(k_accept, (), loss.dtype)
+            accept, chance = decide(gamma * (loss - new_loss) - r, uniform)
+            # NaN where the start has no finite loss: such a chain errs everywhere
+            gain = jnp.where(accept, gamma * (loss - new_loss), 0.0 * loss)
+        else:
+            accept, chance, gain = jnp.bool_(True), jnp.ones_like(loss), r
 
         def choose(a: Any, b: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(accept, a, b), a, b)
 
-        # NaN where the start has no finite loss: such a chain errs everywhere
-        gain = jnp.where(accept, gamma * (loss - new_loss), 0.0 * loss)
         total = memory.price[0] + gain
         back = total - memory.price[0]
         lost = (memory.price[0] - (total - back)) + (gain - back)  # two-sum

@@ -100,8 +100,11 @@ def _certify_path(run: RunDirectory, job: Job, settings: int | None, say: Say) -
     states = list(read_states(run, job, [job.steps], say))
     if not states:
         raise MfresnetError(f"the last checkpoint is not in {str(run.checkpoints)!r}: resume the run first.")
+    own, tried = job.config.certify.settings, read_tried(run.path, say)[1]
+    if settings is None or settings >= own:
+        settings = max(settings or own, tried)  # what was once given stays
     certificates = path_certificates(job, states[-1], settings=settings)
-    paid = {"tried": [], "settings": settings or job.config.certify.settings}
+    paid = {"tried": [], "settings": settings}
     n = certificates["path"].details["n"]
     return _write(run, certificates, begun, delta=job.config.certify.delta, n=n, points=paid)
 

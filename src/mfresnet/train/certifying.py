@@ -19,6 +19,7 @@ from ..errors import MfresnetError
 from ..flow import TrainState
 from ..messages import Say, print_message
 from .job import Job, assemble, initial_scales, resolved
+from .langevin import LANGEVIN
 from .schedule import snapshot_steps
 
 
@@ -31,6 +32,12 @@ def check_possible(config: Config, task: str | None) -> None:
     if task == "regression":
         raise MfresnetError(
             "certificates bound the share of wrong classes, and this target is numeric: use data with classes."
+        )
+    if config.train.rule == LANGEVIN:
+        raise MfresnetError(
+            "the rule 'langevin' has a certificate of its own, of the network at the end of its chain: leave "
+            "certify.tune and certify.patience out, compare settings by mfresnet sweep certificate, and count them "
+            "in certify.settings."
         )
     if config.train.rule != "gradient-flow":
         raise MfresnetError(

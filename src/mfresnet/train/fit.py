@@ -27,7 +27,7 @@ from .langevin import LANGEVIN
 from .loop import Callback, End, Loop, Recorder, Row, Stopping
 from .measurements import Measurements
 from .objects import Objects
-from .path import describe_chains, path_certificates
+from .path import acceptance_of, describe_chains, path_certificates
 from .schedule import snapshot_steps
 
 
@@ -291,7 +291,10 @@ def train_job(
     if end.bad_step is not None:
         summary |= describe_divergence(job, end)
         say(summary["diverged.message"])
-    elif where.leader and end.row["step"] > 0:  # before the first step there is nothing to see
+    elif end.status == "completed" and job.config.train.rule == LANGEVIN:
+        for sentence in acceptance_of(job.config, rows):
+            say(sentence)
+    if end.bad_step is None and where.leader and end.row["step"] > 0:  # before the first step there is nothing to see
         closing, arrays = measurements.summary(end.state, rows)
         # an interrupted run is to end at once; on many devices one of them alone would solve the flow again
         if job.config.diagnostics.solver_error and end.status == "completed" and where.count == 1:

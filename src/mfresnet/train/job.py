@@ -28,6 +28,7 @@ from .objects import Objects
 
 ALPHA, BETA = 10.0, 20.0
 RATES = {"sgd": 0.5, "momentum": 0.05}
+BATCHES = 3  # number of the stream of a chain's mini-batches
 
 Value = TypeVar("Value")
 
@@ -216,7 +217,7 @@ def build_trainer(
         raise MfresnetError("train.freeze = 'head' has no effect: this network has no head (model.head false).")
     unit = scaling.time_unit(t.time_unit, n, float(model.beta))
     options = Options(
-        loss="sigmoid" if t.rule == LANGEVIN else (objects and objects.loss) or t.loss,
+        loss=lowered_loss(config, objects),
         recompute=recomputes(config, model.state, t.batch_size or n),
         compute="bfloat16" if t.precision == "bfloat16" else None,
         rates=(t.encoder_rate, t.head_rate),
@@ -226,6 +227,13 @@ def build_trainer(
     if isinstance(rule, OptaxRule):
         check_rule(t.rule, rule, eqx.filter(model, trained))
     return Trainer(rule, trained, options, t.batch_size), unit
+
+
+def lowered_loss(config: Config, objects: Objects | None = None) -> str | Loss:
+    """What training lowers, and what is recorded."""
+    if config.train.rule == LANGEVIN and config.train.potential == "bounded":
+        return "sigmoid"
+    return (objects and objects.loss) or config.train.loss
 
 
 def moving(config: Config, model: AbstractResNet) -> AbstractResNet:
@@ -268,7 +276,9 @@ def assemble(config: Config, split: Split, objects: Objects | None = None) -> Jo
     if config.train.rule == LANGEVIN:
         check_langevin(config, train.task)
         moved = eqx.filter(model, moving(config, model))
-        rule = langevin_rule(config, model, moved, data, initial_scales(config), k_batches)
+        loss = lowered_loss(config, objects)
+        rule = langevin_rule(config, model, moved, data, initial_scales(config), k_batches, loss)
+        k_batches = jax.random.fold_in(k_batches, BATCHES)  # the chain's own numbers come from the key as it was
     elif config.train.chains > 1:
         raise MfresnetError(
             f"train.chains = {config.train.chains} does not go with train.rule {config.train.rule}: set --train.rule "
@@ -287,7 +297,7 @@ def assemble(config: Config, split: Split, objects: Objects | None = None) -> Jo
         test=batch_of(test.x, test.y, dtype),
         key=k_batches,
         unit=unit,
-        loss="sigmoid" if config.train.rule == LANGEVIN else objects.loss or config.train.loss,
+        loss=lowered_loss(config, objects),
     )
 
 

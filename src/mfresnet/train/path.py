@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +15,15 @@ from ..bounds import Certificate, held_out_certificate
 from ..bounds.path import Which, path_bound, path_certificate
 from ..certify import Certificates
 from ..certify.data import Data
+from ..certify.path_certificate import BACKWARD, acceptance_warning
+from ..config import Config
+from ..data import Dataset
 from ..errors import MfresnetError
 from ..flow import Batch, LangevinMemory, LangevinRule, TrainState, is_misclassified, predict
 from ..flow.langevin import Chains, rounding
-from ..flow.potential import PredictorPotential, labels
 from ..model import AbstractResNet
 from .job import Job, initial_scales
-from .langevin import predictor_of
+from .langevin import points_of, potential_of, predictor_of
 
 
 def path_certificates(
@@ -66,7 +68,7 @@ def path_of(job: Job, state: TrainState, settings: int, delta: float, certifies:
     prices = memory.prices if every else memory.prices[:1]
     certificate = path_certificate(
         count_mistakes(state, data.points, every)[None], prices[None], n, delta, certifies=certifies, settings=settings,
-        rounding=_rounding(job, state, rule, memory),
+        rounding=_rounding(job, state, rule, memory), kernel=None if rule.kernel == "adjusted" else BACKWARD,
         times=[int(memory.step)], more=data.hypotheses, guessing=data.guessing,
     )  # fmt: skip
     details = {
@@ -91,19 +93,35 @@ def data_of(job: Job) -> Data:
     return Data(train.x, train.y, test.x, test.y, job.split.fitted_on)
 
 
-def count_mistakes(state: TrainState, points: Batch, all_chains: bool = False) -> np.ndarray:
+def count_mistakes(state: TrainState, points: Batch | Dataset, all_chains: bool = False) -> np.ndarray:
     """Mistakes of the trained network, or of the network of each chain, shape (m,)."""
     y = np.asarray(points.y)
     networks = networks_of(state) if all_chains else [state.model]
-    return np.array([np.sum(is_misclassified(np.asarray(predict(model, points.x)), y)) for model in networks], float)
+    return np.array(
+        [np.sum(is_misclassified(np.asarray(predict(model, jnp.asarray(points.x))), y)) for model in networks], float
+    )
 
 
 def networks_of(state: TrainState) -> Iterator[AbstractResNet]:
     """The network of each chain, the trained one first."""
     yield state.model
     others = state.rule.others
-    for k in range(0 if others is None else len(others.memory.step)):
+    if others is None:
+        return
+    for k in range(len(others.memory.step)):
         yield eqx.combine(jax.tree.map(lambda leaf, k=k: leaf[k], others.params), state.model)
+
+
+def acceptance_of(config: Config, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence where the chain of the recorded rows hardly moved, or by needlessly small steps, else none."""
+    last = rows[-1]
+    half = min(rows, key=lambda row: abs(row["step"] - last["step"] / 2))
+    if config.train.kernel != "adjusted" or half["step"] == last["step"]:
+        return []
+    before, after = (row["chain.acceptance"] * row["step"] for row in (half, last))
+    late = (after - before) / (last["step"] - half["step"])
+    lower = "raise train.steps, or lower train.gamma"
+    return acceptance_warning(last["chain.acceptance"], late, lower, "raise train.leaps")
 
 
 def describe_chains(job: Job, state: TrainState) -> dict[str, list[float]]:
@@ -122,15 +140,15 @@ def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinM
     flat = jax.tree.map(jnp.divide, f.particles(), prior.std)
     z = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(flat)])[None]
     gradient = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(_select_moved(f, memory.gradient))])[None]
-    y = job.train.y[:, 0] if job.train.y.shape[1] == 1 else jnp.argmax(job.train.y, axis=1)
-    n = len(job.train.x)
-    data = (job.train.x, jnp.asarray(labels(y, n, (n, job.train.y.shape[1]), None)))
+    data = jax.tree.map(lambda leaf: leaf[: job.config.train.batch_size], points_of(job.train))
     none = jnp.zeros((0, 1), jnp.float32)
     chains = Chains(z, memory.loss[None], gradient, jnp.zeros(1), none, none, none, none)
-    potential = PredictorPotential(f, prior, jnp.asarray(1.0, jnp.float32))
+    potential = potential_of(f, prior, job.loss)
     last = max(0, int(memory.step) - 1)
     key = jax.random.key(job.config.seed)
-    each = rounding(potential, chains, data, rule.gammas[last], rule.steps[last], key, leaps=rule.leaps)
+    each = rounding(
+        potential, chains, data, rule.gammas[last], rule.steps[last], key, kernel=rule.kernel, leaps=rule.leaps
+    )
     return each * int(memory.step)
 
 
