@@ -11,6 +11,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 import jax
+import jaxtyping
 import pytest
 
 
