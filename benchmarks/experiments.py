@@ -8,6 +8,9 @@ transfer   whether the best learning rate carries over in depth and width, with 
 own        finite-size errors of this project's network
 embedding  the same between a fixed embedding and readout ([CCM26])
 shallow    the exponent of depth with an embedding, of shallow wide networks: large bias, small sampling error
+certificate-n, -noise, -gamma, -alpha, -beta, -depth, -width
+           path certificates of two-spirals, by chains of 4,000 steps, against points (with a trained and a fixed
+           encoder), label noise, last inverse temperature, scales and sizes
 
 The rate and `chizat` are in sweeps.py and finite_size.py, which time them beside other implementations.
 """
@@ -23,13 +26,22 @@ from typing import Any
 
 from facts import facts
 
-from mfresnet.config import build
+from mfresnet.config import build, nest
 from mfresnet.experiments import entry
 from mfresnet.runs.sweeps import SweepDirectory, sweep
 
 RESULTS = Path(__file__).parent / "results" / "experiments.json"
 # one embedding and one dimension: the exponent of D is the business of the case "embedding"
 SHALLOW = {"preset": "embedding", "dimension": "32", "embeddings": 1, "least": 2}
+PATH = {"data.n": 512, "train.steps": 4000}  # half the default: many cells
+QUICK_PATH = {"data.n": 64, "train.steps": 100, "seeds": 1}
+
+
+def against(*sets: str, **more: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """A certificate sweep over these settings."""
+    return "certificate", PATH | {"set": sets, "seeds": 2} | more, QUICK_PATH | {"set": (sets[0].rsplit(",", 1)[0],)}
+
+
 # of each: the experiment, its settings, and those of a quick look instead
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "kl": ("kl", {}, {"betabar": "1,10,100", "seeds": 1}),
@@ -46,6 +58,13 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         SHALLOW | {"depth": "2,4,8", "width": "2048,4096", "reference": 64, "reference_width": 4096, "draws": 5},
         SHALLOW | {"depth": "2,4", "width": "16,32", "reference": 16, "reference_width": 32, "draws": 2},
     ),
+    "certificate-noise": against("data.label_noise=0,0.1,0.2,0.3,0.4,0.5"),
+    "certificate-n": against("data.n=256,512,1024,2048", "train.freeze=none,encoder"),
+    "certificate-gamma": against("train.gamma=50,200,800,3200"),
+    "certificate-alpha": against("model.alpha=1,5,20,80"),
+    "certificate-beta": against("model.beta=20,60,120,240"),
+    "certificate-depth": against("model.depth=2,5,10,20"),
+    "certificate-width": against("model.width=5,20,80"),
 }
 MOST_POINTS = 60  # kept in the file
 
@@ -56,10 +75,14 @@ def one(name: str, quick: bool) -> dict[str, Any]:
     values = small if quick else full
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        sweep(experiment, build(values, entry(experiment).settings_type()), Path(folder) / "sweep", quiet=True)
+        sweep(experiment, build(nest(values), entry(experiment).settings_type()), Path(folder) / "sweep", quiet=True)
         seconds = time.perf_counter() - begun
         found = SweepDirectory(Path(folder) / "sweep").result
-    flags = "".join(f" --{key.replace('_', '-')} {value}" for key, value in values.items())
+    flags = "".join(
+        f" --{key.replace('_', '-')} {one}"
+        for key, value in values.items()
+        for one in (value if isinstance(value, tuple) else (value,))
+    )
     result = {key: found[key] for key in ("verdict", "passed", "fit", "notes")}
     if len(found["points"]) <= MOST_POINTS:
         result["points"] = found["points"]

@@ -119,12 +119,28 @@ def path(data: dict) -> list[str]:
     """Path certificates: the trained network itself, from all points."""
     if not data:
         return ["Not measured on this version: `python benchmarks/path.py` measures it.", ""]
+    flow, held_out, chains = (data.get(name, {}) for name in ("flow", "held-out", "chains"))
     rows = [
-        [name, case["n"], case["mean"], percent(sum(run["train_error"] for run in case["runs"]) / len(case["runs"])),
-         percent(sum(run["test_error"] for run in case["runs"]) / len(case["runs"])), len(case["runs"])]
+        [name, case["n"], case["mean"], case["worst"], case["goal"],
+         percent(sum(run["train_error"] for run in case["runs"]) / len(case["runs"])),
+         percent(sum(run["test_error"] for run in case["runs"]) / len(case["runs"])),
+         percent(flow[name]["mean"]) if name in flow else "not measured", len(case["runs"])]
         for name, case in data["cases"].items()
     ]  # fmt: skip
-    lines = table(["Case", "n", "Certificate (mean)", "Training error", "Test error", "Seeds"], rows)
+    lines = table(
+        ["Case", "n", "Certificate (mean)", "Worst", "Goal", "Training error", "Test error", "Of the flow", "Seeds"],
+        rows,
+    )
+    parts = [
+        [name, case["n"], case["held_out"], case["mean"], case["worst"], case["goal"]]
+        for name, case in held_out.items()
+        if isinstance(case, dict) and "goal" in case
+    ]
+    if parts:
+        head = ["Held out", "Points trained on", "Held out", "Certificate (mean)", "Worst", "Goal"]
+        lines += ["By held-out points:", "", *table(head, parts)]
+    if chains:
+        lines += [f"64 chains take {number(chains['ratio'])} times as long as one.", ""]
     return [
         *lines,
         f"δ = {data['delta']}. `python benchmarks/path.py`",

@@ -59,7 +59,7 @@ class DataConfig(Section):
         gt=0,
         le=1,
         description="share of the training points that fix the transform's means, deviations and largest norm; "
-        "below 1, certificates are on the others (default: 1; 0.1 for train.rule langevin)",
+        "below 1, certificates are on the others (default: 1; 0.05 for train.rule langevin)",
     )
     noise: float | None = Field(
         default=None, ge=0, le=1e6, description="noise of the generated inputs (default: the data set's own)"

@@ -38,6 +38,26 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> MfresnetError:
     return MfresnetError(f"unknown {kind} {name!r}: {hint}Known: {', '.join(names)}.")
 
 
+@contextmanager
+def calling(what: str, way_out: str = "correct it") -> Iterator[None]:
+    """An exception of a user's own function is a sentence that names the function; the exception stays its cause.
+
+    >>> with calling("the factory"):
+    ...     {}["width"]
+    Traceback (most recent call last):
+    mfresnet.errors.MfresnetError: the factory failed with KeyError ('width'): correct it.
+    """
+    try:
+        yield
+    except MfresnetError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        said = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise MfresnetError(f"{what} failed with {type(error).__name__} ({said}): {way_out}.") from error
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether this process or a device of JAX had no memory left.
 

@@ -118,6 +118,8 @@ def label(params: Any, groups: Mapping[str, str]) -> Any:
     >>> label({"embed": jnp.ones(2), "out": jnp.ones(3)}, {"embed": "input", "out": "output"})
     {'embed': 'input', 'out': 'output'}
     """
+    if not isinstance(groups, Mapping):
+        raise MfresnetError(f"groups is a {type(groups).__name__}: give a mapping from parts of paths to groups.")
     for part, group in groups.items():
         if group not in GROUPS:
             raise MfresnetError(f"group {group!r} of {part!r} is unknown: give one of {', '.join(GROUPS)}.")
@@ -125,9 +127,12 @@ def label(params: Any, groups: Mapping[str, str]) -> Any:
 
     def one(path: Any, leaf: Any) -> str:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise MfresnetError(f"parameter {name} is of type {jnp.result_type(leaf)}: leave it out, for example with "
-                                "equinox.partition(model, equinox.is_inexact_array).")  # fmt: skip
+        kind = getattr(leaf, "dtype", None)
+        if kind is None or not jnp.issubdtype(kind, jnp.floating):
+            raise MfresnetError(
+                f"parameter {name} is of type {kind or type(leaf).__name__}: leave it out, for example with "
+                "equinox.partition(model, equinox.is_inexact_array)."
+            )
         parts = [part for part in groups if f".{part}." in f".{name}."]
         if not parts:
             raise MfresnetError(f"no group covers the parameter {name}: name it, or a part of its path, in groups.")

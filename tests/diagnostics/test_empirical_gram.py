@@ -14,6 +14,7 @@ from scipy import linalg
 
 from mfresnet.diagnostics import tangent_dissipation, tangent_rate, tangent_regime, tangent_training
 from mfresnet.errors import MfresnetError
+from mfresnet.kernels import empirical, empirical_cost
 from mfresnet.kernels.empirical import empirical_gram, empirical_operator
 from mfresnet.kernels.gram import gram
 from mfresnet.kernels.precision import double_precision
@@ -112,6 +113,60 @@ def test_bad_input_is_one_sentence():
         empirical_operator(two_layers, PARAMS, X).matvec(np.ones(3))
     with pytest.raises(MfresnetError, match="NaN or infinite"):
         empirical_gram(lambda p, x: jnp.sqrt(x @ p), np.zeros(3), X)
+
+
+@pytest.mark.parametrize(
+    ("fn", "sentence"),
+    [
+        (lambda p, x: x @ p["lost"], r"at x of shape \(2, 3\), failed with TypeError"),
+        (lambda p, x: jnp.tanh(np.asarray(x @ p)), "failed with TracerArrayConversionError"),
+        (lambda p, x: jnp.sum(x @ p), r"makes \(\) of x of shape \(2, 3\): return one array of shape \(2, ...\)"),
+        (lambda p, x: jnp.concatenate([x @ p] * 2), r"makes \(4, 2\) of x"),
+        (lambda p, x: (x @ p, {}), "makes tuple of x"),
+        (lambda p, x: jnp.argmax(x @ p, axis=1), "returns int64, which has no Jacobian"),
+        (lambda p, x: 1j * x @ p, "returns complex128, which has no Jacobian"),
+        (lambda p, x: jnp.log(-jnp.exp(x @ p)), "returns NaN or infinity at the first point"),
+        (lambda p, x: (x - x.mean(axis=0)) @ p, "couples the points of a batch"),
+        (
+            lambda p, x: jax.pure_callback(np.tanh, jax.ShapeDtypeStruct((len(x), 2), x.dtype), x @ p),
+            "the derivative of the function failed with ValueError",
+        ),
+    ],
+)
+def test_a_function_without_jacobian_point_by_point_is_one_sentence(fn, sentence):
+    for way in (empirical_gram, empirical_operator):
+        with pytest.raises(MfresnetError, match=sentence):
+            way(fn, np.ones((3, 2)), X)
+
+
+def test_the_cost_counts_what_is_computed(monkeypatch):
+    """Calls of the Jacobian and bytes of the matrix, of a computation in 3 blocks that divide the points."""
+    f, params, _, _ = small_model()
+    x, calls = RNG.normal(size=(12, 3)), []
+    whole = empirical.jacobian_rows
+
+    def counted(*parts):
+        rows, outputs, length = whole(*parts)
+        return (lambda block: calls.append(len(block)) or rows(block)), outputs, length
+
+    monkeypatch.setattr(empirical, "jacobian_rows", counted)
+    matrix = empirical_gram(f, params, x, block=4)
+    cost = empirical_cost(f, params, x[:4], points=12, block=4)
+    assert calls == [4] * 5  # B(B + 1)/2 as the projection has it, less the one that is still held
+    assert (cost.matrix_bytes, cost.parameters, cost.outputs, cost.block) == (matrix.nbytes, 25, 2, 4)
+    assert cost.flops == 6 * 2 * (4 * 2) ** 2 * 25 and cost.jacobian_bytes == 2 * 4 * 2 * 25 * 8
+    assert cost.seconds > 0 and "12 points, 2 outputs, 25 parameters" in str(cost)
+    four = empirical_cost(f, params, x[:4], points=48, block=4)
+    assert four.matrix_bytes == 16 * cost.matrix_bytes and four.flops == 13 * cost.flops  # 12 * 13/2 pairs, not 6
+    with pytest.raises(MfresnetError, match="points = 0 is not allowed"):
+        empirical_cost(f, params, x, points=0)
+
+
+def test_what_is_not_finite_has_no_dynamics():
+    f, params, x, y = small_model()
+    for call in (tangent_dissipation, lambda *parts: tangent_training(*parts, [0.0])):
+        with pytest.raises(MfresnetError, match="the targets have NaN or infinite entries"):
+            call(f, params, x, np.where(y > 0, y, np.nan))
 
 
 def test_python_numbers_are_constants():

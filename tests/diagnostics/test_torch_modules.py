@@ -55,9 +55,9 @@ def test_what_has_no_jacobian_point_by_point():
             self.weight = torch.nn.Parameter(torch.ones(3))
 
         def forward(self, x):
-            y = torch.zeros(3)
-            y += self.weight * x[0]
-            return y[None]
+            y = torch.zeros(x.shape)
+            y += self.weight * x
+            return y
 
     x = torch.ones(2, 3)
     cases = {
@@ -74,6 +74,90 @@ def test_what_has_no_jacobian_point_by_point():
     assert bridge.gram(batch_norm, x).shape == (4, 4)
     with pytest.raises(MfresnetError, match="NaN or infinite"):
         bridge.gram(torch.nn.Linear(3, 2), x * float("nan"))
+
+
+class Own(torch.nn.Module):
+    """A module with one parameter whose forward pass is a function."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.weight, self.call = torch.nn.Parameter(torch.ones(3)), call
+
+    def forward(self, x):
+        return self.call(x, self.weight)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda x, w: {}["lost"], r"in float64 at x of shape \(2, 3\), failed with KeyError \('lost'\)"),
+        (lambda x, w: x @ torch.ones(3, 3) * w, "failed with RuntimeError"),
+        (lambda x, w: (x * w, 1), "makes tuple of x"),
+        (lambda x, w: (x * w).sum(), r"makes \(\) of x of shape \(2, 3\)"),
+        (lambda x, w: (x * w).detach(), "have no derivative by its parameters"),
+        (lambda x, w: torch.log(-torch.exp(x * w)), "returns NaN or infinity"),
+        (lambda x, w: (x - x.mean(0)) * w, "couples the points of a batch"),
+        (lambda x, w: torch.nn.functional.dropout(x * w, 0.5), "draws at random"),
+        (lambda x, w: x * w if (x * w).sum().item() > 0 else -x * w, "failed with RuntimeError"),
+    ],
+)
+def test_a_module_without_jacobian_is_one_sentence(call, sentence):
+    x = torch.tensor([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]])
+    with pytest.raises(MfresnetError, match=sentence):
+        bridge.gram(Own(call), x)
+    with pytest.raises(MfresnetError, match=sentence):
+        bridge.gram_operator(Own(call), x).matvec(np.ones(6))
+
+
+@pytest.mark.parametrize("block", [0, -1, 2.5])
+def test_blocks_that_are_no_sizes(block):
+    net, x = torch.nn.Linear(3, 1), torch.ones(4, 3)
+    for call in (
+        bridge.gram,
+        bridge.gram_operator,
+        lambda *parts, block: bridge.held_out(*parts, [1, -1] * 2, block=block),
+    ):
+        with pytest.raises(MfresnetError, match="give a whole number >= 1"):
+            call(net, x, block=block)
+
+
+def test_what_has_no_held_out_certificate():
+    """A module in training mode would be another predictor in use, and its statistics would move."""
+    net, x = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.BatchNorm1d(1)), torch.ones(4, 2)
+    with pytest.raises(MfresnetError, match=r"BatchNorm1d '1' is in training mode"):
+        bridge.held_out(net, x, [1, -1, 1, 1])
+    assert float(net[1].running_mean) == 0
+    for outputs, y, sentence in (
+        (1, [0, 1, 1, 0], r"label 0, and a module with 1 outputs predicts -1 and \+1"),
+        (3, [0, 1, 3, 0], "label 3, and a module with 3 outputs predicts 0 to 2"),
+        (1, [np.nan, 1, 1, 1], "label nan"),
+        (1, list("abcd"), "label 'a'"),
+        (1, [1, 1, 1, 1], "all labels are 1"),
+    ):
+        with pytest.raises(MfresnetError, match=sentence):
+            bridge.held_out(torch.nn.Linear(2, outputs), x, y)
+    with pytest.raises(MfresnetError, match="give at least one point"):
+        bridge.held_out(torch.nn.Linear(2, 1), x[:0], [])
+    with pytest.raises(MfresnetError, match="the module failed with RuntimeError"):
+        bridge.held_out(torch.nn.Linear(3, 1), x, [1] * 4)
+
+
+def test_held_out_takes_arrays_of_any_precision():
+    net, x, y = torch.nn.Linear(2, 1), torch.randn(6, 2), torch.tensor([1.0, -1, 1, -1, 1, 1], requires_grad=True)
+    values = {bridge.held_out(net, points, y).value for points in (x, x.double(), x.double().numpy())}
+    assert len(values) == 1
+
+
+def test_predictors_of_tokens():
+    net = torch.nn.Sequential(torch.nn.Embedding(5, 2), torch.nn.Flatten(), torch.nn.Linear(6, 1))
+    f, prior = bridge.predictor(net)
+    params = jax.tree.map(lambda leaf: np.ones_like(leaf), prior.mean)
+    slopes = jax.grad(lambda p: jnp.sum(f(p, jnp.zeros((4, 3), jnp.int32))))(params)
+    assert float(slopes["2.bias"][0]) == 4
+    with pytest.raises(MfresnetError, match=r"the module, at x of shape \(4, 2\), failed with RuntimeError"):
+        f(params, jnp.zeros((4, 2), jnp.int32))
+    with pytest.raises(MfresnetError, match="std is a str"):
+        bridge.predictor(net, "wide")
 
 
 def test_held_out_counts_mistakes():

@@ -221,18 +221,41 @@ def reordered(particles: Particles) -> np.ndarray:
         (lambda z, theta: jnp.sqrt(theta["w"]) * z, "returns NaN or infinity at a draw of its start"),
         (lambda z, theta: jnp.round(theta["w"]) * z, "is 0 at every draw of its start, so it cannot be trained"),
         (lambda z, theta: jnp.sqrt(0 * theta["w"]) + z, "derivative of particle <lambda> is NaN or infinite"),
-        (lambda z, theta: theta["v"] * z, "cannot be evaluated at a state of shape"),
+        (
+            lambda z, theta: theta["v"] * z,
+            r"<lambda>, at a state of shape \(3,\), failed with KeyError \('v'\): correct it",
+        ),
+        (lambda z, theta: 1 / 0, "failed with ZeroDivisionError"),
+        (lambda z, theta: jnp.round(z) * theta["w"], "depends on z, but its derivative is 0 at every draw"),
+        (
+            lambda z, theta: jnp.sign(theta["w"][:1]) * theta["u"] * z,
+            r"depends on theta\['w'\], but its derivative is 0 at every draw",
+        ),
+        (
+            lambda z, theta: theta["w"] * jax.pure_callback(np.tanh, jax.ShapeDtypeStruct((3,), z.dtype), z),
+            "the derivative of particle <lambda> failed with ValueError",
+        ),
         (
             lambda z, theta: jax.pure_callback(np.tanh, jax.ShapeDtypeStruct((3,), z.dtype), theta["w"] * z),
-            "cannot be differentiated in theta",
+            "the derivative of particle <lambda> failed with ValueError",
         ),
     ],
 )
 def test_a_function_that_is_no_block_is_refused(function, sentence):
     with pytest.raises(MfresnetError, match=sentence):
         LayeredResNet.create(
-            jax.random.key(0), inputs=3, depth=2, width=2, particle=Particle(function, {"w": np.ones(3)})
+            jax.random.key(0), inputs=3, depth=2, width=2, particle=Particle(function, {"w": np.ones(3), "u": 1.0})
         )
+
+
+def test_values_of_constant_sum_and_unused_parameters_are_allowed():
+    """Of a softmax every sum is 1, so that a derivative of the sum is 0; a zero start and an unused leaf do no harm."""
+    std = {"w": np.ones(3), "u": np.zeros(3), "unused": np.ones(2)}
+    for function in (
+        lambda z, theta: jax.nn.softmax(theta["w"] * z),
+        lambda z, theta: theta["u"] * jnp.tanh(theta["w"] @ z),
+    ):
+        LayeredResNet.create(jax.random.key(0), inputs=3, depth=1, width=1, particle=Particle(function, std))
 
 
 def test_jumps_of_the_derivative_are_seen():
@@ -278,17 +301,31 @@ def test_hutchinson_is_unbiased_and_its_error_falls(x64):
     assert shapes == [(2, 1, kind.size), (2, 4, kind.size)]
 
 
-@pytest.mark.parametrize("std", [{}, {"w": np.array([np.nan])}, {"w": "wide"}, {"w": np.array([-1.0])}])
+@pytest.mark.parametrize(
+    "std", [{}, {"w": np.array([np.nan])}, {"w": "wide"}, {"w": np.array([-1.0])}, {"w": np.ones(0)}]
+)
 def test_a_start_that_is_no_law_is_refused(std):
     with pytest.raises(MfresnetError, match="give"):
         Particle(lambda z, theta: theta["w"] * z, std)
 
 
+def test_what_makes_no_particle():
+    with pytest.raises(MfresnetError, match=r"is a int: give sigma\(z, theta\)"):
+        Particle(3, {"w": np.ones(3)})  # pyright: ignore[reportArgumentType]
+    for directions in (0, 2.5):
+        with pytest.raises(MfresnetError, match="give a whole number >= 1"):
+            Particle(lambda z, theta: z, {"w": np.ones(3)}, directions=directions)  # pyright: ignore[reportArgumentType]
+
+
 def test_names_and_factories(tmp_path, monkeypatch):
-    (tmp_path / "toy_particles.py").write_text("def broken(state, outputs):\n    return 3\n")
+    (tmp_path / "toy_particles.py").write_text(
+        "def broken(state, outputs):\n    return 3\n\n\ndef lost(state):\n    return 3\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MfresnetError, match=r"made a int: return an mfresnet\.Particle"):
         particle("toy_particles:broken", 2, 2)
+    with pytest.raises(MfresnetError, match=r"'toy_particles:lost', called with \(2, 2\), failed with TypeError"):
+        particle("toy_particles:lost", 2, 2)
     with pytest.raises(MfresnetError, match="unknown particle 'gate': did you mean 'gated'"):
         particle("gate", 2, 2)
     assert particle("gated", 2, 2) is particle("gated", 2, 2)

@@ -19,7 +19,9 @@ from safetensors.numpy import save_file
 from mfresnet.errors import MfresnetError
 from mfresnet.report import SECTIONS, Run, Section, render, write_report
 from mfresnet.report.headline import headline, wilson
+from mfresnet.report.kernel import kernel
 from mfresnet.report.parts import embed_json, plain
+from mfresnet.report.tables import configuration
 
 
 class Page(HTMLParser):
@@ -251,6 +253,26 @@ def test_configuration_shows_what_differs_first(tmp_path):
     page = Page(write_report(make_run(tmp_path / "r")).read_text(encoding="utf-8"))
     part = page.text[page.text.index("What differs from the defaults") : page.text.index("settings\n")]
     assert "model.depth" in part and "layers L" in part and "model.head_width" not in part
+
+
+def test_lists_of_the_defaults_do_not_differ(tmp_path):
+    """JSON has lists where the settings have tuples."""
+    section = configuration(Run.read(make_run(tmp_path / "r")))
+    assert section is not None and [row[0] for row in section.parts[0].rows] == ["model.depth", "model.width"]
+
+
+def test_eigenvalues_within_their_error_are_not_drawn(tmp_path):
+    run = make_run(tmp_path / "r")
+    small = {
+        f"gram.{key}.{part}": v for part in ("total", "head") for key, v in (("lambda_min", 1e-9), ("error", 1e-8))
+    }
+    for rows, drawn in (([small | {"gram.lambda_min.head": 0.5}] * 3, ["G₂, head"]), ([small] * 3, [])):
+        lines = [json.dumps({"step": k} | row) for k, row in enumerate(rows)]
+        (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        section = kernel(Run.read(run))
+        shown = [part for part in section.parts if getattr(part, "title", "") == "Smallest eigenvalues"]
+        assert [trace["name"] for figure in shown for trace in figure.data] == drawn
+        assert ("No smallest eigenvalue was above its error bound" in section.caption) == (not drawn)
 
 
 def test_regression_error_is_no_percentage(tmp_path):

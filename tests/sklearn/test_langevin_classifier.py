@@ -21,6 +21,12 @@ def test_fit_certifies_the_network_it_predicts_with():
     assert certificate.terms["train error"] == pytest.approx(1 - model.score(X, Y), abs=1e-9)
 
 
+def test_one_row_in_twenty_fixes_the_standardisation():
+    """The other estimators leave out a quarter, whose bound is theirs alone."""
+    certificate = MeanFieldResNetClassifier(**SMALL, max_iter=20).fit(X, Y).certificate_
+    assert certificate.details["n"] == 86 and "4 rows that are left out" in certificate.hypotheses[-1].note
+
+
 @pytest.mark.parametrize(
     ("options", "words"), [({"early_stopping": True}, "early_stopping"), ({"class_weight": {"above": 2.0}}, "weight")]
 )

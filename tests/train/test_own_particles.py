@@ -1,6 +1,7 @@
 """Particles of every kind through training, certificates and files; each shipped kind trains to a stated error."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -200,3 +201,33 @@ def test_particles_without_second_derivative():
     result = fit(Config(data=DATA, model=model, train=train, diagnostics=QUIET))
     assert result.laws is None and any(note.startswith("KL: not measured") for note in result.messages)
     assert jnp.isfinite(result.summary["train.loss"])
+
+
+def wide(state: int, outputs: int) -> Particle:
+    """Some standard deviations far from 1."""
+    std = {"u": np.ones(outputs), "w": 4 * np.ones(state)}
+    return Particle(lambda z, theta: theta["u"] * jnp.tanh(theta["w"] @ z), std, smooth=True)
+
+
+def still(state: int, outputs: int) -> Particle:
+    """A part of the start without density."""
+    return replace(wide(state, outputs), std={"u": np.ones(outputs), "w": np.zeros(state)})
+
+
+def test_inequalities_know_the_start():
+    """Talagrand's inequality holds with the largest standard deviation of the start, 4: W2^2 <= 32 KL, not 2 KL."""
+    train = {"solver": "heun", "steps": 10, "time": 100.0, "probes": 32, "head_probes": 32}
+    model = {**SMALL, "beta": 30.0, "particle": f"{__name__}:wide"}
+    summary = fit(Config(data=DATA, model=model, train=train, diagnostics=QUIET)).summary
+    assert summary["kl.encoder.displacement"] ** 2 > 2 * (
+        summary["kl.encoder.value"] + 2 * summary["kl.encoder.stderr"]
+    )
+    assert summary["check.talagrand_encoder"]
+
+
+def test_a_start_without_density_has_no_nearest_neighbour_kl():
+    """W2 is still measured, and nothing divides by the deviation 0 (warnings are errors here)."""
+    model = {**SMALL, "width": 8, "head_width": 8, "particle": f"{__name__}:still"}
+    summary = fit(Config(data=DATA, model=model, train={"rule": "adam", "steps": 2}, diagnostics=QUIET)).summary
+    assert summary["w2.encoder"] >= 0 and "kl.encoder.nearest_neighbour" not in summary
+    assert "kl.head.nearest_neighbour" in summary

@@ -95,6 +95,9 @@ def path_certificate(
         raise MfresnetError(f"certifies = {certifies!r} is not allowed: give one of {', '.join(WHICH)}.")
     mistakes, prices = (np.atleast_2d(np.asarray(v, np.float64)) for v in (mistakes, prices))
     settings, delta = check_count(settings, name="settings"), check_delta(delta)
+    which = (
+        f"the trained network of chain {chain} (named in advance)" if mistakes.shape[1] > 1 else "the trained network"
+    )
     if certifies == "chain":
         if not 0 <= chain < mistakes.shape[1]:
             raise MfresnetError(f"chain = {chain} is not one of the {mistakes.shape[1]} chains: give one, from 0.")
@@ -146,7 +149,7 @@ def path_certificate(
         "rounding": rounding,
     }
     names = {
-        "chain": f"the trained network of chain {chain}, named in advance",
+        "chain": which,
         "mean": f"one of the {k.size} trained networks, picked at random for each point" if k.size > 1
         else "the trained network",
         "vote": f"the vote of the {k.size} trained networks",

@@ -137,7 +137,7 @@ class Check:
 
 
 def talagrand(divergence: Divergence, scale: float = 1.0) -> Check:
-    """W2^2 <= 2 s^2 KL (Talagrand), tested through W2 of the probes against their starts.
+    """W2^2 <= 2 s^2 KL (Talagrand), s the largest standard deviation of the start, tested through W2 of the probes.
 
     The exact distance of the two samples is at most the displacement; the law's own distance is
     estimated by it from above, so ``left`` is E|omega_t - omega_0|^2 and a failure proves nothing,

@@ -147,7 +147,8 @@ def law_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe) -> d
     encoder, head = kl_to_start(ensemble, probe.initial)
     for name, divergence in (("encoder", encoder), ("head", head)):
         if divergence is not None:
-            row |= _kl_entries(name, divergence)
+            scale = float(_scales(getattr(model, name), getattr(probe.initial, name)).max())
+            row |= _kl_entries(name, divergence, scale)
     if encoder is not None and isinstance(model.encoder, Particles) and model.sigma.bounds[0] <= 1:
         bound = feature_displacement(z_start, z_end, float(model.alpha), encoder)
         row |= {"check.features": bound.right, "check.features_hold": bound.holds}
@@ -186,8 +187,9 @@ def transport_row(model: AbstractResNet, ensemble: Ensemble | None, probe: Probe
         distances = [wasserstein2(p[:TRANSPORT_POINTS], q[:TRANSPORT_POINTS]) for p, q in zip(*layers, strict=True)]
         # the mean over layers of W2^2 is the squared distance of the laws over depth
         row[f"w2.{part}"] = float(np.sqrt(np.mean(np.square(distances))))
-        if ensemble is None and probe.initial.law == "gaussian":
-            pooled = a.reshape(-1, a.shape[-1]) / _scales(now, getattr(probe.initial, part))
+        scales = _scales(now, getattr(probe.initial, part))
+        if ensemble is None and probe.initial.law == "gaussian" and scales.all():  # a law with a density
+            pooled = a.reshape(-1, a.shape[-1]) / scales
             row[f"kl.{part}.nearest_neighbour"] = knn_kl(pooled[: 4 * TRANSPORT_POINTS], _gaussian_log_density).value
     return row
 
@@ -204,8 +206,8 @@ def _scales(particles: AbstractParticles, scale: tuple[float, float, float]) -> 
     return np.concatenate([np.broadcast_to(s, shape).ravel() for s, shape in zip(deviations, shapes, strict=True)])
 
 
-def _kl_entries(name: str, divergence: Divergence) -> dict[str, Any]:
-    inequality = talagrand(divergence)
+def _kl_entries(name: str, divergence: Divergence, scale: float) -> dict[str, Any]:
+    inequality = talagrand(divergence, scale)
     row = {
         f"kl.{name}.value": divergence.kl.value,
         f"kl.{name}.stderr": divergence.kl.stderr,

@@ -129,3 +129,6 @@ def _check_targets(f: np.ndarray, y: Any) -> None:
         raise MfresnetError(
             f"the model's outputs have shape {f.shape} and the targets {tuple(y.shape)}: make them equal."
         )
+    for name, values in (("the model's outputs", f), ("the targets", np.asarray(y, np.float64))):
+        if not np.isfinite(values).all():
+            raise MfresnetError(f"{name} have NaN or infinite entries: remove or impute these points.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from ..errors import MfresnetError
 from ..registry import Registry
 from ..scaling import Growth
 from .experiment import Cell, Experiment, Plot, Pulse, Result, Row, completed_rows, divergence_notes
-from .own_transfer import FLAT, Factory, Task, check_task, coordinates_of, losses_of, slope
+from .own_transfer import FLAT, Factory, Task, coordinates_of, losses_of, slope, task_of
 from .settings import OwnTransferSettings
 
 FACTORIES: Registry[Factory] = Registry("factory", "mfresnet.factories", {})
@@ -128,8 +128,8 @@ class OwnTransfer(Experiment):
 
     def _task(self, size: int, seed: int) -> Task:
         s = self.settings
-        task = self.factory(size, s.other, seed) if s.axis == "depth" else self.factory(s.other, size, seed)
-        return check_task(cast("Task", task), f"factory {s.factory!r}")
+        sizes = (size, s.other) if s.axis == "depth" else (s.other, size)
+        return task_of(self.factory, *sizes, seed, f"factory {s.factory!r}")
 
 
 def _say(scaling: str, axis: str, check: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ import optax
 from jax import Array
 
 from .. import scaling
-from ..errors import MfresnetError
+from ..errors import MfresnetError, calling
 from ..scaling import Growth
 
 FLAT = 0.25  # largest slope in log-log of a quantity that does not depend on the size
@@ -167,6 +167,10 @@ def transfer(
         MfresnetError: a factory that ignores the size, or a size at which every rate diverges.
     """
     rates = tuple(sorted(rates))
+    if len(rates) < 2 or rates[0] <= 0:
+        raise MfresnetError(f"rates = {list(rates)} is no grid: give at least two learning rates > 0.")
+    if steps < 1 or seeds < 1:
+        raise MfresnetError(f"steps = {steps}, seeds = {seeds}: give values >= 1.")
     logs = np.zeros((len(sizes), len(rates)))
     for seed in range(seeds):
         for place, (task, growth) in enumerate(_tasks(factory, sizes, axis, other, seed, scaled)):
@@ -188,20 +192,29 @@ def losses_of(task: Task, growth: Growth, rates: Sequence[float], *, steps: int,
 
 
 def check_task(task: Task, name: str = "the factory") -> Task:
-    """Refuse what cannot be trained: no `Task`, no tree of floating-point arrays, a loss that is no finite number.
+    """Refuse what cannot be trained: no `Task`, no tree of floating-point arrays, a loss that is no finite number,
+    functions that fail, features that are no array.
 
     Raises:
         MfresnetError: see above.
     """
     if not isinstance(task, Task):
         raise MfresnetError(f"{name} made a {type(task).__name__}: return an mfresnet.experiments.own_transfer.Task.")
+    if not jax.tree.leaves(task.params):
+        raise MfresnetError(f"the parameters of {name} are an empty tree: give at least one array.")
     scaling.label(task.params, task.groups)
-    loss = jax.eval_shape(task.loss, task.params)
+    with calling(f"the loss of {name}"):
+        loss = jax.eval_shape(task.loss, task.params)
+    with calling(f"features of {name}"):
+        features = jax.eval_shape(task.features, task.params)
+    if not jnp.issubdtype(getattr(features, "dtype", object), jnp.floating):
+        raise MfresnetError(f"features of {name} are a {type(features).__name__}: return one floating-point array.")
     if getattr(loss, "shape", None) != () or not jnp.issubdtype(loss.dtype, jnp.floating):
         raise MfresnetError(f"the loss of {name} has shape {getattr(loss, 'shape', None)}: return one number.")
     if not bool(jnp.isfinite(task.loss(task.params))):
         raise MfresnetError(f"the loss of {name} is NaN or infinite at its start: check parameters and data.")
-    slopes = jax.tree.leaves(jax.grad(task.loss)(task.params))
+    with calling(f"the derivative of the loss of {name}", "write it with differentiable functions of jax.numpy"):
+        slopes = jax.tree.leaves(jax.grad(task.loss)(task.params))
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in slopes):
         raise MfresnetError(
             f"the gradient of the loss of {name} is NaN or infinite at its start: avoid roots and quotients at 0, see "
@@ -210,8 +223,11 @@ def check_task(task: Task, name: str = "the factory") -> Task:
     return task
 
 
-def _call(factory: Factory, depth: int, width: int, seed: int) -> Task:
-    return check_task(factory(depth, width, seed))
+def task_of(factory: Factory, depth: int, width: int, seed: int, name: str = "the factory") -> Task:
+    """What a factory makes of (depth, width, seed), see `check_task`."""
+    with calling(f"{name}, called with ({depth}, {width}, {seed}),"):
+        task = factory(depth, width, seed)
+    return check_task(task, name)
 
 
 def _tasks(
@@ -219,10 +235,11 @@ def _tasks(
 ) -> list[tuple[Task, Growth]]:
     if axis not in ("depth", "width"):
         raise MfresnetError(f"axis = {axis!r} is not allowed: give depth or width.")
-    if len(set(sizes)) < 2:
-        raise MfresnetError(f"{axis} has the values {list(sizes)}: give at least two different ones.")
+    if len(set(sizes)) < 2 or min(sizes) < 1:
+        raise MfresnetError(f"{axis} has the values {list(sizes)}: give at least two different ones, from 1.")
     tasks = [
-        _call(factory, size, other, seed) if axis == "depth" else _call(factory, other, size, seed) for size in sizes
+        task_of(factory, size, other, seed) if axis == "depth" else task_of(factory, other, size, seed)
+        for size in sizes
     ]
     counts = [sum(leaf.size for leaf in jax.tree.leaves(task.params)) for task in tasks]
     if len(set(counts)) < len(set(sizes)):

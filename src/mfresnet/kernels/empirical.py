@@ -14,6 +14,7 @@ from jax import Array
 from ..errors import MfresnetError
 from .blocks import BATCH_BYTES, fill, pair_batches, split
 from .precision import cast, check_dtype, double_precision
+from .users import outputs_of
 
 Function = Callable[[Any, Array], Array]
 Group = str | Callable[[str], bool]
@@ -61,8 +62,8 @@ def empirical_gram(
     1806.07572). Under the mean-field scaling of a `LayeredResNet` the matrices of [C24] carry factors L M / alpha^2 and
     K, and beta^2: `gram` has them.
 
-    Points are differentiated one at a time (as batches of one), so a function that couples the points
-    of a batch, such as batch normalisation in training mode, must be put in its evaluation mode.
+    Points are differentiated one at a time, as batches of one. A function that couples the points of a batch, such as
+    batch normalisation in training mode, is refused.
 
     Args:
         fn: ``fn(params, x)`` of shape (n,) or (n, C), or any further output axes, for x of shape (n, ...).
@@ -79,7 +80,8 @@ def empirical_gram(
         The matrix, shape (n C, n' C), or one for each group.
 
     Raises:
-        MfresnetError: no floating-point parameter (in a group), NaN or infinite inputs or Jacobians.
+        MfresnetError: no floating-point parameter (in a group), NaN or infinite inputs or Jacobians, a function that
+            fails, makes no array of shape (n, ...), couples its points, or has no derivative.
 
     >>> import jax.numpy as jnp
     >>> params = {"w": jnp.array([1.0, 2.0]), "b": jnp.array(0.5)}
@@ -89,36 +91,26 @@ def empirical_gram(
            [0., 1.]])
     """
     dtype = check_dtype(dtype)
-    left, right = _points(x, "x"), None if other is None else _points(other, "other")
+    left, right = as_points(x, "x"), None if other is None else as_points(other, "other")
     with double_precision():
-        moving, constant = _moving(params, dtype)
+        moving, constant = moving_parts(params, dtype)
         members = _members(moving, {"": lambda _: True} if groups is None else groups)
 
-        def single(moving: Any, point: Array) -> Array:
-            return jnp.ravel(fn(eqx.combine(moving, constant), point[None])[0])
-
-        jacobian = jax.jit(jax.vmap(jax.jacrev(single), in_axes=(None, 0)))
-        outputs = jax.eval_shape(single, moving, _as_input(left[0], dtype)).size
-        length = _block_points(moving, outputs, dtype, len(left), block)
+        rows, outputs, length = jacobian_rows(fn, moving, constant, left, dtype, block)
         shape = (len(left) * outputs, len(left if right is None else right) * outputs)
         results = [np.empty(shape, dtype) for _ in members]
-
-        def rows(block: np.ndarray) -> list[Array]:
-            leaves = jax.tree.leaves(jacobian(moving, _as_input(block, dtype)))
-            return [leaf.reshape(len(block) * outputs, -1) for leaf in leaves]
-
         lefts, rights = split(left, length), None if right is None else split(right, length)
         held: dict[str, tuple[int, list[Array]]] = {}  # the Jacobian of the current row of blocks
 
-        def jacobian_rows(side: str, index: int, block: np.ndarray) -> list[Array]:
+        def rows_of(side: str, index: int, block: np.ndarray) -> list[Array]:
             if side not in held or held[side][0] != index:
                 held[side] = (index, rows(block))
             return held[side][1]
 
         def products(pairs: np.ndarray) -> list[np.ndarray]:
             (i, j), columns = map(int, pairs[0]), lefts if rights is None else rights
-            ji = jacobian_rows("left", i, lefts[i])
-            jj = ji if rights is None and i == j else jacobian_rows("right", j, columns[j])
+            ji = rows_of("left", i, lefts[i])
+            jj = ji if rights is None and i == j else rows_of("right", j, columns[j])
             return [np.asarray(sum(ji[k] @ jj[k].T for k in indices))[None] for indices in members.values()]
 
         # pair by pair and row by row: one product of Jacobians keeps every core busy, and two of them are held
@@ -127,6 +119,27 @@ def empirical_gram(
     if not all(np.isfinite(result).all() for result in results):
         raise MfresnetError("the Jacobian of the function has NaN or infinite entries: check parameters and function.")
     return results[0] if groups is None else dict(zip(members, results, strict=True))
+
+
+def jacobian_rows(
+    fn: Function, moving: Any, constant: Any, points: np.ndarray, dtype: np.dtype, block: int | None
+) -> tuple[Callable[[np.ndarray], list[Array]], int, int]:
+    """The Jacobian of a block of points as rows (i, c), one array for each parameter; outputs and points of a block.
+
+    To be called, as its first result, in the precision of the computation (`double_precision`).
+    """
+
+    def single(moving: Any, point: Array) -> Array:
+        return jnp.ravel(fn(eqx.combine(moving, constant), point[None])[0])
+
+    outputs = outputs_of(lambda moving, x: fn(eqx.combine(moving, constant), x), moving, _as_input(points[:2], dtype))
+    jacobian = jax.jit(jax.vmap(jax.jacrev(single), in_axes=(None, 0)))
+
+    def rows(block: np.ndarray) -> list[Array]:
+        leaves = jax.tree.leaves(jacobian(moving, _as_input(block, dtype)))
+        return [leaf.reshape(len(block) * outputs, -1) for leaf in leaves]
+
+    return rows, outputs, _block_points(moving, outputs, dtype, len(points), block)
 
 
 class EmpiricalOperator:
@@ -158,8 +171,7 @@ def empirical_operator(
 ) -> EmpiricalOperator:
     """The matrix of `empirical_gram` as an operator: v -> J (J^T v), by one reverse and one forward derivative.
 
-    Memory is that of one gradient of the whole batch, or of a block of points. A function that couples the points of a
-    batch is differentiated as it is, coupling (inside a block) included.
+    Memory is that of one gradient of the whole batch, or of a block of points.
 
     Args:
         fn, params, x, dtype: as in `empirical_gram`.
@@ -168,7 +180,8 @@ def empirical_operator(
         devices: share the blocks over these (``jax.devices()``); default: one device.
 
     Raises:
-        MfresnetError: no floating-point parameter in the group, NaN or infinite inputs.
+        MfresnetError: no floating-point parameter in the group, NaN or infinite inputs, or a function that
+            `empirical_gram` refuses.
 
     >>> import jax.numpy as jnp
     >>> operator = empirical_operator(lambda w, x: x @ w, jnp.ones(2), jnp.array([[3.0, 4.0]]))
@@ -176,9 +189,9 @@ def empirical_operator(
     array([25.])
     """
     dtype = check_dtype(dtype)
-    points = _points(x, "x")
+    points = as_points(x, "x")
     with double_precision():
-        moving, constant = _moving(params, dtype)
+        moving, constant = moving_parts(params, dtype)
         members = _members(moving, {"group": (lambda _: True) if group is None else group})["group"]
         leaves, tree = jax.tree.flatten(moving)
         chosen = [leaves[k] for k in members]
@@ -195,7 +208,9 @@ def empirical_operator(
                 full[k] = leaf
             return jnp.ravel(fn(eqx.combine(jax.tree.unflatten(tree, full), constant), inputs))
 
-        outputs = jax.eval_shape(values, chosen, blocks[0]).size // length
+        outputs = outputs_of(
+            lambda moving, x: fn(eqx.combine(moving, constant), x), moving, _as_input(points[:2], dtype)
+        )
         size = len(points) * outputs
 
         def pull(blocks: Array, weights: Array) -> list[Array]:
@@ -228,7 +243,7 @@ def empirical_operator(
     return EmpiricalOperator(apply, size, dtype)
 
 
-def _points(x: Any, name: str) -> np.ndarray:
+def as_points(x: Any, name: str) -> np.ndarray:
     """Inputs of any shape (n, ...), finite."""
     array = np.asarray(x)
     if array.ndim == 0 or len(array) == 0:
@@ -246,7 +261,7 @@ def _as_input(points: np.ndarray, dtype: np.dtype) -> Array:
     return jnp.asarray(points, dtype if points.dtype.kind == "f" else None)
 
 
-def _moving(params: Any, dtype: np.dtype) -> tuple[Any, Any]:
+def moving_parts(params: Any, dtype: np.dtype) -> tuple[Any, Any]:
     """The floating-point arrays, cast, and the rest: a Python number is a constant of the function."""
     moving, constant = eqx.partition(params, eqx.is_inexact_array)
     return cast(moving, dtype), constant

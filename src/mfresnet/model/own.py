@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from ..errors import MfresnetError
+from ..errors import MfresnetError, calling
 from ..registry import Entry, Registry
 from .activations import Activation
 from .draws import LAWS
@@ -56,16 +56,23 @@ class Particle:
     directions: int | None = None
 
     def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise MfresnetError(
+                f"the function of a particle is a {type(self.function).__name__}: give sigma(z, theta)."
+            )
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.std)]
-        if not leaves or any(leaf.dtype.kind not in "fiu" or not np.isfinite(leaf).all() for leaf in leaves):
+        if not sum(leaf.size for leaf in leaves) or any(
+            leaf.dtype.kind not in "fiu" or not np.isfinite(leaf).all() for leaf in leaves
+        ):
             raise MfresnetError(
                 "the standard deviations of a particle's start are no tree of finite numbers: give an array in the "
                 "shape of each parameter, such as {'w': numpy.ones(3)}."
             )
         if any((leaf < 0).any() for leaf in leaves):
             raise MfresnetError("a particle's start has a negative standard deviation: give values >= 0.")
-        if self.directions is not None and self.directions < 1:
-            raise MfresnetError(f"directions = {self.directions} is not allowed: give a number >= 1, or None.")
+        whole = isinstance(self.directions, int | np.integer)
+        if self.directions is not None and not (whole and self.directions >= 1):
+            raise MfresnetError(f"directions = {self.directions} is not allowed: give a whole number >= 1, or None.")
         object.__setattr__(self, "std", jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), self.std))
 
     @property
@@ -189,7 +196,8 @@ def particle(name: str, state: int, outputs: int) -> Particle:
 
 @lru_cache(maxsize=256)
 def _made(factory: Factory, name: str, state: int, outputs: int) -> Particle:
-    made = factory(state, outputs)
+    with calling(f"particle {name!r}, called with ({state}, {outputs}),"):
+        made = factory(state, outputs)
     if not isinstance(made, Particle):
         raise MfresnetError(f"particle {name!r} made a {type(made).__name__}: return an mfresnet.Particle.")
     return made
@@ -197,52 +205,66 @@ def _made(factory: Factory, name: str, state: int, outputs: int) -> Particle:
 
 @lru_cache(maxsize=256)
 def _check(kind: Particle, state: int, outputs: int, dtype: str) -> None:
-    name = getattr(kind.function, "__name__", "sigma")
+    name = f"particle {getattr(kind.function, '__name__', 'sigma')}"
     with jax.ensure_compile_time_eval():
         key = jax.random.key(0)
-        drawn = OwnParticles.draw(key, (DRAWS,), kind, state=state, outputs=outputs, dtype=jnp.dtype(dtype))
-        z = jax.random.normal(jax.random.fold_in(key, 1), (state,), dtype)
-        z = z / jnp.linalg.norm(z)
+        theta = OwnParticles.draw(key, (DRAWS,), kind, state=state, outputs=outputs, dtype=jnp.dtype(dtype)).theta
+        z = jax.random.normal(jax.random.fold_in(key, 1), (DRAWS, state), dtype)
+        z = z / jnp.linalg.norm(z, axis=1, keepdims=True)
+        places = {"z": z, "theta": theta}
 
-        def value(theta: Any) -> Array:
-            return kind.function(z, theta)
+        def value(place: Any) -> Array:
+            return kind.function(place["z"], place["theta"])
 
-        one = jax.tree.map(lambda leaf: leaf[0], drawn.theta)
-        try:
-            made = jax.eval_shape(value, one)
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-            raise MfresnetError(
-                f"particle {name} cannot be evaluated at a state of shape ({state},): {str(error).splitlines()[0]}"
-            ) from error
+        with calling(f"{name}, at a state of shape ({state},),"):
+            made = jax.eval_shape(value, jax.tree.map(lambda leaf: leaf[0], places))
         if getattr(made, "shape", None) != (outputs,):
             raise MfresnetError(
-                f"particle {name} makes {getattr(made, 'shape', type(made).__name__)} of a state of shape ({state},): "
+                f"{name} makes {getattr(made, 'shape', type(made).__name__)} of a state of shape ({state},): "
                 f"return an array of shape ({outputs},)."
             )
         if made.dtype != jnp.dtype(dtype):
             raise MfresnetError(
-                f"particle {name} returns {made.dtype} for a state of type {dtype}: convert with .astype(z.dtype)."
+                f"{name} returns {made.dtype} for a state of type {dtype}: convert with .astype(z.dtype)."
             )
-        values = [value(jax.tree.map(lambda leaf, k=k: leaf[k], drawn.theta)) for k in range(DRAWS)]
-        if not all(bool(jnp.isfinite(made).all()) for made in values):
+        values = jnp.stack([value(jax.tree.map(lambda leaf, k=k: leaf[k], places)) for k in range(DRAWS)])
+        if not bool(jnp.isfinite(values).all()):
             raise MfresnetError(
-                f"particle {name} returns NaN or infinity at a draw of its start: check its formula or lower its std."
+                f"{name} returns NaN or infinity at a draw of its start: check its formula or lower its std."
             )
-        try:
-            slopes = jax.vmap(jax.grad(lambda theta: jnp.sum(value(theta))))(drawn.theta)
-        except (TypeError, ValueError, NotImplementedError) as error:
-            raise MfresnetError(
-                f"particle {name} cannot be differentiated in theta ({str(error).splitlines()[0]}): write it with "
-                "differentiable functions of jax.numpy."
-            ) from error
-        slopes = jax.tree.leaves(slopes)
-        if not all(bool(jnp.isfinite(leaf).all()) for leaf in slopes):
-            raise MfresnetError(
-                f"the derivative of particle {name} is NaN or infinite at a draw of its start: avoid roots and "
-                "quotients at 0, see jax.numpy.where."
-            )
-        if not any(bool(jnp.any(leaf)) for leaf in slopes):
-            raise MfresnetError(
-                f"the derivative of particle {name} is 0 at every draw of its start, so it cannot be trained: "
-                "avoid rounding, comparisons and stop_gradient."
-            )
+        with calling(f"the derivative of {name}", "write it with differentiable functions of jax.numpy"):
+            mixed = jax.random.normal(jax.random.fold_in(key, 2), (outputs,), dtype)  # a plain sum may be constant
+            slopes = jax.vmap(jax.grad(lambda place: mixed @ value(place)))(places)
+        _check_slopes(name, jax.vmap(value), places, slopes)
+
+
+def _check_slopes(name: str, values: Callable[[Any], Array], places: Any, slopes: Any) -> None:
+    """Refuse derivatives that are not finite, all 0 in theta, or 0 in an argument on which the values depend."""
+    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(slopes)):
+        raise MfresnetError(
+            f"the derivative of {name} is NaN or infinite at a draw of its start: avoid roots and quotients at 0, see "
+            "jax.numpy.where."
+        )
+    way_out = "avoid rounding, comparisons and stop_gradient"
+    if not any(bool(jnp.any(leaf)) for leaf in jax.tree.leaves(slopes["theta"])):
+        raise MfresnetError(
+            f"the derivative of {name} in theta is 0 at every draw of its start, so it cannot be trained: {way_out}."
+        )
+    leaves, tree = jax.tree_util.tree_flatten_with_path(places)
+    plain, base = [leaf for _, leaf in leaves], values(places)
+    for k, ((path, leaf), slope) in enumerate(zip(leaves, jax.tree.leaves(slopes), strict=True)):
+        if leaf.size and not bool(jnp.any(slope)):
+            moved = [
+                *plain[:k],
+                leaf + 2 * jax.random.normal(jax.random.key(k), leaf.shape, leaf.dtype),
+                *plain[k + 1 :],
+            ]
+            if bool(jnp.any(values(jax.tree.unflatten(tree, moved)) != base)):
+                raise MfresnetError(
+                    f"{name} depends on {_argument(path)}, but its derivative is 0 at every draw of its start: "
+                    f"{way_out}."
+                )
+
+
+def _argument(path: Any) -> str:
+    return f"{path[0].key}{jax.tree_util.keystr(path[1:])}"

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from .digits import format_bound, format_plain, format_share, format_with_error
-from .parts import Figure, Fold, Notes, Section, Table, axis, plain
+from .parts import Figure, Fold, Notes, Section, Table, axis, log_axis, plain
 from .reading import Run, number
 
 NAMES = {
-    "path": "path of the Langevin chain (all points)",
+    "path": "path of the Langevin chain, all points",
     "pac_bayes": "PAC-Bayes, prior without data",
     "held_out_part": "held-out part of the training points",
     "pac_bayes_learned": "PAC-Bayes, prior from a part of the data",
@@ -49,7 +49,7 @@ def certificates(run: Run) -> Section | None:
     if isinstance(refused, Mapping):
         notes += [f"{NAMES.get(name, name)} is refused: {reason}" for name, reason in refused.items()]
     parts.append(Notes(notes))
-    parts += [Fold(f"What {NAMES[name]} rests on", _hypotheses(one)) for name, one in ordered]
+    parts += [Fold(f"Hypotheses: {NAMES[name]}", _hypotheses(one)) for name, one in ordered]
     delta = number(record.get("delta"))
     caption = (
         f"Upper bounds of the error on new data, each with probability {100 * (1 - delta):g} %. A bound at or above "
@@ -59,15 +59,22 @@ def certificates(run: Run) -> Section | None:
 
 
 def _finding(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    """The sharpest bound that is better than guessing, and how many are not."""
+    """The sharpest bound that is better than guessing, beside held-out points that of the training points, and how
+    many bounds are vacuous."""
     informative = [(number(one.get("value")), name, one) for name, one in entries if not one.get("vacuous")]
     if not informative:
         return "No bound is better than guessing." if entries else ""
-    value, name, one = min(informative, key=lambda entry: entry[:2])
-    estimated = ", estimated" if one.get("status") == "estimated" else ""
+    kinds = ([e for e in informative if (e[1] == "held_out") == held_out] for held_out in (False, True))
+    best = sorted(min(kind, key=lambda entry: entry[:2]) for kind in kinds if kind)
+    said = ", ".join(map(_say, best))
     rest = len(entries) - len(informative)
     vacuous = f"; {rest} of {len(entries)} bounds are vacuous" if rest else ""
-    return f"Error on new data at most {format_bound(value)} ({NAMES[name]}{estimated}){vacuous}."
+    return f"Error on new data at most {said}{vacuous}."
+
+
+def _say(entry: tuple[float, str, Mapping[str, Any]]) -> str:
+    value, name, one = entry
+    return f"{format_bound(value)} ({NAMES[name]}{', estimated' if one.get('status') == 'estimated' else ''})"
 
 
 def _table(record: Mapping[str, Any], entries: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
@@ -76,7 +83,8 @@ def _table(record: Mapping[str, Any], entries: Sequence[tuple[str, Mapping[str, 
         found_details = one.get("details")
         details = found_details if isinstance(found_details, Mapping) else {}
         own = number(details.get("test_error_of_draws"))
-        if not math.isfinite(own) and name in ("kl_ball", "theorem6", "held_out"):
+        one_chain = name == "path" and details.get("chains") == 1
+        if not math.isfinite(own) and (one_chain or name in ("kl_ball", "theorem6", "held_out")):
             own = number(record.get("test.error"))
         rows.append(
             (
@@ -157,7 +165,7 @@ def _course(record: Mapping[str, Any]) -> Figure | None:
         for name, (key, colour, dash) in series.items()
     ]
     layout = {
-        "xaxis": axis("training time", type="log", exponentformat="power"),
+        "xaxis": log_axis("training time", x),
         "yaxis": axis("error, %", rangemode="tozero"),
         "hovermode": "x unified",
     }

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from .digits import format_plain, format_share
-from .parts import Figure, Section, axis
+from .parts import Figure, Section, axis, log_axis
 from .reading import Run, number
 
 ERRORS = {
-    "chain.bound": ("certificate, had it been fixed to end here", "@ink", "solid"),
+    "chain.bound": ("certificate if fixed to end here", "@ink", "solid"),
     "test.error": ("held out", "@class-1", "dash"),
     "train.error": ("training", "@class-0", "solid"),
 }
@@ -28,23 +28,24 @@ def chain(run: Run) -> Section | None:
     ]
     accepted = np.diff(run.column("chain.acceptance") * step) / np.diff(step)
     warm = gamma > 0
-    log = {"type": "log", "exponentformat": "power"}
+    log = {"type": "log", "exponentformat": "power", "dtick": 1}
+    levels = log_axis("error, %", np.concatenate([line["y"] for line in errors]))
     figures = [
-        Figure("Errors and certificate, %", errors, _axes("step", "error, %", y={"type": "log", "nticks": 6})),
+        Figure("Errors and certificate, %", errors, _axes("step", "") | {"yaxis": levels}),
         Figure(
             "Price c against inverse temperature",
             [_line("price c, nats", gamma[warm], price[warm], "@ink")],
-            _axes("inverse temperature", "c, nats", x=log),
+            _axes("inverse temperature", "c, nats", x=log) | {"margin": {"b": 52}},
         ),
         Figure(
             "Inverse temperature",
             [_line("inverse temperature", step[warm], gamma[warm], "@class-0")],
-            _axes("step", "inverse temperature", y=log),
+            _axes("step", "", y=log),
         ),
         Figure(
-            "Acceptance since the row before, %",
+            "Acceptance since the previous row, %",
             [_line("acceptance, %", step[1:], 100 * accepted, "@class-0")],
-            _axes("step", "acceptance, %", y={"range": [0, 100]}),
+            _axes("step", "", y={"range": [0, 100]}),
         ),
     ]
     caption = (

@@ -24,7 +24,7 @@ def depth(run: Run) -> Section | None:
         return None
     axes = run.figures.get("depth.axes", np.eye(2))
     caption = (
-        "Each point is a training input on its way through the layers: pull the slider, or play. "
+        "Each point is a training input on its way through the layers: move the slider, or play. "
         "Faint lines: the whole path of some of them."
     )
     if axes.shape[1] > 2:

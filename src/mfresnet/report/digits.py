@@ -23,12 +23,18 @@ def format_with_error(value: float, error: float) -> str:
 def format_plain(value: float, digits: int = 2) -> str:
     """A value whose error is not known, to a few significant digits, without a power of ten where it needs none.
 
+    Whole numbers, such as steps, have no digits after the point.
+
     >>> format_plain(0.00516), format_plain(1000.0), format_plain(3.2e-15), format_plain(195.8), format_plain(0.0)
     ('0.0052', '1,000', '3.2e-15', '196', '0')
+    >>> format_plain(3.04), format_plain(3.0), format_plain(29.7)
+    ('3.0', '3', '30')
     """
     if value != 0 and (abs(value) < 1e-4 or not math.isfinite(value)):
         return f"{value:.{digits}g}"
-    return f"{value:,.0f}" if abs(value) >= 10.0**digits else f"{value:.{digits}g}"
+    if abs(value) >= 10.0**digits or value == round(value):
+        return f"{value:,.0f}"
+    return f"{value:#.{digits}g}".rstrip(".")
 
 
 def format_share(value: float, count: float) -> str:

@@ -110,7 +110,7 @@ def _network(run: Run) -> str:
     words = {"depth": "L", "width": "M", "head_width": "K", "alpha": "α", "beta": "β"}
     if model.get("head") is False:
         words = {key: word for key, word in words.items() if key not in ("head_width", "beta")}
-    sizes = [f"{word} = {number(model.get(key)):.4g}" for key, word in words.items() if key in model]
+    sizes = [f"{word}\u00a0=\u00a0{number(model.get(key)):.4g}" for key, word in words.items() if key in model]
     return ", ".join([*sizes, *([str(model["activation"])] if model.get("activation") else [])])
 
 

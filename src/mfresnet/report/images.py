@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .headline import STATES, Headline, Number
-from .parts import Figure, Section, Table, axis, class_colour, plain
+from .parts import Figure, Section, Table, axis, class_colour, log_axis, plain
 from .reading import Run, number
 from .tables import configuration, data, reproduction
 
@@ -180,7 +180,8 @@ def _curves(
                     "marker": {"color": class_colour(index)},
                 }
             )
-    layout = {"xaxis": axis("epoch"), "yaxis": axis("", type="log" if log else "linear"), "showlegend": True}
+    values = [value for trace in traces for value in trace["y"]]
+    layout = {"xaxis": axis("epoch"), "yaxis": log_axis("", values) if log else axis(""), "showlegend": True}
     return Figure(title, traces, layout) if traces else None
 
 

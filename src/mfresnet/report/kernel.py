@@ -23,18 +23,23 @@ def kernel(run: Run) -> Section | None:
     if len(rows) == 0:
         return None
     points = run.summary.get("gram.points")
-    caption = (
-        "Smallest eigenvalues of the Gram matrices of encoder and head in float64; bars are their error bounds. "
-        "A value that cannot be told from zero is drawn at its error bound."
-    )
+    lowest = _lowest(run, rows)
+    caption = "Gram matrices of encoder and head, in float64. "
+    if lowest:
+        caption += (
+            "Bars are error bounds of the smallest eigenvalues. "
+            "An eigenvalue that cannot be told from zero is drawn at its bound."
+        )
+    else:
+        caption += "No smallest eigenvalue was above its error bound at any recorded time."
+    if run.summary.get("regime.verdict"):
+        caption += " The kernel change is |G − G(0)|/|G(0)|, the encoder's share that of the dissipation."
     if run.summary.get("gram.whole") is False and points:
         caption += f" Taken on {points} of the training points: those of the whole set are not larger."
     caption += "".join(f" Note: {note}." for note in run.summary.get("gram.notes") or ())
     if assumption := run.summary.get("convergence.assumption"):
         caption += f" The bound of the loss assumes that {assumption}."
-    figures = [
-        figure for figure in (_lowest(run, rows), _certificate(run, rows), _spectrum(rows), _change(rows)) if figure
-    ]
+    figures = [figure for figure in (lowest, _certificate(run, rows), _spectrum(rows), _change(rows)) if figure]
     facts = _facts(run)
     parts = [*figures, *([Facts(facts)] if facts else [])]
     return Section("Gram matrices and regime", caption, parts, _finding(run))
@@ -69,13 +74,14 @@ def column(rows: list[Mapping[str, Any]], key: str) -> np.ndarray:
     return np.array([number(row.get(key)) for row in rows])
 
 
-def _lowest(run: Run, rows: list[Mapping[str, Any]]) -> Figure:
+def _lowest(run: Run, rows: list[Mapping[str, Any]]) -> Figure | None:
+    """Smallest eigenvalues of the parts for which at least one is above its error; the others are rounding."""
     title, x = clock(rows)
     data = []
     for part, (name, colour) in PARTS.items():
         value, error = column(rows, f"gram.lambda_min.{part}"), column(rows, f"gram.error.{part}")
-        if not np.any(error > 0):
-            continue  # an absent part
+        if not np.any((error > 0) & (value > error)):
+            continue
         data.append(
             {
                 "type": "scatter",
@@ -90,6 +96,8 @@ def _lowest(run: Run, rows: list[Mapping[str, Any]]) -> Figure:
                 "hovertemplate": "%{customdata:.3g}",
             }
         )
+    if not data:
+        return None
     layout: dict[str, Any] = {"xaxis": axis(title), "yaxis": axis("", **LOG), "hovermode": "x unified"}
     limit, error = (number(run.summary.get(f"gram.limit.{key}")) for key in ("lambda_min", "error"))
     if limit > (error if math.isfinite(error) else 0):
@@ -182,9 +190,9 @@ def _spectrum(rows: list[Mapping[str, Any]]) -> Figure | None:
 def _change(rows: list[Mapping[str, Any]]) -> Figure | None:
     title, x = clock(rows)
     series = {
-        "kernel change |G − G(0)|/|G(0)|": ("regime.kernel_change", "@class-0", "solid"),
-        "alignment of G with y yᵀ": ("regime.alignment", "@class-1", "dash"),
-        "share of the encoder in the dissipation": ("gram.encoder_share", "@class-2", "dot"),
+        "kernel change": ("regime.kernel_change", "@class-0", "solid"),
+        "alignment with y yᵀ": ("regime.alignment", "@class-1", "dash"),
+        "encoder's share": ("gram.encoder_share", "@class-2", "dot"),
     }
     data = [
         {
@@ -201,7 +209,7 @@ def _change(rows: list[Mapping[str, Any]]) -> Figure | None:
         if np.isfinite(column(rows, key)).any()
     ]
     layout = {"xaxis": axis(title), "yaxis": axis("", rangemode="tozero"), "hovermode": "x unified"}
-    return Figure("Regime", data, layout) if data else None
+    return Figure("Kernel change, alignment, encoder's share", data, layout) if data else None
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -221,7 +229,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         value = number(summary.get(key))
         if math.isfinite(value) and (value > 0 or key != "gram.limit.lower_bound"):  # a bound of 0 is none
             errors = run.classification and key.endswith("test.error")
-            facts.append((text, format_share(value, number(summary.get("test.n"))) if errors else format_plain(value)))
+            shown = format_share(value, number(summary.get("test.n"))) if errors else format_plain(value)
+            facts.append((text, "none" if value < 0 and key.endswith("share") else shown))
     residuals = [number(row.get("gram.residual")) for row in run.metrics if row.get("gram.residual") is not None]
     if residuals:
         facts.append(("largest residual of the dissipation identity", f"{max(residuals):.1e}"))

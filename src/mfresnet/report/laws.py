@@ -28,8 +28,8 @@ def laws(run: Run) -> Section | None:
         )
     else:
         caption = (
-            "This optimiser is no flow of the laws, so their KL divergence is not known exactly: displacements of "
-            "the network's own particles, and a nearest-neighbour estimate that is biased low."
+            "This rule is not a flow of the laws, so their KL divergence is not known exactly. Shown are displacements "
+            "of the network's own particles and a nearest-neighbour estimate, which is biased low."
         )
     facts = _facts(run, rows)
     parts = [*figures, *([Facts(facts)] if facts else [])]
@@ -146,10 +146,11 @@ def _facts(run: Run, rows: list[Mapping[str, Any]]) -> list[tuple[str, str]]:
             facts.append((name, known))
         estimate = number(run.summary.get(f"kl.{part}.nearest_neighbour"))
         if np.isfinite(estimate):
-            facts.append((f"{name}, nearest neighbours (biased low)", format_plain(estimate)))
+            seen = format_plain(estimate) if estimate > 0 else "0: no movement of the law is seen"
+            facts.append((f"{name}, nearest neighbours (biased low)", seen))
         distance = number(run.summary.get(f"w2.{part}"))
         if np.isfinite(distance):
-            facts.append((f"W₂ to the start, {part}", format_plain(distance)))
+            facts.append((f"W₂ between the particles at start and end, {part}", format_plain(distance)))
     checks = {"check.talagrand_head": "Talagrand, head", "check.talagrand_encoder": "Talagrand, encoder"}
     checks |= {"check.features_hold": "movement of the states"}
     for key, name in checks.items():

@@ -106,12 +106,9 @@
     const named = data.filter((trace) => trace.name && trace.showlegend !== false);
     if (named.length < 2) return 0;
     const entries = named.map((trace) => 58 + 6.6 * trace.name.replace(/&\w+;/g, "x").length);
-    let rows = 1, used = 0;
-    for (const entry of entries) {
-      if (used + entry > width && used > 0) { rows += 1; used = 0; }
-      used += entry;
-    }
-    return rows;
+    if (entries.reduce((sum, entry) => sum + entry, 0) <= width) return 1;
+    // in several rows, every entry is as wide as the widest
+    return Math.ceil(entries.length / Math.max(1, Math.floor(width / Math.max(...entries))));
   }
 
   // Marks keep their share of a small figure, or they would cover what they mark.

@@ -186,6 +186,25 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title}, **more}
 
 
+def log_axis(title: str, values: Any, **more: Any) -> dict[str, Any]:
+    """A logarithmic axis: ticks at powers of ten, and between them where the values span at most three decades.
+
+    >>> log_axis("", [0.2, 4.0])["ticktext"], log_axis("", [24.0, 48.0])["ticktext"]
+    (['0.2', '0.5', '1', '2', '5'], ['20', '30', '40', '50', '60'])
+    """
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values) & (values > 0)]
+    decades = math.log10(values.max() / values.min()) if len(values) else 0.0
+    if not len(values) or decades > 3:
+        return axis(title, type="log", dtick=1, exponentformat="power", tickmode="auto", **more)
+    low, high = values.min() / 1.25, values.max() * 1.25
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    digits = range(1, 10) if decades < 0.7 else (1, 2, 5)
+    ticks = [d * 10.0**k for k in powers for d in digits if low <= d * 10.0**k <= high]
+    texts = [f"{tick:.6g}" for tick in ticks]
+    return axis(title, type="log", tickmode="array", tickvals=ticks, ticktext=texts, **more)
+
+
 def square(first: str, second: str) -> dict[str, Any]:
     """A layout of two axes of the same scale."""
     return {

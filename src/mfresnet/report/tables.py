@@ -22,7 +22,7 @@ def configuration(run: Run) -> Section | None:
     changed = [
         (name, format_value(value), format_value(defaults.get(name)), meaning.get(name, ""))
         for name, value in values.items()
-        if name not in defaults or defaults[name] != value
+        if name not in defaults or format_value(defaults[name]) != format_value(value)
     ]
     everything = [(name, format_value(value), meaning.get(name, "")) for name, value in values.items()]
     parts: list[Any] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .digits import format_plain, format_share
-from .parts import Figure, Section, axis
+from .parts import Figure, Section, axis, log_axis
 from .reading import Run, number
 
 UNITS = {"1/beta2": "1/β²", "n/beta2": "n/β²", "plain": "1"}
@@ -74,12 +74,8 @@ def _curves(run: Run, what: str) -> Figure | None:
         }
         for part, y in shown.items()
     ]
-    log = {"type": "log", "dtick": 1, "exponentformat": "power", "tickfont": {"size": 10}}
-    linear = {"type": "linear", "tickfont": {"size": 12.5}}
-    values = np.concatenate([np.maximum(y, floors[part]) for part, y in shown.items()])
-    values = values[np.isfinite(values) & (values > 0)]
-    if not len(values) or values.max() < 30 * values.min():  # a decade or less: ticks between the powers too
-        log = log | {"dtick": None, "exponentformat": "none", "nticks": 6, "tickfont": {"size": 12.5}}
+    linear = {"type": "linear", "tickmode": "auto"}
+    log = log_axis("", np.concatenate([np.maximum(y, floors[part]) for part, y in shown.items()]))
     straight = [{"y": y} for y in shown.values()]
     lifted = [{"y": np.maximum(y, floors[part])} for part, y in shown.items()]
     return Figure(
@@ -87,7 +83,7 @@ def _curves(run: Run, what: str) -> Figure | None:
         data=data,
         layout={
             "xaxis": axis(first[0]),
-            "yaxis": axis("", **log),
+            "yaxis": log,
             "hovermode": "x unified",
         },
         choices={

@@ -17,9 +17,9 @@ from ..errors import MfresnetError
 from ..kernels.gram import gram
 from ..kernels.precision import double_precision
 from ..model import AbstractResNet
-from ..train.langevin import LANGEVIN
+from ..train.langevin import LANGEVIN, MAP_SHARE
 from . import engine
-from .certify import certificate_of, rows_apart, why_not
+from .certify import APART, certificate_of, rows_apart, why_not
 from .langevin import check_langevin, train_langevin
 from .rows import Rows, merge_rows, padded_length
 
@@ -155,7 +155,8 @@ class MeanFieldResNet(BaseEstimator):
             reason = "the target is a number and the certificate bounds an error rate"
         else:
             reason = why_not(self, weights, settings, again)
-        apart = None if reason or not self.standardize else rows_apart(len(x), seed)
+        share = MAP_SHARE if chain else APART
+        apart = None if reason or not self.standardize else rows_apart(len(x), seed, share)
         if again:
             self._check_same(y.shape[1])
             model = engine.model_of(self.particles_, self._scales)

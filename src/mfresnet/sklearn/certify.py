@@ -37,13 +37,13 @@ def why_not(estimator: Any, weights: np.ndarray, settings: Settings, again: bool
     return ""
 
 
-def rows_apart(n: int, seed: int) -> np.ndarray:
+def rows_apart(n: int, seed: int, share: float = APART) -> np.ndarray:
     """Rows that fix the standardisation and that the bound leaves out: to the others it is a map given beforehand.
 
     >>> len(rows_apart(100, 0))
     25
     """
-    return np.sort(np.random.default_rng([seed, 4]).permutation(n)[: max(1, round(APART * n))])
+    return np.sort(np.random.default_rng([seed, 4]).permutation(n)[: max(1, round(share * n))])
 
 
 def certificate_of(

@@ -46,7 +46,7 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
         max_iter: steps at most (not passes over the data); None for 600, of langevin 4,000.
         batch_size: rows of a mini-batch, None for all. Weights enter through the weighted mean of the batch.
         standardize: whether features are standardised first; of a network that is certified, by the moments of a
-            quarter of the rows, which the certificate leaves out.
+            quarter of the rows (of langevin one in twenty), which the certificate leaves out.
         probes, head_probes: probe particles of each layer and of the head (gradient-flow).
         delta: failure probability of the certificate.
         early_stopping: hold ``validation_fraction`` of the rows out, and keep the network that does best on them.

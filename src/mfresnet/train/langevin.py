@@ -24,7 +24,7 @@ LANGEVIN = "langevin"
 STEPS = 8000
 BETA = 120.0  # only the sharpness of the surrogate: the sharper, the less the chain pays for margins
 PILOT_SHARE, PILOT_LEAST, PILOTS = 4, 400, 2  # two pilot chains of a quarter of the steps, or so many
-MAP_SHARE = 0.1  # of the training points, which the certificate leaves out, where the map of the inputs reads data
+MAP_SHARE = 0.05  # of the training points, which the certificate leaves out, where the map of the inputs reads data
 
 
 def default_alpha(inputs: int) -> float:
