@@ -14,6 +14,29 @@ import jax
 import jaxtyping
 import pytest
 
+# Arguments and results of the mathematics are held to their annotations, shapes included.
+CHECKED = ("model", "flow", "kernels", "diagnostics", "bounds", "certify", "stats")
+jaxtyping.install_import_hook([f"mfresnet.{name}" for name in CHECKED], "annotation_check.check")
+STRICT = ("model", "flow", "kernels", "diagnostics", "bounds", "certify")  # folders of tests
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion(request):
+    """Tests of the mathematics mix no precisions and broadcast no ranks by accident."""
+    if request.path.parent.name not in STRICT:
+        yield
+        return
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture
+def unchecked():
+    """Arguments that their annotations forbid reach the function: what does it say of them?"""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
 
 @pytest.fixture
 def x64():

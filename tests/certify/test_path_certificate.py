@@ -103,7 +103,7 @@ def dictionary():
     """Parameters as Flax keeps them, without Flax."""
 
     def apply(params, x):
-        hidden = jnp.tanh(x @ params["hidden"]["kernel"] + params["hidden"]["bias"])
+        hidden = jnp.tanh(x @ params["hidden"]["kernel"] + params["hidden"]["bias"][None])
         return hidden @ params["out"]["kernel"]
 
     zeros = {"hidden": {"kernel": jnp.zeros((2, 4)), "bias": jnp.zeros(4)}, "out": {"kernel": jnp.zeros((4, 1))}}
@@ -238,6 +238,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input(name):
     call, words = BAD[name]
     with pytest.raises(MfresnetError, match=words):

@@ -173,7 +173,7 @@ def _draws(
     key: Array, count: int, residuals: Array, heads: Array, needed: Array, sizes: tuple, depths: str, disjoint: bool
 ) -> Draw:
     layers, probes, head_probes, most_residuals, most_heads = sizes
-    place = jnp.arange(most_residuals)
+    place = jnp.arange(most_residuals, dtype=jnp.int32)
 
     def one(index: Array) -> Draw:
         k_depth, k_order = jax.random.split(jax.random.fold_in(key, index))
@@ -183,7 +183,9 @@ def _draws(
         # float32 uniforms have 24 bits: the law of the layer is uniform to 2^-24
         within = uniform(k_depth, (most_residuals,), jnp.float32)
         padded = jnp.sort(jnp.where(place < residuals, within, 2.0))
-        depth = (place + within) / residuals if depths == "stratified" else padded
+        depth = (
+            (place.astype(jnp.float32) + within) / residuals.astype(jnp.float32) if depths == "stratified" else padded
+        )
         layer = jnp.clip(jnp.floor(depth * layers), 0, layers - 1).astype(jnp.int32)
         rank = place - jnp.searchsorted(layer, layer, side="left")  # within the layer: picks distinct probes
         shuffled = jnp.argsort(uniform(k_member, (layers, probes), jnp.float32), axis=1)
@@ -301,7 +303,7 @@ def vote(f: Float[Array, "draws n outputs"]) -> Int[Array, " n"]:
     outputs = f.shape[-1]
     finite = jnp.all(jnp.isfinite(f), axis=-1)
     ballots = (f[..., 0] > 0).astype(jnp.int32) if outputs == 1 else jnp.argmax(f, axis=-1)
-    counts = jnp.sum(jax.nn.one_hot(ballots, max(2, outputs)) * finite[..., None], axis=0)
+    counts = jnp.sum(jax.nn.one_hot(ballots, max(2, outputs)) * finite[..., None].astype(jnp.float32), axis=0)
     return jnp.where(jnp.any(finite, axis=0), jnp.argmax(counts, axis=-1), -1)
 
 

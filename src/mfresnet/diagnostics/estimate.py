@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 
 Numbers = np.ndarray | np.floating
 
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean over independent probes (of each layer, averaged over layers).
