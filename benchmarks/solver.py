@@ -1,16 +1,12 @@
-"""Error of the adaptive flow against its work, for tolerances 1e-2 to 1e-6.
+"""Error of the error-controlled flows against their work: classical steps (Bosh3) and stabilised ones (RKC2).
 
-The reference has the same start, the same probes and tolerance 1e-8. All are solved in float64: what is compared is the
-error of the solver alone. Per tolerance: accepted and attempted steps, and the errors of the training loss, of the
-predictions on the test points (root mean square) and of KL of head and encoder. ``differences`` are those to the
+The reference has the same start, the same probes, classical steps and tolerance 1e-8. All are solved in float64: what is
+compared is the error of the solver alone. Per solver and tolerance: accepted and attempted steps, fields of the network
+and with probes, processor time (the first of a solver includes its compilation), and the errors of the training loss, of
+the predictions on the test points (root mean square) and of KL of head and encoder. ``differences`` are those to the
 solutions of larger tolerances: how well a coarser companion (`mfresnet.diagnostics.solver_error`) shows the error.
 
-Networks, data and the length of intervals are the defaults. The training time is a tenth and there are fewer probes
-(`PROBLEMS`), because the reference takes many times the steps of a run.
-
-What the table says: steps are limited by stability, so that the default 1e-5 takes 1.04 and 1.3 times the attempts of
-1e-4. On breast-cancer the errors at 1e-4 are 14 % of KL of the encoder, 4 % of that of the head and 0.13 in the
-predictions; at 1e-5 they are 0.24 %, 0.02 % and 0.003.
+Networks, data, and the number of intervals are the defaults, with fewer probes (`PROBLEMS`).
 
     python benchmarks/solver.py              # writes benchmarks/results/solver.json
 """
@@ -19,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,23 +29,25 @@ from facts import facts
 from mfresnet import Config
 from mfresnet.data import load
 from mfresnet.diagnostics import kl_to_start
-from mfresnet.flow import AdaptiveFlow, Batch, Ensemble, Trainer, TrainState, evaluate, field, flow, predict
-from mfresnet.train.job import Job, assemble, precision
+from mfresnet.flow import AdaptiveFlow, Batch, Ensemble, Trainer, TrainState, evaluate, field, flow, predict, solver_of
+from mfresnet.flow.field import cast
+from mfresnet.flow.stabilised import Memory
+from mfresnet.train.job import Job, assemble
 
 RESULTS = Path(__file__).parent / "results" / "solver.json"
-TOLERANCES = (1e-2, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
+TOLERANCES = {"adaptive": (1e-5,), "stabilised": (1e-4, 1e-5, 3e-6, 1e-6)}
 REFERENCE = 1e-8
-INTERVALS = 20
 PROBLEMS: dict[str, dict[str, Any]] = {
-    "two-spirals": {"time": 100.0, "probes": 8, "head_probes": 128},
-    "breast-cancer": {"time": 100.0, "probes": 4, "head_probes": 64},
+    "two-spirals": {"time": 1000.0, "probes": 8, "head_probes": 128},
+    "breast-cancer": {"time": 200.0, "probes": 4, "head_probes": 64},
 }
+WORK = ("accepted", "attempted", "evaluations", "with_probes")
 NUMBERS = ("loss", "prediction", "kl.head", "kl.encoder")
 
 
 @eqx.filter_jit
 def solve(
-    trainer: Trainer, rule: AdaptiveFlow, state: TrainState, data: Batch
+    trainer: Trainer, rule: AdaptiveFlow, state: TrainState, data: Batch, intervals: int
 ) -> tuple[Any, Any, jax.Array, jax.Array]:
     """(network, probes, numbers of accepted and attempted steps, success) after all intervals."""
 
@@ -61,29 +60,38 @@ def solve(
         arrays, memory, work, success = carry
         model, ensemble = eqx.combine(arrays, static)
         end, rest, _ = rule.solve(model, ensemble, memory, fieldof)
+        # Bosh3: a first field for the loss and one for the solver, three of each attempt; the same again with probes
+        of_network, of_probes = 2 + 3 * end.attempted, 1 + 3 * end.accepted
+        if isinstance(end.memory, Memory):
+            of_network = of_probes = end.memory.evaluations  # of probes at most: without rounds of the power method
         ensemble = Ensemble(end.followers[0], ensemble.start, end.followers[1], ensemble.one_to_one)
         moved = eqx.filter((eqx.combine(end.network, rest), ensemble), eqx.is_array)
-        work = work + jnp.stack([end.accepted, end.attempted])
-        return moved, rule.h / jnp.maximum(end.accepted, 1), work, success & end.success
+        work = work + jnp.stack([end.accepted, end.attempted, of_network, of_probes])
+        return moved, rule.remember(end), work, success & end.success
 
     memory = rule.begin(eqx.filter(state.model, trainer.trained))
-    carry = (arrays, memory, jnp.zeros(2, jnp.int32), jnp.asarray(True))
-    arrays, _, work, success = jax.lax.fori_loop(0, INTERVALS, interval, carry)
+    carry = (arrays, memory, jnp.zeros(4, jnp.int32), jnp.asarray(True))
+    arrays, _, work, success = jax.lax.fori_loop(0, intervals, interval, carry)
     return *eqx.combine(arrays, static), work, success
 
 
-def solution(job: Job, tolerance: float) -> dict[str, Any]:
-    """Loss, predictions, KL and work at a tolerance."""
-    rule = flow("adaptive", job.config.train.time * job.unit / INTERVALS, tolerance)
-    model, ensemble, work, success = solve(job.trainer, rule, job.state, job.train)
+def solution(job: Job, solver: str, tolerance: float) -> dict[str, Any]:
+    """Loss, predictions, KL and work of a solver at a tolerance."""
+    intervals = solver_of(solver).steps
+    rule = flow(solver, job.config.train.time * job.unit / intervals, tolerance)
+    assert isinstance(rule, AdaptiveFlow)
+    begun = time.process_time()
+    model, ensemble, work, success = jax.block_until_ready(
+        solve(job.trainer, rule, job.state, job.train, solver_of(solver).steps)
+    )
+    seconds = time.process_time() - begun
     assert success, tolerance
     loss, _ = evaluate(model, job.train, job.config.train.loss, job.split.train.task)
     encoder, head = kl_to_start(ensemble)
     assert encoder is not None and head is not None
-    accepted, attempted = (int(count) for count in work)
     return {
-        "accepted": accepted,
-        "attempted": attempted,
+        **dict(zip(WORK, (int(count) for count in work), strict=True)),
+        "cpu_s": seconds,
         "loss": float(loss),
         "prediction": np.asarray(predict(model, job.test.x)),
         "kl.head": head.kl.value,
@@ -98,25 +106,22 @@ def distances(a: dict[str, Any], b: dict[str, Any]) -> dict[str, float]:
 
 def table(name: str, setting: dict[str, Any]) -> dict[str, Any]:
     """The rows of one problem."""
-    config = Config(data={"name": name}, train={"precision": "float64", **setting})
-    with precision(config):
-        job = assemble(config, load(config.data, config.seed))
-        job = replace(job, config=config)
-        found: dict[float, dict[str, Any]] = {}
-        for tolerance in (*TOLERANCES, REFERENCE):
-            found[tolerance] = solution(job, tolerance)
-            shown = {key: value for key, value in found[tolerance].items() if key != "prediction"}
-            print(name, tolerance, json.dumps(shown), flush=True)
-    exact = found[REFERENCE]
+    config = Config(data={"name": name}, train=setting)
+    job = assemble(config, load(config.data, config.seed))
+    with jax.enable_x64(True):  # the same start as that of a run
+        state, train, test = cast((job.state, job.train, job.test), "float64")
+        job = replace(job, config=config, state=state, train=train, test=test)
+        exact = solution(job, "adaptive", REFERENCE)
+        found = {(solver, t): solution(job, solver, t) for solver, tolerances in TOLERANCES.items() for t in tolerances}
     rows = []
-    for tolerance in TOLERANCES:
-        mine = found[tolerance]
-        coarser = {str(other): distances(mine, found[other]) for other in TOLERANCES if other > tolerance}
-        work = {key: mine[key] for key in ("accepted", "attempted")}
-        rows.append({"tolerance": tolerance, **work, "error": distances(mine, exact), "differences": coarser})
-        print(name, tolerance, json.dumps(rows[-1]["error"]), flush=True)
-    values = {key: exact[key] for key in ("accepted", "attempted", "loss", "kl.head", "kl.encoder")}
-    return {"problem": name, "train": setting, "intervals": INTERVALS, "reference": values, "rows": rows}
+    for (solver, tolerance), mine in found.items():
+        coarser = {str(t): distances(mine, found[solver, t]) for t in TOLERANCES[solver] if t > tolerance}
+        work = {key: mine[key] for key in (*WORK, "cpu_s")}
+        row = {"solver": solver, "tolerance": tolerance, **work, "error": distances(mine, exact)}
+        print(name, json.dumps(row), flush=True)
+        rows.append(row | {"differences": coarser})
+    values = {key: exact[key] for key in (*WORK, "loss", "kl.head", "kl.encoder")}
+    return {"problem": name, "train": setting, "reference": values, "rows": rows}
 
 
 def main() -> None:

@@ -257,16 +257,48 @@ def coverage(data: dict) -> list[str]:
 
 
 def solver(data: dict) -> list[str]:
-    """Errors of the adaptive flow against its tolerance."""
+    """Errors of the error-controlled flows against their work."""
     rows = [
-        [problem["problem"], row["tolerance"], row["attempted"], row["error"]["loss"], row["error"]["kl.encoder"]]
+        [
+            problem["problem"],
+            row["solver"],
+            row["tolerance"],
+            row["attempted"],
+            row["evaluations"],
+            row["with_probes"],
+            row["cpu_s"],
+            *(row["error"][name] for name in ("loss", "prediction", "kl.head", "kl.encoder")),
+        ]
         for problem in data["problems"]
         for row in problem["rows"]
     ]
+    head = ["Problem", "Solver", "Tolerance", "Steps", "Fields", "Fields with probes", "CPU seconds"]
+    head += ["Error of the loss", "Error of predictions", "Error of KL, head", "Error of KL, encoder"]
     return [
-        *table(["Problem", "Tolerance", "Steps", "Error of the loss", "Error of KL, encoder"], rows),
+        *table(head, rows),
         *machine(data["facts"]),
     ]
+
+
+def starting(data: dict) -> list[str]:
+    """Time of each command with an empty compilation cache, and at the second start."""
+    rows = [
+        [f"`{row['command']}`", *(row[start][key] for key in ("wall_s", "cpu_s") for start in ("cold", "second"))]
+        for row in data["commands"]
+    ]
+    head = ["Command", "Seconds, cold", "Second start", "CPU seconds, cold", "Second start"]
+    return [*table(head, rows), *machine(data["facts"])]
+
+
+def cost(data: dict) -> list[str]:
+    """Predicted and measured seconds of training."""
+    rows = [
+        [", ".join(f"{k} {v}" for k, v in (row["run"] | row["run"]["train"]).items() if k != "train"),
+         row["measured_s"], row["predicted_s"], row["ratio"]]
+        for row in data["rows"]
+    ]  # fmt: skip
+    note = f"{data['inside']} of {len(rows)} within {percent(data['within'])}."
+    return [*table(["Run", "Measured, s", "Predicted, s", "Ratio"], rows), note, "", *machine(data["facts"])]
 
 
 EXPECTED = ("pac_bayes", "pac_bayes_learned", "gibbs", "kl_ball", "theorem6", "kernel", "held_out")
@@ -304,6 +336,8 @@ PAGES: dict[str, Callable[[dict], list[str]]] = {
         estimators,
         coverage,
         solver,
+        starting,
+        cost,
     )
 }
 DERIVED = {"expect": ("certificates", expect)}

@@ -194,19 +194,19 @@ class TrainConfig(Section):
         default="none", description="how the optimisers' learning rate falls to 0 over the steps"
     )
     solver: str = Field(
-        default="adaptive",
-        description="of the flow: adaptive (error-controlled), heun or euler (fixed steps of length time/steps), or "
-        "another error-controlled one, such as diffrax:Tsit5",
+        default="stabilised",
+        description="of the flow: stabilised or adaptive (error-controlled), heun or euler (fixed steps of length "
+        "time/steps), or another error-controlled one, such as diffrax:Tsit5",
     )
     time: float = Field(default=1000.0, gt=0, le=1e12, description="horizon of the flow, in time_unit")
     time_unit: Literal["1/beta2", "n/beta2", "plain"] = Field(
         default="1/beta2", description="unit of training time: 1/beta^2, n/beta^2 or 1"
     )
     tolerance: float = Field(
-        default=1e-5,
+        default=1e-6,
         gt=0,
         lt=1,
-        description="relative and absolute tolerance of the adaptive solver (at 1e-4 KL can be wrong by a tenth)",
+        description="relative and absolute tolerance of an error-controlled solver",
     )
     probes: int = Field(default=32, ge=0, le=1_000_000, description="probe particles of each layer (gradient flow)")
     head_probes: int = Field(

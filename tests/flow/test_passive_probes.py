@@ -28,7 +28,7 @@ def trained_network(solver: str, probes: tuple[int, int]) -> np.ndarray:
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize("solver", ["adaptive", "heun", "euler"])
+@pytest.mark.parametrize("solver", ["adaptive", "stabilised", "heun", "euler"])
 def test_the_network_does_not_depend_on_the_number_of_probes(solver):
     ends = [trained_network(solver, probes) for probes in ((0, 0), (3, 16), (5, 40))]
     assert all(np.array_equal(end, ends[0]) for end in ends[1:])

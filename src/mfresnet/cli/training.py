@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..config import build
+from ..config import Config, build
 from ..errors import MfresnetError
 from .finished import report_rows
 from .parsing import (
@@ -31,6 +31,7 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``train``."""
     parser.add_argument("data", nargs="?", help="a data set's name or a file (the same as --data.name)")
     output_arguments(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print what the training would cost, and train nothing")
     device_arguments(parser)
     setting_arguments(parser)
 
@@ -106,11 +107,34 @@ def train(options: argparse.Namespace, argv: list[str]) -> int:
     from ..runs import train as run
 
     config = build(settings(options, given={"data.name": options.data}))
+    if options.dry_run:
+        return print_cost(config)
     command = "mfresnet " + shlex.join(argv)
     with join_processes(options, options.out) as devices:
         out = options.out or fresh_path(Path("runs"), Path(config.data.name).stem)
         summary = run(config, out, command=command, overwrite=options.overwrite, quiet=options.quiet, **devices)
         return print_outcome(out, summary, report=config.record.report)
+
+
+def print_cost(config: Config) -> int:
+    """Print the predicted cost of a training."""
+    from ..train.cost import measure_machine, predict_cost
+    from ..train.job import load_split, resolve_config
+
+    split = load_split(config)
+    config = resolve_config(config, split)
+    (n, inputs), outputs = split.train.x.shape, split.train.y.shape[1]
+    cost = predict_cost(config, n, inputs, outputs, measure_machine())
+    about = "" if cost.exact else ", about (the solver chooses its steps)"
+    rows = [
+        ("fields", f"{cost.fields[0]:,} of the network, {cost.fields[1]:,} with probes{about}"),
+        ("seconds", f"{cost.seconds:.3g} for them, on this machine when idle; beside compiling and measuring"),
+        ("limited by", cost.limit),
+        ("memory", f"{cost.memory / 2**30:.2f} GiB"),
+        ("files", f"{cost.files / 1e6:.1f} MB"),
+    ]
+    print("\n".join(f"{name:<10}  {value}" for name, value in rows))
+    return EXIT_OK
 
 
 def print_outcome(out: Path, summary: dict[str, Any], *, report: bool) -> int:

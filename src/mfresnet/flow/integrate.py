@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from .stabilised import RKC2
+
 MAX_STEPS = 100_000  # attempted steps of one call
 
 
@@ -25,6 +27,7 @@ class Solution(NamedTuple):
         network, followers: at its end.
         accepted, attempted: numbers of steps.
         success: whether the solver reached the end.
+        memory: of the solver at the end.
     """
 
     network: Any
@@ -32,6 +35,7 @@ class Solution(NamedTuple):
     accepted: Array
     attempted: Array
     success: Array
+    memory: Any
 
 
 class _State(NamedTuple):
@@ -57,12 +61,14 @@ def integrate(
     controller: diffrax.AbstractStepSizeController,
     follow: Callable[[Any, Any], Any] | None = None,
     followers: Any = None,
+    memory: Any = None,
 ) -> Solution:
     """Solve d network/dt = velocity(network) over a time ``length``, and d followers/dt = follow(network, followers).
 
     Args:
         first_step: length of the first attempt.
         solver, controller: any of Diffrax's (or one's own) that estimate an error.
+        memory: the state of the solver at the beginning, where it is known from the interval before.
 
     >>> end = integrate(
     ...     lambda y: -y, jnp.asarray(1.0), jnp.asarray(1.0), jnp.asarray(0.1), diffrax.Bosh3(),
@@ -80,12 +86,16 @@ def integrate(
     end = jnp.minimum(end, length)
     one, false = jnp.asarray(0, jnp.int32), jnp.asarray(False)
     begin = _State(
-        zero, end, network, solver.init(alone, zero, end, network, None), control, false, one, one, jnp.asarray(True)
-    )
+        zero, end, network, solver.init(alone, zero, end, network, None) if memory is None else memory,
+        control, false, one, one, jnp.asarray(True),
+    )  # fmt: skip
+
+    def jump_of(state: _State) -> Any:
+        return False if isinstance(solver, RKC2) else state.jump  # none: so no program for one is compiled
 
     def attempt(state: _State) -> _State:
         after, error, _, kept, result = solver.step(
-            alone, state.start, state.end, state.network, None, state.solver, state.jump
+            alone, state.start, state.end, state.network, None, state.solver, jump_of(state)
         )
         error = jax.tree.map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), error)
         keep, start, end, jump, control, control_result = controller.adapt_step_size(
@@ -110,7 +120,7 @@ def integrate(
 
     if follow is None:
         last = jax.lax.while_loop(going, attempt, begin)
-        return Solution(last.network, followers, last.accepted, last.attempted, last.success)
+        return Solution(last.network, followers, last.accepted, last.attempted, last.success, last.solver)
 
     def attempt_until_accepted(state: _State) -> tuple[_State, Array]:
         def try_step(carry: tuple[_State, Array]) -> tuple[_State, Array]:
@@ -124,11 +134,20 @@ def integrate(
     def carry_over(carry: tuple[_State, Any, Any]) -> tuple[_State, Any, Any]:
         state, followers, solver_state = carry
         after, end = attempt_until_accepted(state)
+        if isinstance(solver, RKC2):  # as many stages as the network's own step had
+            made = solver.advance(
+                both, state.start, end, (state.network, followers), None, solver_state, after.solver.radius
+            )
+            return after, made.end[1], made.slope
         moved, _, _, solver_state, _ = solver.step(
             both, state.start, end, (state.network, followers), None, solver_state, jnp.asarray(False)
         )
         return after, moved[1], solver_state
 
-    solver_state = solver.init(both, zero, end, (network, followers), None)
+    solver_state = (
+        both.vf(zero, (network, followers), None)
+        if isinstance(solver, RKC2)
+        else solver.init(both, zero, end, (network, followers), None)
+    )
     last, followers, _ = jax.lax.while_loop(lambda c: going(c[0]), carry_over, (begin, followers, solver_state))
-    return Solution(last.network, followers, last.accepted, last.attempted, last.success)
+    return Solution(last.network, followers, last.accepted, last.attempted, last.success, last.solver)

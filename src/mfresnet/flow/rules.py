@@ -23,6 +23,7 @@ from ..model import AbstractResNet
 from .determinants import log_determinants
 from .field import Field, Hessians, Laplacians, Probes
 from .integrate import Solution, integrate
+from .stabilised import RKC2, Memory
 from .state import Ensemble, LogRatio, OneToOne
 
 FieldOf = Callable[[AbstractResNet, Probes | None, str], Field]
@@ -149,19 +150,19 @@ class AdaptiveFlow(Rule):
     carries_probes: ClassVar[bool] = True
     adaptive: ClassVar[bool] = True
 
-    def begin(self, moved: AbstractResNet) -> Array:
+    def begin(self, moved: AbstractResNet) -> Any:
         return jnp.asarray(self.h / 16, dtype_of(moved))
 
     def step(self, model, ensemble, rule_state, fieldof) -> Moved:
         end, rest, loss = self.solve(model, ensemble, rule_state, fieldof)
         if ensemble is not None:
             ensemble = Ensemble(end.followers[0], ensemble.start, end.followers[1], ensemble.one_to_one)
-        rule_state = self.h.astype(rule_state.dtype) / jnp.maximum(end.accepted, 1).astype(rule_state.dtype)
+        rule_state = self.remember(end)
         # A solver that gave up is a divergence, which shows as a loss that is not finite.
         return eqx.combine(end.network, rest), ensemble, rule_state, jnp.where(end.success, loss, jnp.nan), self.h
 
     def solve(
-        self, model: AbstractResNet, ensemble: Ensemble | None, rule_state: Array, fieldof: FieldOf
+        self, model: AbstractResNet, ensemble: Ensemble | None, rule_state: Any, fieldof: FieldOf
     ) -> tuple[Solution, AbstractResNet, Array]:
         """The solution for what moves, at the end of the interval; what does not move; the loss at its beginning."""
         first = fieldof(model, None, "none")
@@ -174,18 +175,51 @@ class AdaptiveFlow(Rule):
             moving, seen = fieldof(eqx.combine(params, rest), followers[0], "laplacian").at_probes(Laplacians)
             return moving, LogRatio(seen.encoder, seen.head)
 
-        length = self.h.astype(rule_state.dtype)
+        length = self.h.astype(dtype_of(params))
+        last, memory = self.recall(rule_state, first.model)
         end = integrate(
             velocity,
             params,
             length,
-            jnp.minimum(rule_state, length),
+            jnp.minimum(last, length),
             self.solver,
             self.control(self.tolerance),
             None if ensemble is None else follow,
             None if ensemble is None else (ensemble.probes, ensemble.log_ratio),
+            memory,
         )
         return end, rest, first.loss
+
+    def recall(self, rule_state: Any, slope: Any) -> tuple[Array, Any]:
+        """The first step, and the state of the solver where it is known, from what the rule remembers and the field."""
+        return rule_state, None
+
+    def remember(self, end: Solution) -> Any:
+        """What the rule remembers at the end of an interval."""
+        dtype = dtype_of(end.network)
+        return self.h.astype(dtype) / jnp.maximum(end.accepted, 1).astype(dtype)
+
+
+class StabilisedFlow(AdaptiveFlow):
+    """The flow by Runge-Kutta-Chebyshev steps (`RKC2`), whose number of stages follows the spectral radius.
+
+    What is remembered is the mean accepted step, the direction in which the field changes most, and
+    the radius with its age.
+    """
+
+    solver: diffrax.AbstractSolver = eqx.field(static=True, default=RKC2())
+
+    def begin(self, moved: AbstractResNet) -> Any:
+        zero = jnp.zeros((), dtype_of(moved))
+        return super().begin(moved), jax.tree.map(jnp.zeros_like, moved), zero, jnp.asarray(0, jnp.int32)
+
+    def recall(self, rule_state: Any, slope: Any) -> tuple[Array, Memory]:
+        step, direction, radius, age = rule_state
+        direction = jax.tree.map(lambda v, f: jnp.where(radius > 0, v, f), direction, slope)
+        return step, Memory(slope, direction, radius, age, jnp.asarray(1, jnp.int32))
+
+    def remember(self, end: Solution) -> Any:
+        return super().remember(end), end.memory.direction, end.memory.radius, end.memory.age
 
 
 def dtype_of(moved: AbstractResNet) -> jnp.dtype:

@@ -13,7 +13,7 @@ from jax import Array
 
 from ..errors import MfresnetError
 from ..registry import Entry, Registry
-from .rules import AdaptiveFlow, EulerFlow, HeunFlow, Rule, pid
+from .rules import AdaptiveFlow, EulerFlow, HeunFlow, Rule, StabilisedFlow, pid
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,9 @@ SOLVERS: Registry[Any] = Registry(
     "mfresnet.solvers",
     {
         "adaptive": Entry(control_steps(diffrax.Bosh3()), "error-controlled steps (Bogacki-Shampine 3/2)"),
+        "stabilised": Entry(
+            Solver(StabilisedFlow, steps=100, adaptive=True), "error-controlled stabilised steps (RKC2)"
+        ),
         "heun": Entry(Solver(lambda h, tolerance: HeunFlow(h)), "fixed steps of second order"),
         "euler": Entry(Solver(lambda h, tolerance: EulerFlow(h)), "fixed steps of first order"),
     },

@@ -50,8 +50,8 @@ def empirical_cost(
     """Memory, operations and time of `empirical_gram` at n points; nothing but one block is computed.
 
     With B = n/block, symmetry leaves B(B + 1)/2 products of Jacobians, of 2 (block C)^2 P operations each, and a block
-    is differentiated anew for each row of blocks: at most B(B + 1)/2 times in all. Both are measured once, after compiling, and
-    multiplied. Twice the block halves the second part and doubles the memory of Jacobians.
+    is differentiated anew for each row of blocks: at most B(B + 1)/2 times in all. Both are measured once, after
+    compiling, and multiplied. Twice the block halves the second part and doubles the memory of Jacobians.
 
     Args:
         fn, params, block, dtype: as in `empirical_gram`.

@@ -33,7 +33,7 @@ def likely_cause(job: Job, state: TrainState, loss: float) -> str:
         )
     if job.trainer.rule.adaptive:
         return (
-            f"the adaptive solver (tolerance {config.tolerance:g}) could not follow the flow; lower model.alpha "
+            f"the {config.solver} solver (tolerance {config.tolerance:g}) could not follow the flow; lower model.alpha "
             f"({model.alpha:g}) or model.beta ({model.beta:g}), or set --train.precision float64."
         )
     if config.rule not in ("gradient-flow", "sgd", "momentum"):
@@ -43,7 +43,7 @@ def likely_cause(job: Job, state: TrainState, loss: float) -> str:
     better = 0.5 * min(step, limit or step)
     cure = f"set --train.learning-rate {better:.2g} or lower."
     if flowing:
-        cure = f"set --train.steps {int(config.time / better) + 1} or --train.solver adaptive."
+        cure = f"set --train.steps {int(config.time / better) + 1} or --train.solver stabilised."
     if limit is None or step <= limit:
         return f"a step of {step:.3g} (in units of {config.time_unit}) is too long for this network; {cure}"
     return (

@@ -1,0 +1,96 @@
+"""Predicted against measured seconds of training, over runs of many shapes (`mfresnet.train.cost`).
+
+The constants of the machine are measured beside each run, by turns, so that both see the same load. Measured is the
+processor time of compiled steps, after compilation; the smaller of two repetitions. For solvers that choose their
+steps the number of fields is predicted too.
+
+    python benchmarks/cost.py              # writes benchmarks/results/cost.json
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from facts import facts
+
+from mfresnet import Config
+from mfresnet.data import load
+from mfresnet.train.cost import measure_machine, predict_cost
+from mfresnet.train.job import assemble
+
+RESULTS = Path(__file__).parent / "results" / "cost.json"
+WITHIN = 0.4
+ADAM: dict[str, Any] = {"rule": "adam", "steps": 100}
+NONE = {"probes": 0, "head_probes": 0}
+RUNS: list[dict[str, Any]] = [  # n, dimension, depth, width, head width, train
+    {"n": 64, "train": ADAM},
+    {"n": 512, "train": ADAM},
+    {"n": 4096, "train": ADAM},
+    {"n": 512, "depth": 40, "train": ADAM},
+    {"n": 512, "depth": 160, "train": ADAM},
+    {"n": 512, "width": 200, "head_width": 200, "train": ADAM},
+    {"n": 512, "d": 30, "train": ADAM},
+    {"n": 256, "d": 100, "width": 100, "head_width": 100, "train": ADAM},
+    {"n": 2048, "d": 10, "depth": 20, "width": 64, "head_width": 64, "train": ADAM},
+    {"n": 1024, "train": ADAM | {"batch_size": 64}},
+    {"n": 512, "train": ADAM | {"precision": "float64"}},
+    {"n": 256, "train": {"solver": "heun", "steps": 40, "time": 20.0, **NONE}},
+    {"n": 256, "train": {"solver": "heun", "steps": 40, "time": 20.0}},
+    {"n": 512, "d": 30, "train": {"solver": "heun", "steps": 40, "time": 20.0, "probes": 8, "head_probes": 64}},
+    {"n": 256, "train": {"solver": "euler", "steps": 80, "time": 20.0}},
+    {"n": 256, "train": {"steps": 20, "time": 200.0, **NONE}},
+    {"n": 256, "train": {"steps": 100, "time": 1000.0, **NONE}},
+    {"n": 512, "train": {"steps": 100, "time": 1000.0}},
+    {"n": 256, "train": {"solver": "adaptive", "steps": 20, "time": 200.0, **NONE}},
+    {"n": 256, "train": {"solver": "adaptive", "steps": 20, "time": 200.0, "probes": 8, "head_probes": 64}},
+]
+
+
+def compare(run: dict[str, Any]) -> dict[str, Any]:
+    """Predicted and measured seconds of one run."""
+    data = {"name": "random-labels", "dimension": run["d"]} if "d" in run else {"name": "two-spirals"}
+    model = {key: run[key] for key in ("depth", "width", "head_width") if key in run}
+    config = Config(data={**data, "n": run["n"], "n_test": 64}, model=model, train=run["train"])
+    double = config.train.precision == "float64"
+    with jax.enable_x64(double):
+        job = assemble(config, load(config.data, config.seed))
+        steps = job.steps
+
+        def train() -> float:
+            begun = time.process_time()
+            jax.block_until_ready(job.trainer.advance(job.state, job.train, job.key, jnp.asarray(steps), steps))
+            return time.process_time() - begun
+
+        train()
+        seen = []
+        for _ in range(2):
+            with jax.enable_x64(False):
+                cost = predict_cost(job.config, *job.train.x.shape, job.train.y.shape[1], measure_machine())
+            seen.append((train(), cost.seconds))
+    measured, predicted = (float(min(values)) for values in zip(*seen, strict=True))
+    return {"run": run, "fields": cost.fields, "exact": cost.exact, "limit": cost.limit, "measured_s": measured,
+            "predicted_s": predicted, "ratio": predicted / measured}  # fmt: skip
+
+
+def main() -> None:
+    """Compare all runs, print the ratios and write ``results/cost.json``."""
+    machine, rows = facts(), []
+    for run in RUNS:
+        rows.append(compare(run))
+        print(json.dumps(rows[-1]), flush=True)
+        jax.clear_caches()
+    inside = int(np.sum([abs(row["ratio"] - 1) <= WITHIN for row in rows]))
+    print(f"{inside} of {len(rows)} within {WITHIN:.0%}")
+    RESULTS.write_text(
+        json.dumps({"facts": machine, "within": WITHIN, "inside": inside, "rows": rows}, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

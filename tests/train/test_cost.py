@@ -1,0 +1,71 @@
+"""The predicted cost: counts that are known, sizes of what is really kept, and a command that trains nothing."""
+
+from dataclasses import replace
+
+import jax
+import pytest
+
+from mfresnet import Config
+from mfresnet.cli import main
+from mfresnet.data import load
+from mfresnet.train.cost import Machine, field_counts, predict_cost
+from mfresnet.train.job import assemble, fill_defaults
+
+MACHINE = Machine(operation=7e-6, element=2e-9, product=2e-11)
+
+
+def cost(n=512, inputs=2, machine=MACHINE, train=None, **model):
+    given = Config(data={"name": "two-spirals"}, model=model, train=train or {"rule": "adam", "steps": 10})
+    return predict_cost(fill_defaults(given, n, 64, inputs), n, inputs, 1, machine)
+
+
+@pytest.mark.parametrize(
+    ("train", "counts"),
+    [
+        ({"rule": "adam", "steps": 30}, (30, 0, True)),
+        ({"solver": "heun", "steps": 30}, (0, 60, True)),
+        ({"solver": "euler", "steps": 30, "probes": 0, "head_probes": 0}, (30, 0, True)),
+        ({"rule": "langevin", "steps": 30, "leaps": 3, "chains": 2}, (180, 0, True)),
+    ],
+)
+def test_fixed_steps_have_a_known_number_of_fields(train, counts):
+    assert field_counts(fill_defaults(Config(train=train), 64, 8, 2), 64) == counts
+
+
+def test_the_stabilised_solver_costs_like_the_root_of_the_time():
+    """Stages of a step go with the root of its length, classical steps with the length."""
+
+    def fields(solver, time):
+        train = {"solver": solver, "time": time, "steps": 100, "probes": 0, "head_probes": 0}
+        return field_counts(fill_defaults(Config(train=train), 512, 8, 2), 512)[0]
+
+    far = [fields("stabilised", t) for t in (1e6, 4e6)], [fields("adaptive", t) for t in (1e6, 4e6)]
+    assert 1.9 < far[0][1] / far[0][0] < 2.1 and 3.9 < far[1][1] / far[1][0] < 4.1
+
+
+def test_each_constant_limits_where_it_should():
+    assert cost(n=1, width=1, head_width=1).limit == "layers"
+    assert cost(n=4096).limit == "activations"
+    assert cost(n=512, inputs=500).limit == "products"
+    assert cost(train={"solver": "heun", "steps": 5, "probes": 100}).limit == "probes"
+    once, twice = (cost(n=n, machine=replace(MACHINE, operation=0.0)).seconds for n in (512, 1024))
+    assert twice == pytest.approx(2 * once)
+
+
+def test_the_files_are_those_of_the_states_that_are_kept():
+    """A flow's checkpoint holds network, probes, their starts and log-densities; steps 0, 1, 3, 8 are kept."""
+    given = {"depth": 8, "width": 16, "head_width": 32}
+    train = {"solver": "heun", "steps": 8, "time": 1.0, "probes": 12, "head_probes": 40}
+    config = Config(data={"n": 32, "n_test": 8}, model=given, train=train, record={"snapshots": 3, "report": False})
+    job = assemble(config, load(config.data, 0))
+    real = 4 * sum(leaf.nbytes for leaf in jax.tree.leaves((job.state.model, job.state.ensemble)))
+    assert predict_cost(job.config, 32, 2, 1, MACHINE).files == pytest.approx(real, rel=0.15)  # without log-densities
+
+
+def test_a_dry_run_trains_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "two-spirals", "--train.rule", "adam", "--train.steps", "7", "--dry-run"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["fields"].startswith("7 of the network, 0 with probes") and float(lines["seconds"].split()[0]) > 0
+    assert {"limited", "memory", "files"} <= set(lines)
+    assert list(tmp_path.iterdir()) == []
