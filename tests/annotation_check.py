@@ -5,7 +5,12 @@ from typing import Any, Self
 import numpy as np
 from beartype import BeartypeConf, FrozenDict, beartype
 
-# An elementwise function of a number returns a NumPy scalar; `Self` is not known to functions checked one by one; an
-# integer is a float (PEP 484).
-CONVENTIONS = FrozenDict({Self: Any, np.ndarray: np.ndarray | np.generic})
-check = beartype(conf=BeartypeConf(hint_overrides=CONVENTIONS, is_pep484_tower=True))
+# NumPy's scalars are numbers, and elementwise functions of numbers return them; an integer is a float (PEP 484); `Self`
+# is not known to functions that are checked one by one.
+CONVENTIONS = {
+    Self: Any,
+    np.ndarray: np.ndarray | np.generic,
+    int: int | np.integer,
+    float: float | int | np.floating | np.integer,
+}
+check = beartype(conf=BeartypeConf(hint_overrides=FrozenDict(CONVENTIONS)))

@@ -6,9 +6,11 @@ from pathlib import Path
 # The tests are hundreds of small programs: compiling them dominates, so the compiler's costly passes are
 # left out. Results are those of the same operations; XLA_FLAGS from outside goes first.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-# Commands that the tests start keep no programs in the home of whoever runs the tests.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+
+from mfresnet.cache import enable_compilation_cache
+
+# Tests, the processes that they start and later sessions share compiled programs, outside the user's own cache.
+enable_compilation_cache(Path(__file__).parents[1] / ".pytest_cache" / "programs", most_bytes=2**31)
 
 import jax
 import jaxtyping

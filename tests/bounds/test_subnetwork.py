@@ -188,7 +188,7 @@ def test_drawn_networks_converge_to_the_limit_network(x64):
                 most_heads=256,
                 depths=depths,
             )
-            rms.append(float(jnp.sqrt(jnp.mean((predictions(chosen, probes, model, x) - limit) ** 2))))
+            rms.append(float(jnp.sqrt(jnp.mean((predictions(chosen, probes, model, x) - limit[None]) ** 2))))
         errors[depths] = np.array(rms)
         slope = np.polyfit(np.log(sizes), np.log(rms), 1)[0]
         print(depths, "rms", np.round(rms, 4), "slope", round(slope, 3))

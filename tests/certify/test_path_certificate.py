@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from functools import partial
-from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -77,7 +76,8 @@ def test_pure_noise_is_priced_exactly(kernel):
         return now.losses[:, 0], now.increments[:, 0], mistakes
 
     losses, increments, mistakes = jax.device_get(train(jax.random.split(jax.random.key(5), draws)))
-    chains = SimpleNamespace(losses=losses.T, increments=increments.T)
+    some = start(potential, (X, Y), 2, 1, 1, KEY)
+    chains = eqx.tree_at(lambda chains: (chains.losses, chains.increments), some, (losses.T, increments.T))
     c = prices(chains, schedule, len(schedule), kernel)
     occurs = mistakes <= events[:, None]
     weights, chance = occurs * np.exp(-c), binom.cdf(events, n, 0.5)
