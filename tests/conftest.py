@@ -7,14 +7,14 @@ from pathlib import Path
 # left out. Results are those of the same operations; XLA_FLAGS from outside goes first.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
+import jax
+import jaxtyping
+import pytest
+
 from mfresnet.cache import enable_compilation_cache
 
 # Tests, the processes that they start and later sessions share compiled programs, outside the user's own cache.
 enable_compilation_cache(Path(__file__).parents[1] / ".pytest_cache" / "programs", most_bytes=2**31)
-
-import jax
-import jaxtyping
-import pytest
 
 # Arguments and results of the mathematics are held to their annotations, shapes included.
 CHECKED = ("model", "flow", "kernels", "diagnostics", "bounds", "certify", "stats")
