@@ -54,12 +54,16 @@ def results(name: str) -> dict:
     return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
+PATHS = ("breast-cancer", "digits-binary", "two-spirals-512", "two-spirals-4096")
+
+
 def test_results_of_the_readme_are_those_of_the_benchmarks():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    cases, rate = results("certificates")["cases"], results("sweeps")
+    cases, rate, paths = results("certificates")["cases"], results("sweeps"), results("path")["cases"]
     values = [
         ", ".join(f"{cases[name]['reached.mean']:.3f}" for name in ("two-spirals", "breast-cancer")),
         f"{rate['ratio_torch']:.1f} times",
+        ", ".join(f"{paths[name]['mean']:.3f}" for name in PATHS),
     ]
     assert [value for value in values if value not in text] == []
 

@@ -404,3 +404,10 @@ def test_slope_of_the_certificate_against_n():
 def test_certificate_sweep_trains_langevin_chains_only():
     with pytest.raises(MfresnetError, match="gives no path certificate"):
         create("certificate", {"train": {"rule": "adam"}})
+
+
+def test_certificate_sweep_takes_what_the_chain_and_the_labels_are():
+    """Last inverse temperature, noise, scales and sizes are axes like the number of points."""
+    sets = ["train.gamma=50,200", "data.label_noise=0,0.5", "model.alpha=1,5", "model.beta=60,120", "model.depth=2,5"]
+    cells = create("certificate", {"set": sets, "seeds": 1}).cells()
+    assert len(cells) == 32 and {cell["train.gamma"] for cell in cells} == {50.0, 200.0}
