@@ -37,6 +37,7 @@ extensions = [
 exclude_patterns = ["_build", "_ext", "_static", "gallery", "_gallery/*.ipynb", "**/.ipynb_checkpoints"]
 templates_path = ["_templates"]
 nitpicky = False
+highlight_language = "none"  # of blocks that name no language: commands and formulas
 default_role = "py:obj"  # a name in single backticks of a docstring
 
 # Pages: Markdown, executed notebooks as text.
@@ -51,6 +52,7 @@ nb_execution_show_tb = True
 nb_merge_streams = True
 
 # Reference.
+autodoc_mock_imports = ["torch"]  # of mfresnet.torch, whose extra a build does not need
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True

@@ -21,7 +21,19 @@ SOURCE = ROOT / "src" / "mfresnet"
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 
 # A package imports itself, those before it, and the modules that every package may use.
-MODULES = ("errors", "fields", "config", "stats", "messages", "json_types", "registry", "scaling", "html", "cache")
+MODULES = (
+    "errors",
+    "fields",
+    "config",
+    "stats",
+    "messages",
+    "json_types",
+    "registry",
+    "scaling",
+    "html",
+    "cache",
+    "digits",
+)
 PACKAGES = (
     "data",
     "model",

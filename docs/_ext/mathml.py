@@ -13,13 +13,14 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 FONT = "STIXTwoMath-Regular.ttf"
+BAR = '<mo stretchy="false">&#x0007C;</mo>'  # of an absolute value; browsers space it like a relation
 FAULTS = tuple(fault for fault in vars(exceptions).values() if isinstance(fault, type) and issubclass(fault, Exception))
 
 
 def to_mathml(latex: str, display: str) -> str:
     """The formula as a <math> element."""
     try:
-        return convert(latex, display=display)
+        return convert(latex, display=display).replace(BAR, BAR.replace(">", ' lspace="0" rspace="0">', 1))
     except FAULTS as error:
         raise ExtensionError(f"the formula {latex!r} cannot be converted: {error}") from error
 

@@ -121,8 +121,8 @@ def test_is_reported_beside_the_error_of_the_probes():
     }
     summary = probes | {"kl.head.solver_error": 0.0001}
     assert _measured(summary) == [
-        ("kl.head", "0.008367 +- 0.0014 (probes) +- 0.0001 (solver)"),
-        ("kl.encoder", "0.3384 +- 0.079 (probes)"),
+        ("kl.head", "0.0084 +- 0.0014 (probes) +- 0.0001 (solver)"),
+        ("kl.encoder", "0.34 +- 0.08 (probes)"),
     ]
     facts = dict(_facts(Run("r", summary=summary), [probes]))
     head, encoder = (

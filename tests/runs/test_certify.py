@@ -212,8 +212,22 @@ def test_certificates_in_memory_are_those_of_the_run(run):
     assert {name: one.to_dict() for name, one in found.items()} == {
         name: one.to_dict() for name, one in read_certificates(run)[0].items()
     }
+
+
+def test_a_rule_that_is_no_flow_is_certified_by_the_test_points(tmp_path):
+    config, said = with_changes(train__rule="adam"), []
+    result = mfresnet.fit(config)
+    found = mfresnet.certify(result, delta=0.1)
+    assert list(found) == ["held_out"] and "no flow of the laws" in found.refused["pac_bayes"]
+    points = len(result.split.test.x)
+    errors = round(result.summary["test.error"] * points)
+    assert binom.cdf(errors, points, found["held_out"].value) == pytest.approx(0.1)
     with pytest.raises(MfresnetError, match="no flow of the laws"):
-        mfresnet.certify(mfresnet.fit(with_changes(train__rule="adam")))
+        mfresnet.certify(result, names="pac_bayes")
+    summary = train(config, tmp_path / "run", quiet=True, say=said.append)
+    assert sum(line.startswith("certified by the test points alone: ") for line in said) == 1
+    assert summary["certificate.held_out.value"] == mfresnet.certify(result)["held_out"].value
+    assert list(certify(tmp_path / "run")) == ["held_out"]
 
 
 def test_the_part_held_out_of_a_prior_is_bounded_by_its_binomial_tail(run):
@@ -234,6 +248,7 @@ def test_grids_count_once():
     [
         ({"train__rule": "adam", "train__solver": "adaptive"}, "--train.rule gradient-flow"),
         ({"train__rule": "momentum"}, "no flow of the laws"),
+        ({"train__rule": "momentum"}, "--train.rule langevin"),
         ({"train__probes": 0}, "--train.probes 32"),
         ({"train__head_probes": 0}, "--train.head-probes 512"),
         ({"model__embedding": "trained"}, "--model.embedding fixed"),
@@ -266,15 +281,14 @@ def test_a_grid_that_the_probes_cannot_serve_is_refused():
         problem_of(assembled(certify__heads="25"), [assembled(certify__heads="25").state])
 
 
-def test_few_points_and_optimisers_train_on_with_one_line(tmp_path):
-    for number, changes in enumerate(({"data__n": 6}, {"train__rule": "adam"})):
-        said = []
-        summary = train(with_changes(**changes), tmp_path / str(number), quiet=True, say=said.append)
-        assert summary["status"] == "completed"
-        assert sum(line.startswith("not certified: ") for line in said) == 1
-        assert not (tmp_path / str(number) / NAME).exists()
-        with pytest.raises(MfresnetError):
-            certify(tmp_path / str(number))
+def test_few_points_train_on_with_one_line(tmp_path):
+    said = []
+    summary = train(with_changes(data__n=6), tmp_path / "run", quiet=True, say=said.append)
+    assert summary["status"] == "completed"
+    assert sum(line.startswith("not certified: ") for line in said) == 1
+    assert not (tmp_path / "run" / NAME).exists()
+    with pytest.raises(MfresnetError):
+        certify(tmp_path / "run")
 
 
 def test_bounds_outside_their_hypotheses_are_refused_and_the_others_stand(tmp_path):

@@ -88,7 +88,7 @@ def _innermost(parser: Parser, options: argparse.Namespace) -> Parser:
 def _cache_argument(parser: argparse.ArgumentParser) -> None:
     """``--no-compilation-cache``, of the command and of each of its names."""
     parser.add_argument(
-        "--no-compilation-cache", action="store_true", help="keep no compiled programs for a next start"
+        "--no-compilation-cache", action="store_true", help="keep no compiled programs for the next start"
     )
     for action in parser._actions:
         if isinstance(action.choices, dict):
@@ -100,7 +100,7 @@ def _keep_programs(wanted: bool) -> None:
     """Switch the compilation cache on or off, by the environment, which JAX reads when it is loaded."""
     if not wanted:
         os.environ[OFF] = "false"
-    elif "jax" not in sys.modules:  # who has loaded JAX in this process decides himself
+    elif "jax" not in sys.modules:  # a process that has loaded JAX has decided already
         enable_compilation_cache()
 
 

@@ -40,12 +40,14 @@ class Once(argparse.Action):
 
 def setting_arguments(parser: argparse.ArgumentParser, kind: type[Section] = Config) -> None:
     """A flag for every value of a tree, spelt with - or _, and ``--config FILE`` for a TOML file of them."""
-    parser.add_argument("--config", action=Once, metavar="FILE", help="TOML file of settings; a flag beats it")
+    words = "".join(f" [{action.dest.upper()}]" for action in parser._actions if not action.option_strings)
+    parser.usage = f"%(prog)s{words} [--OPTION ...] [--SETTING VALUE ...]"  # not a screen full of flags
+    parser.add_argument("--config", action=Once, metavar="FILE", help="TOML file of settings; flags override it")
     groups: dict[str, Any] = {}
     for name, field in leaves(kind):
         section = name.rpartition(".")[0] or "general"
         group = groups.setdefault(section, parser.add_argument_group(f"settings: {section}"))
-        default = "" if field.default is None else f"; default {_format_default(field.default)}"
+        default = "" if field.default in (None, ()) else f"; default {_format_default(field.default)}"
         spellings = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
         group.add_argument(
             *spellings,
@@ -59,6 +61,8 @@ def setting_arguments(parser: argparse.ArgumentParser, kind: type[Section] = Con
 
 def _format_default(default: Any) -> str:
     """A default as it is written on the command line."""
+    if isinstance(default, bool):
+        return str(default).lower()
     if isinstance(default, tuple):
         return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in default)
     return str(default)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config, build
+from ..digits import format_with_error
 from ..errors import MfresnetError
 from .finished import report_rows
 from .parsing import (
@@ -165,8 +166,9 @@ def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
     for name in ("kl.head", "kl.encoder"):
         if summary.get(f"{name}.value") is not None:
             error, solver = summary[f"{name}.stderr"], summary.get(f"{name}.solver_error")
-            value = f"{summary[f'{name}.value']:.4g} +- {float('nan') if error is None else error:.2g} (probes)"
-            rows.append((name, value if solver is None else f"{value} +- {solver:.2g} (solver)"))
+            known = format_with_error(summary[f"{name}.value"], float("nan") if error is None else error, "+-")
+            value = f"{known} (probes)"
+            rows.append((name, value if solver is None else f"{value} +- {solver:.1g} (solver)"))
     name = "gram.final.lambda_min.total"
     if summary.get(name) is not None:
         value, error = summary[name], summary["gram.final.error.total"]

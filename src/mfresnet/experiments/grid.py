@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..config import DataConfig, ModelConfig, TrainConfig, leaves
+from ..digits import format_with_error
 from ..errors import MfresnetError
 from ..fields import split_list
 from ..stats import student
@@ -95,8 +96,9 @@ class Grid(TrainingExperiment):
             verdict = "no point of the grid completed with every seed"
         else:
             where = ", ".join(f"{name} = {best[name]}" for name in axes)
-            half = "" if np.isnan(best["half_width_95"]) else f" +- {best['half_width_95']:.2g}"
-            verdict = f"least {measure}: {best[measure]:.4g}{half} at {where}"
+            half = best["half_width_95"]
+            least = f"{best[measure]:.4g}" if np.isnan(half) else format_with_error(best[measure], half, "+-")
+            verdict = f"least {measure}: {least} at {where}"
         notes = divergence_notes(rows)
         if measure.startswith("test"):
             notes.append("The best point was chosen on the test set: its own error is an optimistic estimate.")

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..diagnostics import kl_to_start
+from ..digits import format_with_error
 from ..errors import MfresnetError
 from ..flow import TrainState
 from ..kernels import initial_kernel
@@ -109,7 +110,7 @@ class Kl(TrainingExperiment):
                 f"half_width_95_{part}_end": end_half,
                 f"C_hat_{part}": max(row[f"C_{part}"] for row in good),
             }
-            sentences.append(f"max KL of the {part} ~ betabar^({mean:.3f} +- {half:.2g})")
+            sentences.append(f"max KL of the {part} ~ betabar^({format_with_error(mean, half, '+-')})")
             passed.append(judge(mean, half))
         points = [
             {

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..digits import format_with_error
 from ..stats import PowerLaw, finite_values, power_law, student
 from .experiment import Plot, Result, Row, completed_rows, divergence_notes
 from .settings import RateSettings
@@ -111,7 +112,7 @@ def _sentence(slope: float, half: float, seeds: int) -> str:
         return "no power of n can be fitted: it takes a seed with two sizes or more and test errors above 0"
     if seeds == 1:
         return f"test error ~ n^{slope:.3f}, of one seed, which has no interval"
-    return f"test error ~ n^({slope:.3f} +- {half:.2g}), 95 % over {seeds} seeds"
+    return f"test error ~ n^({format_with_error(slope, half, '+-')}), 95 % over {seeds} seeds"
 
 
 def _figure(sizes, seeds, table, mean, fit, regression: bool) -> Plot:

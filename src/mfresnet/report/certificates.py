@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .digits import format_bound, format_plain, format_share, format_with_error
+from ..digits import format_bound, format_plain, format_share, format_with_error
 from .parts import Figure, Fold, Notes, Section, Table, axis, log_axis, plain
 from .reading import Run, number
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .digits import format_plain, format_share
+from ..digits import format_plain, format_share
 from .parts import Figure, Section, axis, log_axis
 from .reading import Run, number
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .digits import format_plain
+from ..digits import format_plain
 from .parts import Figure, Frames, Section, class_colour, class_symbol, diverging, plain, square
 from .reading import Run
 from .regions import WHEN

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .digits import format_bound, format_plain, format_share
+from ..digits import format_bound, format_plain, format_share
 from .reading import Run, number
 from .training import UNITS
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .digits import format_plain, format_share, format_with_error
+from ..digits import format_plain, format_share, format_with_error
 from .parts import Facts, Figure, Section, axis
 from .reading import Run, number
 from .training import clocks

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .digits import format_plain, format_with_error
+from ..digits import format_plain, format_with_error
 from .kernel import clock, column, rows_with
 from .parts import Facts, Figure, Section, axis
 from .reading import Run, number

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .digits import format_plain
+from ..digits import format_plain
 from .parts import Figure, Section, axis, diverging, square
 from .reading import Run
 

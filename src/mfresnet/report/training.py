@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .digits import format_plain, format_share
+from ..digits import format_plain, format_share
 from .parts import Figure, Section, axis, log_axis
 from .reading import Run, number
 

@@ -17,8 +17,9 @@ from ..certify import Certificates, Grid
 from ..certify import run as run_pipeline
 from ..config import build
 from ..errors import MfresnetError
+from ..flow import TrainState
 from ..messages import Say, print_message
-from ..train.certifying import check_possible, problem_of, recorded_steps
+from ..train.certifying import certify_by_test_points, check_possible, problem_of, recorded_steps, why_no_laws
 from ..train.job import Job, assemble, load_split, precision
 from ..train.langevin import LANGEVIN
 from ..train.path import path_certificates
@@ -65,7 +66,7 @@ def certify(
         changes = {name: value for name, value in changes.items() if value is not None}
         tree["certify"] |= {name: value for name, value in changes.items() if name != "settings"}
         config = build(tree)
-        if config.train.rule != LANGEVIN:
+        if config.train.rule != LANGEVIN and not why_no_laws(config):
             check_possible(config, stored.get("data", {}).get("task"))
         with precision(config):
             job = assemble(config, load_split(config))
@@ -78,6 +79,12 @@ def certify_job(run: RunDirectory, job: Job, *, settings: int | None = None, say
     begun = time.perf_counter()
     if job.config.train.rule == LANGEVIN:
         return _certify_path(run, job, settings, say)
+    if reason := why_no_laws(job.config):
+        last = _last_state(run, job, say)
+        certificates = certify_by_test_points(job, last, reason)
+        paid = {"tried": [], "settings": settings or job.config.certify.settings}
+        say(f"certified by the test points alone: {reason}")
+        return _write(run, certificates, begun, delta=job.config.certify.delta, n=len(job.split.train.x), points=paid)
     check_possible(job.config, job.split.train.task)
     states = list(read_states(run, job, recorded_steps(job.config), say))
     if not states:
@@ -97,16 +104,21 @@ def certify_job(run: RunDirectory, job: Job, *, settings: int | None = None, say
 def _certify_path(run: RunDirectory, job: Job, settings: int | None, say: Say) -> Certificates:
     """The certificates of a run of the rule langevin."""
     begun = time.perf_counter()
-    states = list(read_states(run, job, [job.steps], say))
-    if not states:
-        raise MfresnetError(f"the last checkpoint is not in {str(run.checkpoints)!r}: resume the run first.")
+    last = _last_state(run, job, say)
     own, tried = job.config.certify.settings, read_tried(run.path, say)[1]
     if settings is None or settings >= own:
         settings = max(settings or own, tried)  # what was once given stays
-    certificates = path_certificates(job, states[-1], settings=settings)
+    certificates = path_certificates(job, last, settings=settings)
     paid = {"tried": [], "settings": settings}
     n = certificates["path"].details["n"]
     return _write(run, certificates, begun, delta=job.config.certify.delta, n=n, points=paid)
+
+
+def _last_state(run: RunDirectory, job: Job, say: Say) -> TrainState:
+    states = list(read_states(run, job, [job.steps], say))
+    if not states:
+        raise MfresnetError(f"the last checkpoint is not in {str(run.checkpoints)!r}: resume the run first.")
+    return states[-1]
 
 
 def _write(run: RunDirectory, certificates: Certificates, begun: float, **facts: Any) -> Certificates:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..bounds import pool
 from ..bounds.checks import check_points
-from ..certify import Data, Grid, Patience, PriorTraining, Problem, Snapshot, Spec, parse_settings
+from ..certify import Certificates, Data, Grid, Patience, PriorTraining, Problem, Snapshot, Spec, parse_settings
 from ..certify.tuning import best_row, tune
 from ..config import Config, build, merge, nest
 from ..data import Dataset, Split
@@ -20,6 +20,7 @@ from ..flow import TrainState
 from ..messages import Say, print_message
 from .job import Job, assemble, initial_scales, resolved
 from .langevin import LANGEVIN
+from .path import held_out_of
 from .schedule import snapshot_steps
 
 
@@ -39,21 +40,42 @@ def check_possible(config: Config, task: str | None) -> None:
             "certify.tune and certify.patience out, compare settings by mfresnet sweep certificate, and count them "
             "in certify.settings."
         )
-    if config.train.rule != "gradient-flow":
-        raise MfresnetError(
-            f"the rule {config.train.rule!r} is no flow of the laws, so the density of what it trained is not known "
-            "and nothing can be certified: train with --train.rule gradient-flow."
+    if reason := why_no_laws(config):
+        raise MfresnetError(reason)
+
+
+def why_no_laws(config: Config) -> str:
+    """Why the training points certify nothing, with the way to a certificate; empty where they do."""
+    if config.train.rule not in ("gradient-flow", LANGEVIN):
+        return (
+            f"the rule {config.train.rule!r} is no flow of the laws, so the density of what it trained is not known: "
+            "for a certificate from the training points, train with --train.rule langevin or --train.rule "
+            "gradient-flow."
         )
-    if config.train.probes == 0 or (config.model.head and config.train.head_probes == 0):
-        raise MfresnetError(
-            "this run carries no probes, so how far its laws moved is not known and nothing can be certified: train "
-            "with --train.probes 32 --train.head-probes 512."
-        )
-    if config.model.embedding == "trained":
-        raise MfresnetError(
-            "the embedding is trained, a matrix that no prior covers, so nothing can be certified: train with "
-            "--model.embedding fixed."
-        )
+    if config.train.rule == "gradient-flow":
+        if config.train.probes == 0 or (config.model.head and config.train.head_probes == 0):
+            return (
+                "this run carries no probes, so how far its laws moved is not known: for a certificate from the "
+                "training points, train with --train.probes 32 --train.head-probes 512."
+            )
+        if config.model.embedding == "trained":
+            return (
+                "the embedding is trained, a matrix that no prior covers: for a certificate from the training points, "
+                "train with --model.embedding fixed."
+            )
+    return ""
+
+
+def certify_by_test_points(job: Job, state: TrainState, reason: str, delta: float | None = None) -> Certificates:
+    """The bound from the test points alone, where the training points give none for that ``reason``.
+
+    Raises:
+        MfresnetError: regression.
+    """
+    if job.split.train.task == "regression":
+        check_possible(job.config, "regression")
+    made = {"held_out": held_out_of(job, state, job.config.certify.delta if delta is None else delta)}
+    return Certificates(made, {"pac_bayes": reason})
 
 
 def recorded_steps(config: Config) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from ..errors import MfresnetError, unknown_name
 from ..flow import Ensemble, Loss, Solver, TrainState
 from ..messages import Say
 from ..model import AbstractResNet
-from .certifying import problem_of, recorded_steps
+from .certifying import certify_by_test_points, problem_of, recorded_steps, why_no_laws
 from .devices import Devices
 from .divergence import likely_cause
 from .job import Job, assemble, load_split, map_share, precision
@@ -115,7 +115,8 @@ class Result:
         return html.table(f"{self.status}, step {int(self.state.step)}", rows) + html.curves(shown)
 
     def certificates(self, names: str | Sequence[str] | None = None, **changes: Any) -> Certificates:
-        """What `mfresnet.certify` returns: of the laws of a flow, or of the chain of the rule langevin.
+        """What `mfresnet.certify` returns: of the laws of a flow, of the chain of the rule langevin, or of another
+        rule's network by the test points alone.
 
         Args:
             names: which; None for all that apply.
@@ -124,6 +125,10 @@ class Result:
         Raises:
             MfresnetError: what was trained cannot be certified, or a name that does not apply.
         """
+        if reason := why_no_laws(self.config):
+            if names not in (None, "held_out", ["held_out"], ("held_out",)):
+                raise MfresnetError(reason)
+            return certify_by_test_points(self.job, self.state, reason, changes.get("delta"))
         if self.config.train.rule != LANGEVIN:
             return run_pipeline(self.problem(**changes), names)
         if self.status != "completed":

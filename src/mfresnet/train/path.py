@@ -37,7 +37,7 @@ def path_certificates(
     Raises:
         MfresnetError: fewer settings than the configuration's.
     """
-    config, data = job.config.certify, data_of(job)
+    config = job.config.certify
     settings = config.settings if settings is None else settings
     if settings < config.settings:
         raise MfresnetError(f"settings = {settings} is fewer than the {config.settings} that were tried: give those.")
@@ -48,12 +48,16 @@ def path_certificates(
             "path_mean": path_of(job, state, settings, delta, "mean"),
             "path_vote": path_of(job, state, settings, delta, "vote"),
         }
-    if data.test is not None:
-        errors = int(count_mistakes(state, data.test)[0])
-        certificates["held_out"] = held_out_certificate(
-            errors, len(data.test.x), delta, guessing=data.guessing, certifies="the network as trained"
-        )
+    certificates["held_out"] = held_out_of(job, state, delta)
     return Certificates(certificates)
+
+
+def held_out_of(job: Job, state: TrainState, delta: float) -> Certificate:
+    """The exact binomial bound from the test points, of the network as trained by any rule."""
+    errors, test = int(count_mistakes(state, job.split.test)[0]), job.split.test
+    return held_out_certificate(
+        errors, len(test.x), delta, guessing=data_of(job).guessing, certifies="the network as trained"
+    )
 
 
 def path_of(job: Job, state: TrainState, settings: int, delta: float, certifies: Which = "chain") -> Certificate:

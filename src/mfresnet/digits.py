@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 
 
-def format_with_error(value: float, error: float) -> str:
+def format_with_error(value: float, error: float, sign: str = "±") -> str:
     """value ± error to the first digit of the error, or the second where the first is a 1.
+
+    Args:
+        sign: between the two, "+-" for terminals.
 
     >>> format_with_error(0.3066, 0.0857), format_with_error(1.0303, 0.0137), format_with_error(14.7, 0.0)
     ('0.31 ± 0.09', '1.030 ± 0.014', '15')
@@ -16,8 +19,8 @@ def format_with_error(value: float, error: float) -> str:
     exponent = math.floor(math.log10(error))
     places = -exponent + (error / 10.0**exponent < 1.95)
     if not -1 <= places <= 6:
-        return f"{value:.2g} ± {error:.1g}"
-    return f"{value:,.{max(places, 0)}f} ± {error:,.{max(places, 0)}f}"
+        return f"{value:.2g} {sign} {error:.1g}"
+    return f"{value:,.{max(places, 0)}f} {sign} {error:,.{max(places, 0)}f}"
 
 
 def format_plain(value: float, digits: int = 2) -> str:
