@@ -300,6 +300,8 @@ def starting(data: dict) -> list[str]:
 
 def cost(data: dict) -> list[str]:
     """Predicted and measured seconds of training."""
+    if not data:
+        return ["Not measured on this version: `python benchmarks/cost.py` measures it.", ""]
     rows = [
         [", ".join(f"{k} {v}" for k, v in (row["run"] | row["run"]["train"]).items() if k != "train"),
          row["measured_s"], row["predicted_s"], row["ratio"]]
