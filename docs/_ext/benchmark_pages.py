@@ -332,6 +332,16 @@ def expect(data: dict) -> list[str]:
     return table(["Data set", "n", *(f"`{name}`" for name in EXPECTED)], rows)
 
 
+def expect_path(data: dict) -> list[str]:
+    """What path certificates reached, mean of seeds, beside the number of points."""
+    rows = [
+        [name.removesuffix(f"-{case['n']}"), case["n"], case["mean"],
+         percent(sum(run["test_error"] for run in case["runs"]) / len(case["runs"]))]
+        for name, case in data["cases"].items()
+    ]  # fmt: skip
+    return table(["Data set", "n", "`path`", "Test error"], rows)
+
+
 PAGES: dict[str, Callable[[dict], list[str]]] = {
     function.__name__: function
     for function in (
@@ -350,7 +360,7 @@ PAGES: dict[str, Callable[[dict], list[str]]] = {
         cost,
     )
 }
-DERIVED = {"expect": ("certificates", expect)}
+DERIVED = {"expect": ("certificates", expect), "expect_path": ("path", expect_path)}
 
 
 def write(app: Sphinx) -> None:
