@@ -39,7 +39,7 @@ def main() -> None:
     value = np.asarray(trained(plane))[:, 0].reshape(140, 140)
     middle.imshow(np.tanh(value / 2), extent=(-1.25, 1.25) * 2, origin="lower", cmap="RdBu", alpha=0.6)
     middle.scatter(*x.T, c=colours, s=5)
-    middle.set(title="... so that the head can tell them apart", xticks=[], yticks=[])
+    middle.set(title="... the head separates them ...", xticks=[], yticks=[])
     for axes in (left, middle):
         for side in axes.spines.values():
             side.set_visible(False)
@@ -54,7 +54,7 @@ def main() -> None:
     right.set(
         xlabel="step of the annealed Langevin chain",
         ylim=(0, 0.6),
-        title="... and the path bounds its error",
+        title="... and the path bounds the error",
     )
     right.legend(loc="upper right")
     figure.savefig(HERE / "_static" / "two-spirals.png", dpi=110)

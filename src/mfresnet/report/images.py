@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ..digits import format_share
 from .headline import STATES, Headline, Number
 from .parts import Figure, Section, Table, axis, class_colour, log_axis, plain
 from .reading import Run, number
 from .tables import configuration, data, reproduction
 
+FEW = 2000  # test images of all seeds, below which digits follow the binomial error
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
@@ -30,15 +32,25 @@ def image_headline(run: Run) -> Headline:
     for name, rule in rules(run).items():
         mean = rule.get("test_error", {})
         if math.isfinite(number(mean.get("mean"))):
-            numbers.append(Number(f"test error, {name}", f"{100 * mean['mean']:.2f}", "%", interval(mean)))
+            tested = number(run.part("data").get("n_test")) * number(mean.get("seeds"))
+            shown = f"{100 * mean['mean']:.2f}"
+            if tested < FEW:
+                shown = format_share(mean["mean"], tested).removesuffix(" %")
+            numbers.append(Number(f"test error, {name}", shown, "%", interval(mean)))
     wall = run.last("wall_s")
     if math.isfinite(wall):
         numbers.append(Number("wall clock", f"{wall:.3g}", "s"))
     status = run.status if run.status in STATES else "unfinished"
     reason = run.summary.get(f"{run.status}.message")
     sentence = f"{STATES[status]}." + (f" {reason}" if reason else "")
-    network = f"{model.get('name', '')}, {train.get('epochs', '?')} epochs, {train.get('seeds', '?')} seeds"
-    return Headline(str(run.part("data").get("name") or run.name), network, status, sentence, tuple(numbers))
+    counts = [
+        f"{count} {word}{'' if count == 1 else 's'}" for word in ("epoch", "seed") if (count := train.get(f"{word}s"))
+    ]
+    network = ", ".join([str(model.get("name", "")), *counts])
+    errors = [(one.name.removeprefix("test error, "), f"{one.value}\u00a0%") for one in numbers if one.unit == "%"]
+    finding = f"Test error: {', '.join(f'{value} with {name} blocks' for name, value in errors)}." if errors else ""
+    title = str(run.part("data").get("name") or run.name)
+    return Headline(title, network, status, sentence, tuple(numbers), finding if run.status == "completed" else "")
 
 
 def rules(run: Run) -> Mapping[str, Mapping[str, Any]]:

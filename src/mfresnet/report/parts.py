@@ -201,6 +201,8 @@ def log_axis(title: str, values: Any, **more: Any) -> dict[str, Any]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     digits = range(1, 10) if decades < 0.7 else (1, 2, 5)
     ticks = [d * 10.0**k for k in powers for d in digits if low <= d * 10.0**k <= high]
+    if len(ticks) < 2:
+        return axis(title, type="log", tickmode="auto", nticks=4, **more)
     texts = [f"{tick:.6g}" for tick in ticks]
     return axis(title, type="log", tickmode="array", tickvals=ticks, ticktext=texts, **more)
 

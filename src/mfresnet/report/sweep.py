@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from ..digits import format_with_error
 from ..errors import MfresnetError
 from ..experiments import entry
 from .headline import STATES, Headline, Number
@@ -14,6 +15,7 @@ from .parts import Facts, Figure, Fold, Notes, Section, Table
 from .reading import Run, flat, number
 from .tables import format_value, reproduction
 
+MOST_LETTERS = 160  # of a verdict that heads the page
 MOST_ROWS = 400  # of a table in the page; cells.csv has them all
 
 
@@ -27,11 +29,14 @@ def sweep_headline(run: Run) -> Headline:
     fit = run.result.get("fit")
     for key in ("slope", "slope_head", "slope_encoder"):
         if isinstance(fit, Mapping) and isinstance(fit.get(key), int | float):
-            numbers.append(Number(key.replace("_", " "), f"{fit[key]:.3g}"))
+            half = number(fit.get(key.replace("slope", "half_width_95")))
+            numbers.append(Number(key.replace("_", " "), format_with_error(fit[key], half)))
     if seconds >= 0:
         numbers.append(Number("wall clock", f"{seconds:.3g}", "s"))
     status = run.status if run.status in STATES else "unfinished"
-    return Headline(f"{name}: {_summary(name)}", "", status, f"{STATES[status]}.", tuple(numbers))
+    verdict = str(run.result.get("verdict") or "").replace("+-", "±")
+    finding = verdict[:1].upper() + verdict[1:] if len(verdict) <= MOST_LETTERS else ""
+    return Headline(f"{name}: {_summary(name)}", "", status, f"{STATES[status]}.", tuple(numbers), finding)
 
 
 def _summary(name: str) -> str:
