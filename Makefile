@@ -40,6 +40,9 @@ bench: .venv/.bench  ## speed beside PyTorch, memory against depth, Gram matrice
 	@$(BIN)/python benchmarks/sweeps.py
 	@$(BIN)/python benchmarks/finite_size.py
 	@$(BIN)/python benchmarks/validity.py
+	@$(BIN)/python benchmarks/solver.py
+	@$(BIN)/python benchmarks/starting.py
+	@$(BIN)/python benchmarks/cost.py
 
 lint: .venv/.dev  ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright && $(BIN)/python tools/strict_types.py

@@ -1,10 +1,17 @@
 """Error of the error-controlled flows against their work: classical steps (Bosh3) and stabilised ones (RKC2).
 
-The reference has the same start, the same probes, classical steps and tolerance 1e-8. All are solved in float64: what is
-compared is the error of the solver alone. Per solver and tolerance: accepted and attempted steps, fields of the network
-and with probes, processor time (the first of a solver includes its compilation), and the errors of the training loss, of
-the predictions on the test points (root mean square) and of KL of head and encoder. ``differences`` are those to the
-solutions of larger tolerances: how well a coarser companion (`mfresnet.diagnostics.solver_error`) shows the error.
+The reference has the same start, the same probes, classical steps and tolerance 1e-8. All are solved in float64: what
+is compared is the error of the solver alone. Per solver and tolerance: accepted and attempted steps, fields of the
+network and with probes, processor time (the first of the stabilised solver includes its compilation), and the errors of
+the training loss, of the predictions on the test points (root mean square) and of KL of head and encoder.
+``differences`` are those to the solutions of larger tolerances: how well a coarser companion
+(`mfresnet.diagnostics.solver_error`) shows the error.
+
+What the table says: today's default (stabilised, 1e-6) makes 2,154 fields of the network and as many with probes on
+two spirals, where classical steps at 1e-5, at their limit of stability, make 10,168 and 7,307: 4.1 times fewer, 3.6
+times less processor time. Loss, predictions and KL of the head are nearer to the reference; KL of the encoder is off by
+4e-5 of 0.4, against 7e-6. On breast-cancer, at a fifth of the default time, 2.1 times fewer with all errors smaller:
+there the error, not stability, limits most steps.
 
 Networks, data, and the number of intervals are the defaults, with fewer probes (`PROBLEMS`).
 

@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+import psutil
 from facts import facts
 
 RESULTS = Path(__file__).parent / "results" / "starting.json"
@@ -39,21 +40,24 @@ FIRST_STEP = {"train": "RUN", "image": "IMAGES"}  # whose metrics.jsonl shows it
 
 def run(words: list[str], environment: dict[str, str], watched: Path | None) -> dict[str, float | None]:
     """Seconds of a command: wall and processor time of all, and wall time until ``watched`` has two lines."""
-    before, begun, first = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), None
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    first = first_cpu = None
     if watched is not None:
         watched.unlink(missing_ok=True)
     process = subprocess.Popen(
         [sys.executable, "-m", "mfresnet", *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
+    lines = 1 if "image" in words else 2  # the row of the start comes before the first step of a training
     while watched is not None and first is None and process.poll() is None:
-        if watched.exists() and watched.read_bytes().count(b"\n") >= 2:
-            first = time.perf_counter() - begun
+        if watched.exists() and watched.read_bytes().count(b"\n") >= lines:
+            times = psutil.Process(process.pid).cpu_times()
+            first, first_cpu = time.perf_counter() - begun, times.user + times.system
         time.sleep(0.02)
     _, errors = process.communicate()
     assert process.returncode == 0, errors.decode()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall_s": time.perf_counter() - begun, "cpu_s": cpu, "first_step_s": first}
+    return {"wall_s": time.perf_counter() - begun, "cpu_s": cpu, "first_step_s": first, "first_step_cpu_s": first_cpu}
 
 
 def main() -> None:
@@ -84,6 +88,9 @@ def main() -> None:
             values = {key: [t[key] for t in times if t[key] is not None] for key in times[0]}
             row[start] = {key: round(median(found), 2) for key, found in values.items() if found}
         rows.append(row)
+    if RESULTS.exists():  # commands that were not measured now keep their figures
+        kept = json.loads(RESULTS.read_text())["commands"]
+        rows += [row for row in kept if row["command"] not in {new["command"] for new in rows}]
     RESULTS.write_text(json.dumps({"facts": machine, "repeats": given.repeats, "commands": rows}, indent=1) + "\n")
 
 

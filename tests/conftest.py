@@ -6,12 +6,38 @@ from pathlib import Path
 # The tests are hundreds of small programs: compiling them dominates, so the compiler's costly passes are
 # left out. Results are those of the same operations; XLA_FLAGS from outside goes first.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-# Commands that the tests start keep no programs in the home of whoever runs the tests.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 import jax
+import jaxtyping
 import pytest
+
+from mfresnet.cache import enable_compilation_cache
+
+# Tests, the processes that they start and later sessions share compiled programs, outside the user's own cache.
+enable_compilation_cache(Path(__file__).parents[1] / ".pytest_cache" / "programs", most_bytes=2**31)
+
+# Arguments and results of the mathematics are held to their annotations, shapes included.
+CHECKED = ("model", "flow", "kernels", "diagnostics", "bounds", "certify", "stats")
+jaxtyping.install_import_hook([f"mfresnet.{name}" for name in CHECKED], "annotation_check.check")
+STRICT = ("model", "flow", "kernels", "diagnostics", "bounds", "certify")  # folders of tests
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion(request):
+    """Tests of the mathematics mix no precisions and broadcast no ranks by accident."""
+    if request.path.parent.name not in STRICT:
+        yield
+        return
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture
+def unchecked():
+    """Arguments that their annotations forbid reach the function: what does it say of them?"""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

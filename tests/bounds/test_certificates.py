@@ -59,6 +59,7 @@ def test_infinite_value_survives():
     assert Certificate.from_dict(json.loads(json.dumps(c.to_dict(), allow_nan=False))) == c
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_records_and_terms_are_refused():
     with pytest.raises(MfresnetError, match="add up"):
         Certificate("x", 0.5, 0.9, {"a": 0.1}, (), False, "", "")
@@ -121,6 +122,7 @@ def test_clopper_pearson_covers_exactly(p):
     assert binom.pmf(np.arange(n + 1), n, p)[uppers < p].sum() <= delta
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_held_out_certificate():
     c = held_out_certificate(10, 200, 0.05)
     assert c.value == clopper_pearson_upper(10, 200, 0.05) and not c.vacuous

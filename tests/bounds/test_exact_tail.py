@@ -91,6 +91,7 @@ def test_coverage_of_independent_predictors():
     assert np.mean(bounds[k] < 0.1) <= 0.2 + 4 * np.sqrt(0.2 * 0.8 / 4000)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input():
     for call, words in (
         (lambda: mean_bound([0.5], 10, 1.0), "whole numbers"),

@@ -204,6 +204,7 @@ def test_mean_upper_covers():
         (lambda: pac_bayes_bound(0.1, 1.0, 100, 0.05, 0), "grid_size"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_named(call, match):
     with pytest.raises(MfresnetError, match=match):
         call()

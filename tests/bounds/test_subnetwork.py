@@ -172,8 +172,8 @@ def test_drawn_networks_converge_to_the_limit_network(x64):
     for layer in range(layers):
         one = probes.encoder.layer(layer)
         for _ in range(fine):
-            z = z + 1.0 / (layers * fine * count) * jnp.tanh(z @ one.w.T + one.b) @ one.u
-    limit = 2.0 / 4000 * jnp.tanh(z @ probes.head.w.T + probes.head.b) @ probes.head.a
+            z = z + 1.0 / (layers * fine * count) * jnp.tanh(z @ one.w.T + one.b[None]) @ one.u
+    limit = 2.0 / 4000 * jnp.tanh(z @ probes.head.w.T + probes.head.b[None]) @ probes.head.a
     sizes, errors = np.array([16, 64, 256]), {}
     for depths in ("stratified", "uniform"):
         rms = []
@@ -188,7 +188,7 @@ def test_drawn_networks_converge_to_the_limit_network(x64):
                 most_heads=256,
                 depths=depths,
             )
-            rms.append(float(jnp.sqrt(jnp.mean((predictions(chosen, probes, model, x) - limit) ** 2))))
+            rms.append(float(jnp.sqrt(jnp.mean((predictions(chosen, probes, model, x) - limit[None]) ** 2))))
         errors[depths] = np.array(rms)
         slope = np.polyfit(np.log(sizes), np.log(rms), 1)[0]
         print(depths, "rms", np.round(rms, 4), "slope", round(slope, 3))

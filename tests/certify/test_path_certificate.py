@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from functools import partial
-from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -77,7 +76,8 @@ def test_pure_noise_is_priced_exactly(kernel):
         return now.losses[:, 0], now.increments[:, 0], mistakes
 
     losses, increments, mistakes = jax.device_get(train(jax.random.split(jax.random.key(5), draws)))
-    chains = SimpleNamespace(losses=losses.T, increments=increments.T)
+    some = start(potential, (X, Y), 2, 1, 1, KEY)
+    chains = eqx.tree_at(lambda chains: (chains.losses, chains.increments), some, (losses.T, increments.T))
     c = prices(chains, schedule, len(schedule), kernel)
     occurs = mistakes <= events[:, None]
     weights, chance = occurs * np.exp(-c), binom.cdf(events, n, 0.5)
@@ -103,7 +103,7 @@ def dictionary():
     """Parameters as Flax keeps them, without Flax."""
 
     def apply(params, x):
-        hidden = jnp.tanh(x @ params["hidden"]["kernel"] + params["hidden"]["bias"])
+        hidden = jnp.tanh(x @ params["hidden"]["kernel"] + params["hidden"]["bias"][None])
         return hidden @ params["out"]["kernel"]
 
     zeros = {"hidden": {"kernel": jnp.zeros((2, 4)), "bias": jnp.zeros(4)}, "out": {"kernel": jnp.zeros((4, 1))}}
@@ -238,6 +238,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input(name):
     call, words = BAD[name]
     with pytest.raises(MfresnetError, match=words):

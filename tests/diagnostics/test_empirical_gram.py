@@ -29,7 +29,7 @@ X, OTHER = RNG.normal(size=(7, 3)), RNG.normal(size=(4, 3))
 
 
 def two_layers(params, x):
-    hidden = jnp.tanh(x @ params["first"]["w"] + params["first"]["b"])
+    hidden = jnp.tanh(x @ params["first"]["w"] + params["first"]["b"][None])
     return hidden @ params["second"]["w"]
 
 
@@ -96,6 +96,7 @@ def test_scalar_outputs_images_and_equinox_layers():
     np.testing.assert_allclose(empirical_gram(fn, params, images), flat @ flat.T + 1, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_one_sentence():
     with pytest.raises(MfresnetError, match=r"x is not finite at index \(1, 0\)"):
         empirical_gram(two_layers, PARAMS, [[0.0, 0, 0], [float("nan"), 0, 0]])

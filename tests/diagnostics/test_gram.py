@@ -231,6 +231,7 @@ def test_bad_inputs_are_one_sentence(x, message):
             function(network(), x)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_options_are_one_sentence():
     model, x = network(), points(3, 3)
     with pytest.raises(MfresnetError, match="empirical_gram"):

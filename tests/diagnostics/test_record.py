@@ -66,7 +66,8 @@ def test_the_stable_step_is_that_of_both_classes(ordered, monkeypatch):
     job, passed = assemble(config, split), []
     monkeypatch.setattr(divergence, "decay_rate", lambda model, trained, x, rates: passed.append(x) or 1.0)
     divergence.stable_step(job, job.state)
-    labels = [job.train.y[np.flatnonzero((job.train.x == row).all(axis=1))[0], 0] for row in passed[0][::16]]
+    x, chosen = np.asarray(job.train.x), np.asarray(passed[0])
+    labels = [job.train.y[np.flatnonzero((x == row).all(axis=1))[0], 0] for row in chosen[::16]]
     assert {-1.0, 1.0} == {float(label) for label in labels}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mfresnet import Config, fit
-from mfresnet.cli.training import _measured
+from mfresnet.cli.training import _measured_rows
 from mfresnet.diagnostics import kl_to_start, solver_error
 from mfresnet.diagnostics.solver_error import first_probes
 from mfresnet.errors import MfresnetError
@@ -120,7 +120,7 @@ def test_is_reported_beside_the_error_of_the_probes():
         "kl.encoder.stderr": 0.079,
     }
     summary = probes | {"kl.head.solver_error": 0.0001}
-    assert _measured(summary) == [
+    assert _measured_rows(summary) == [
         ("kl.head", "0.0084 +- 0.0014 (probes) +- 0.0001 (solver)"),
         ("kl.encoder", "0.34 +- 0.08 (probes)"),
     ]

@@ -25,7 +25,7 @@ def potential(z, data):
 
 def quadratic(z, data):
     """(1/2) mean_i |z - x_i|^2: conjugate to the Gaussian start."""
-    return 0.5 * jnp.mean(jnp.sum((z - data) ** 2, axis=-1)), jnp.zeros(())
+    return 0.5 * jnp.mean(jnp.sum((z[None] - data) ** 2, axis=-1)), jnp.zeros(())
 
 
 def run(potential, data, schedule, key, chains, kernel="adjusted", batch=0, size=2, leaps=1):

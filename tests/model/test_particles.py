@@ -72,8 +72,15 @@ def case(request):
         yield model, jnp.asarray(x), jnp.asarray(rng.normal(size=(4, 2)))
 
 
+@eqx.filter_jit
 def squared(model, x, y):
     return 0.5 * jnp.sum((model(x) - y) ** 2) / len(x)
+
+
+@eqx.filter_jit
+def evaluate(family, m, point, sigma):
+    """sigma(z, theta) of particle m."""
+    return jax.tree.map(lambda leaf: leaf[jnp.asarray(m)], family).evaluate(point, sigma)
 
 
 def test_states_are_the_average_over_particles(case):
@@ -81,8 +88,7 @@ def test_states_are_the_average_over_particles(case):
     z = np.asarray(x)
     for layer in range(2):
         family = model.encoder.layer(layer)
-        one = lambda m, family=family: jax.tree.map(lambda leaf: leaf[m], family)  # noqa: E731
-        moved = [[one(m).evaluate(point, model.sigma) for m in range(3)] for point in z]
+        moved = [[evaluate(family, m, point, model.sigma) for m in range(3)] for point in z]
         z = z + 1.5 / (2 * 3) * np.sum(np.array(moved), axis=1)
     np.testing.assert_allclose(model.states(x)[-1], z, rtol=1e-12)
 
@@ -150,10 +156,11 @@ def test_probes_see_gradient_and_laplacian_of_the_first_variation(case):
     """A probe at the place of a particle moves as it does, and the divergence it sees is the trace of the Hessian."""
     model, x, y = case
     batch = Batch(x, y, jnp.ones(len(x)))
-    of_training = field(model, trainable(model), batch, Options())
+    compiled = eqx.filter_jit(field)
+    of_training = compiled(model, trainable(model), batch, Options())
     probes = Probes(model.encoder, model.head)
-    seen = field(model, trainable(model), batch, Options(), probes, "laplacian")
-    bent = field(model, trainable(model), batch, Options(), probes, "hessian").curvature
+    seen = compiled(model, trainable(model), batch, Options(), probes, "laplacian")
+    bent = compiled(model, trainable(model), batch, Options(), probes, "hessian").curvature
     closed = velocities(model, x, y)
     passes = adjoint(model, x)
     p = model.beta * jnp.einsum("nc,lncd->lnd", (passes.f - y) / len(x), passes.q)
@@ -163,16 +170,18 @@ def test_probes_see_gradient_and_laplacian_of_the_first_variation(case):
         np.testing.assert_allclose(
             getattr(seen.curvature, name), getattr(closed, f"laplacian_{name}"), rtol=1e-9, atol=1e-12
         )
+    particles = [[jax.tree.map(lambda leaf: leaf[layer, m], model.encoder) for m in range(3)] for layer in range(2)]  # noqa: B023
+    unravel = ravel_pytree(particles[0][0])[1]
+
+    @jax.jit
+    @jax.hessian
+    def hessian_of(flat, z, p):
+        made = jnp.stack([unravel(flat).evaluate(point, model.sigma) for point in z])
+        return 1.5 * jnp.sum(p * made)
+
     for layer in range(2):
         for m in range(3):
-            one = jax.tree.map(lambda leaf, m=m, layer=layer: leaf[layer, m], model.encoder)
-            flat, unravel = ravel_pytree(one)
-
-            def phi(flat, layer=layer, unravel=unravel):
-                made = jnp.stack([unravel(flat).evaluate(point, model.sigma) for point in passes.z[layer]])
-                return 1.5 * jnp.sum(p[layer + 1] * made)
-
-            hessian = jax.hessian(phi)(flat)
+            hessian = hessian_of(ravel_pytree(particles[layer][m])[0], passes.z[layer], p[layer + 1])
             np.testing.assert_allclose(seen.curvature.encoder[layer, m], jnp.trace(hessian), rtol=1e-9, atol=1e-11)
             mixed, rest = (block[layer, m] for block in bent.encoder)
             first = mixed.shape[0]

@@ -43,7 +43,7 @@ def test_killed_within_a_batch(commands, tmp_path):
     assert left and left[-1] < 3 * EPOCHS, commands.log.read_text()
     assert not cells(killed)
     shutil.copytree(killed, whole)
-    shutil.rmtree(whole / "checkpoints")  # this one begins anew
+    shutil.rmtree(whole / "checkpoints")  # this one starts again
     commands.run("resume", killed)
     commands.run("resume", whole)
     same(killed, whole)
@@ -61,7 +61,7 @@ def test_checkpoints_that_are_no_use_are_said(tmp_path):
     found = store.newest(state)
     assert found is not None and found[1]["epochs"] == [{"t": [0.5]}] and found[0]["a"].tolist() == [0, 1, 2]
     other = Checkpoints(tmp_path, "other settings", said.append).of([4, 5])
-    assert other.newest(state) is None and "are of other settings. The batch begins anew." in said[-1]
+    assert other.newest(state) is None and "are of other settings. The batch starts again." in said[-1]
     store.save(7, state, {})
     (store.folder / "step-000000007" / "SHA256").write_text("0")
-    assert store.newest(state) is None and "The batch begins anew." in said[-1]
+    assert store.newest(state) is None and "The batch starts again." in said[-1]

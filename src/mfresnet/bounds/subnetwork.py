@@ -66,7 +66,8 @@ class Subnetwork(eqx.Module):
     def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
         """The predictions f(x_i), shape (n, C)."""
         z = x if self.embedding is None else x @ self.embedding.T
-        share = jnp.where(jnp.arange(self.encoder.width) < self.residuals, self.alpha / self.residuals, 0.0)
+        place = jnp.arange(self.encoder.width, dtype=self.residuals.dtype)
+        share = jnp.where(place < self.residuals, self.alpha / self.residuals.astype(self.alpha.dtype), 0.0)
 
         def block(z: Array, xs: tuple[AbstractParticles, Array]) -> tuple[Array, None]:
             one, step = xs
@@ -75,7 +76,8 @@ class Subnetwork(eqx.Module):
         z, _ = jax.lax.scan(block, z, (self.encoder, share))
         if self.head is None:
             return z
-        weight = jnp.where(jnp.arange(self.head.width) < self.heads, self.beta / self.heads, 0.0).astype(z.dtype)
+        place = jnp.arange(self.head.width, dtype=self.heads.dtype)
+        weight = jnp.where(place < self.heads, self.beta / self.heads.astype(self.beta.dtype), 0.0).astype(z.dtype)
         return self.head.weighted(z, weight, self.sigma)
 
 
@@ -173,7 +175,7 @@ def _draws(
     key: Array, count: int, residuals: Array, heads: Array, needed: Array, sizes: tuple, depths: str, disjoint: bool
 ) -> Draw:
     layers, probes, head_probes, most_residuals, most_heads = sizes
-    place = jnp.arange(most_residuals)
+    place = jnp.arange(most_residuals, dtype=jnp.int32)
 
     def one(index: Array) -> Draw:
         k_depth, k_order = jax.random.split(jax.random.fold_in(key, index))
@@ -183,7 +185,8 @@ def _draws(
         # float32 uniforms have 24 bits: the law of the layer is uniform to 2^-24
         within = uniform(k_depth, (most_residuals,), jnp.float32)
         padded = jnp.sort(jnp.where(place < residuals, within, 2.0))
-        depth = (place + within) / residuals if depths == "stratified" else padded
+        spread = (place.astype(jnp.float32) + within) / residuals.astype(jnp.float32)
+        depth = spread if depths == "stratified" else padded
         layer = jnp.clip(jnp.floor(depth * layers), 0, layers - 1).astype(jnp.int32)
         rank = place - jnp.searchsorted(layer, layer, side="left")  # within the layer: picks distinct probes
         shuffled = jnp.argsort(uniform(k_member, (layers, probes), jnp.float32), axis=1)
@@ -192,10 +195,11 @@ def _draws(
         if head_probes == 0:
             return Draw(layer, member, jnp.zeros(0, jnp.int32), residuals, heads)
         order = jnp.argsort(uniform(k_head, (head_probes,)))
-        head = order[jnp.clip(block * heads + jnp.arange(most_heads), 0, head_probes - 1)].astype(jnp.int32)
+        chosen = jnp.clip(block * heads + jnp.arange(most_heads, dtype=jnp.int32), 0, head_probes - 1)
+        head = order[chosen].astype(jnp.int32)
         return Draw(layer, member, head, residuals, heads)
 
-    return jax.vmap(one)(jnp.arange(count))
+    return jax.vmap(one)(jnp.arange(count, dtype=jnp.int32))
 
 
 def assemble(chosen: Draw, probes: Probes, model: AbstractResNet) -> Subnetwork:
@@ -301,7 +305,7 @@ def vote(f: Float[Array, "draws n outputs"]) -> Int[Array, " n"]:
     outputs = f.shape[-1]
     finite = jnp.all(jnp.isfinite(f), axis=-1)
     ballots = (f[..., 0] > 0).astype(jnp.int32) if outputs == 1 else jnp.argmax(f, axis=-1)
-    counts = jnp.sum(jax.nn.one_hot(ballots, max(2, outputs)) * finite[..., None], axis=0)
+    counts = jnp.sum(jax.nn.one_hot(ballots, max(2, outputs)) * finite[..., None].astype(jnp.float32), axis=0)
     return jnp.where(jnp.any(finite, axis=0), jnp.argmax(counts, axis=-1), -1)
 
 

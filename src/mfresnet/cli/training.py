@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config, build
-from ..digits import format_with_error
+from ..digits import format_plain, format_with_error
 from ..errors import MfresnetError
 from .finished import report_rows
 from .parsing import (
@@ -126,10 +126,10 @@ def print_cost(config: Config) -> int:
     config = resolve_config(config, split)
     (n, inputs), outputs = split.train.x.shape, split.train.y.shape[1]
     cost = predict_cost(config, n, inputs, outputs, measure_machine())
-    about = "" if cost.exact else ", about (the solver chooses its steps)"
+    about = "" if cost.exact else " (estimated: the solver chooses its steps)"
     rows = [
         ("fields", f"{cost.fields[0]:,} of the network, {cost.fields[1]:,} with probes{about}"),
-        ("seconds", f"{cost.seconds:.3g} for them, on this machine when idle; beside compiling and measuring"),
+        ("seconds", f"{format_plain(cost.seconds)} on this machine when idle, without compilation and measurements"),
         ("limited by", cost.limit),
         ("memory", f"{cost.memory / 2**30:.2f} GiB"),
         ("files", f"{cost.files / 1e6:.1f} MB"),
@@ -150,7 +150,7 @@ def print_outcome(out: Path, summary: dict[str, Any], *, report: bool) -> int:
     rows += [(name, "not finite" if value is None else f"{value:.4g}") for name, value in numbers.items()]
     rows += [
         ("test.n", str(summary["test.n"])),
-        *_measured(summary),
+        *_measured_rows(summary),
         ("seconds", f"{summary['wall_s']:.1f}"),
         ("run", str(out)),
     ]
@@ -160,7 +160,7 @@ def print_outcome(out: Path, summary: dict[str, Any], *, report: bool) -> int:
     return code
 
 
-def _measured(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def _measured_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """What was measured of the laws and the Gram matrix, where it was."""
     rows = []
     for name in ("kl.head", "kl.encoder"):

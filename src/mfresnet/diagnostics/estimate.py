@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
+Numbers = np.ndarray | np.floating
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -77,7 +79,7 @@ class Estimate:
         return float(self.value + self.stderr * low), float(self.value + self.stderr * high)
 
 
-def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def moments(values: np.ndarray) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     """(mean, stderr, skewness, freedom) of values of shape (..., L, P), each of shape (...).
 
     With the unbiased cumulants k2, k3 of a layer (Fisher's k-statistics) and v_l = k2_l/P,

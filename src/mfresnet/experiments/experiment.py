@@ -121,7 +121,7 @@ class Experiment(abc.ABC):
         """The measured values of each cell, with its "status"; a cell that diverges says so and harms no other."""
 
     def resume(self, cells: Sequence[Cell], pulse: Pulse, checkpoints: Checkpoints) -> list[dict[str, Any]]:
-        """`run`, from where a batch was left that was stopped or killed; one of few minutes begins anew."""
+        """`run`, from where a batch was left that was stopped or killed; one of few minutes starts again."""
         return self.run(cells, pulse)
 
     @abc.abstractmethod

@@ -97,6 +97,11 @@ def adjoint(model: AbstractResNet, x: Float[Array, "n inputs"]) -> Sweep:
     (4, 5, 1, 2)
     """
     check_euler(model)
+    return _adjoint(model, x)
+
+
+@eqx.filter_jit
+def _adjoint(model: AbstractResNet, x: Float[Array, "n inputs"]) -> Sweep:
     z = model.states(x)
     h = scaling.depth_step(model.depth)
     over, particles_of = layers_of(model)
@@ -124,7 +129,13 @@ def velocities(model: AbstractResNet, x: Float[Array, "n inputs"], y: Float[Arra
     >>> velocities(model, x, y).encoder.u.shape
     (3, 4, 2)
     """
-    z, q, f = adjoint(model, x)
+    check_euler(model)
+    return _velocities(model, x, y)
+
+
+@eqx.filter_jit
+def _velocities(model: AbstractResNet, x: Float[Array, "n inputs"], y: Float[Array, "n outputs"]) -> Velocities:
+    z, q, f = _adjoint(model, x)
     residual = (f - y) / x.shape[0]
     loss = 0.5 * jnp.sum((f - y) * residual)
     # p_i = beta sum_c r_ic q_ic / n: all that the first variation needs of the adjoint

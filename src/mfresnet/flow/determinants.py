@@ -22,7 +22,7 @@ def log_determinants(curvature: tuple[Array, Array], h: float | Array) -> tuple[
     complement I - h B - h^2 A^T A, and the matrix is positive definite where the complement is.
     """
     mixed, bend = curvature
-    eye = jnp.eye(bend.shape[-1], dtype=bend.dtype)
+    eye = jnp.broadcast_to(jnp.eye(bend.shape[-1], dtype=bend.dtype), bend.shape)
     schur = eye - h * bend - h**2 * jnp.einsum("...oi,...oj->...ij", mixed, mixed)
     value, definite = eliminate_all(schur)
     return -value, definite

@@ -7,7 +7,7 @@ import numpy as np
 EXPLODED = 1e4  # times the larger of the first loss and 1
 
 
-def first_bad_step(losses: np.ndarray, start: float) -> int | None:
+def first_bad_step(losses: np.ndarray, start: float | np.floating) -> int | None:
     """Index of the first loss that is not finite or above `EXPLODED` times the larger of ``start`` and 1.
 
     >>> first_bad_step(np.array([1.0, np.nan]), start=1.0)

@@ -112,7 +112,7 @@ def integrate(
 
         return _State(
             start, end, select(after, state.network), select(kept, state.solver), control,
-            jnp.where(keep, jump, state.jump), state.accepted + keep, state.attempted + 1, fine,
+            jnp.where(keep, jump, state.jump), state.accepted + jnp.asarray(keep, jnp.int32), state.attempted + 1, fine,
         )  # fmt: skip
 
     def going(state: _State) -> Array:

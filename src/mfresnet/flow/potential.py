@@ -125,10 +125,10 @@ class PredictorPotential(eqx.Module):
             risk = self.risk(f, y)
             return jnp.where((risk >= 0) & (risk <= 1), risk, 1.0)
         if f.ndim == 1:
-            return 1.0 - (y * f > 0)
+            return jnp.where(y * f > 0, 0.0, 1.0)
         own = jnp.take_along_axis(f, y[:, None], axis=-1)
         others = jnp.where(jax.nn.one_hot(y, f.shape[-1], dtype=bool), -jnp.inf, f)
-        return 1.0 - jnp.all(own > others, axis=-1)
+        return jnp.where(jnp.all(own > others, axis=-1), 0.0, 1.0)
 
     @eqx.filter_jit
     def count(self, z: Float[Array, "m size"], data: tuple[Any, Array]) -> Float[Array, " m"]:

@@ -62,7 +62,7 @@ def attention_of(token: int, rank: int = 2) -> Any:
             queries, keys = tokens @ theta["q"].T, tokens @ theta["k"].T
             weights = jax.nn.softmax(queries @ keys.T / rank**0.5, axis=-1)
             mixed = weights @ (tokens @ theta["v"])
-            return jnp.mean(mixed) * theta["o"] if pooled else (mixed[:, None] * theta["o"]).reshape(state)
+            return jnp.mean(mixed) * theta["o"] if pooled else jnp.outer(mixed, theta["o"]).reshape(state)
 
         std = {"q": np.ones((rank, token)), "k": np.ones((rank, token)), "v": np.ones(token)}
         return Particle(sigma, std | {"o": np.ones(outputs if pooled else token)}, smooth=True)

@@ -120,7 +120,8 @@ class OwnParticles(AbstractParticles):
         leaves, tree = jax.tree.flatten(kind.std)
         keys = jax.random.split(key, len(leaves))
         drawn = [
-            jnp.asarray(std, dtype) * LAWS[law](one, (*shape, *std.shape), dtype)
+            jnp.broadcast_to(jnp.asarray(std, dtype), (*shape, *std.shape))
+            * LAWS[law](one, (*shape, *std.shape), dtype)
             for one, std in zip(keys, leaves, strict=True)
         ]
         return cls(jax.tree.unflatten(tree, drawn), kind, state, outputs)

@@ -114,11 +114,11 @@ class Particles(AbstractParticles):
         )
 
     def ranks(self) -> Particles:
-        return _numbers(1, 1, None if self.b is None else 0)
+        return _numbers(self, 1, 1, 0)
 
     def deviations(self, scale: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Particles:
         s_out, s_w, s_b = scale
-        return _numbers(s_out, s_w, None if self.b is None else s_b)
+        return _numbers(self, s_out, s_w, s_b)
 
     def redraw(
         self, key: Array, shape: tuple[int, ...], scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -210,9 +210,9 @@ class Particles(AbstractParticles):
         return jnp.concatenate([by_out.reshape(len(q), -1), by_w.reshape(len(q), -1)], axis=1)
 
 
-def _numbers(out: Any, w: Any, b: Any) -> Particles:
+def _numbers(like: Particles, out: float, w: float, b: float) -> Particles:
     """One number for each group, in the places of the arrays."""
-    return Particles(out, w, b)
+    return jax.tree.unflatten(jax.tree.structure(like), [out, w] if like.b is None else [out, w, b])
 
 
 def preactivation(particles: Particles, z: Float[Array, "n state"]) -> Float[Array, "n width"]:

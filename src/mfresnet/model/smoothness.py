@@ -83,7 +83,7 @@ def _jump(f: Callable[[Array], Array], slope: Callable[[Array], Array]) -> Array
         nodes = (low + high) / 2 + (high - low) * NODES
         return jnp.abs(f(high) - f(low) - (high - low) * (WEIGHTS @ jax.vmap(slope)(nodes)))
 
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
         left = gap(low, middle) > gap(middle, high)

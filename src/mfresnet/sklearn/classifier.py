@@ -146,7 +146,7 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MeanFieldResNetClassifier:
         """Train on all rows; rows of weight 0 count as absent, their classes too."""
-        x, y, weights = self._checked(X, y, sample_weight, reset=True)
+        x, y, weights = self._check_rows(X, y, sample_weight, reset=True)
         classes = np.unique(y[weights > 0])
         if len(classes) < 2:
             raise MfresnetError(f"the training data has 1 class ({classes[0]!s}): give at least 2 classes.")
@@ -172,7 +172,7 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
                 "the weights of sklearn.utils.class_weight.compute_class_weight."
             )
         first = not hasattr(self, "particles_")
-        x, y, weights = self._checked(X, y, sample_weight, reset=first)
+        x, y, weights = self._check_rows(X, y, sample_weight, reset=first)
         if classes is not None:
             classes = np.unique(np.asarray(classes))
         if first:
@@ -248,7 +248,9 @@ class MeanFieldResNetClassifier(ClassifierMixin, MeanFieldResNet):
             return np.hstack([1 - second, second])
         return softmax(f, axis=1) if logistic else nearest_probabilities(f)
 
-    def _checked(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _check_rows(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         x, y = cast(tuple[np.ndarray, np.ndarray], validate_data(self, X, y, dtype=np.float64, reset=reset))
         check_classification_targets(y)
         return x, column_or_1d(y, warn=True), self._weights(sample_weight, x)

@@ -42,7 +42,7 @@ class MeanFieldResNetRegressor(RegressorMixin, MeanFieldResNet):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MeanFieldResNetRegressor:
         """Train on all rows; rows of weight 0 count as absent."""
-        x, y, weights = self._checked(X, y, sample_weight, reset=True)
+        x, y, weights = self._check_rows(X, y, sample_weight, reset=True)
         again = self.warm_start and hasattr(self, "particles_")
         kept = weights > 0
         if not again:
@@ -53,7 +53,7 @@ class MeanFieldResNetRegressor(RegressorMixin, MeanFieldResNet):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MeanFieldResNetRegressor:
         """One pass over these rows, from where training is; the first call fixes the maps of features and target."""
         first = not hasattr(self, "particles_")
-        x, y, weights = self._checked(X, y, sample_weight, reset=first)
+        x, y, weights = self._check_rows(X, y, sample_weight, reset=first)
         if first:
             self._scale_target(y[weights > 0])
         self._continue(x, self._targets(y), weights)
@@ -64,7 +64,9 @@ class MeanFieldResNetRegressor(RegressorMixin, MeanFieldResNet):
         f = self._outputs(X)[:, 0]
         return self.target_center_ + self.target_scale_ * f
 
-    def _checked(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _check_rows(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         from sklearn.utils import column_or_1d
 
         x, y = cast(

@@ -219,20 +219,20 @@ def tune_config(
     check_points(len(train.x))
     paid = config.certify.settings * len(settings)
 
-    def changed(one: Mapping[str, float]) -> Config:
+    def configure(one: Mapping[str, float]) -> Config:
         changes = nest({**one, "certify.settings": paid, "certify.tune": ""})
         return build(merge(config.model_dump(), changes))
 
     for one in settings:  # a setting that is not allowed is a mistake, and no training that failed
-        changed(one)
+        configure(one)
 
     def problem(one: Mapping[str, float]) -> Problem:
-        job = assemble(changed(one), Split(train, train, transform, (), fitted_on))
+        job = assemble(configure(one), Split(train, train, transform, (), fitted_on))
         states = [job.state] if config.certify.prior_share > 0 else train_states(job)
         return problem_of(job, states)
 
     rows = tune(settings, problem, say=say, stopped=stopped)
-    return changed(settings[best_row(rows)]), rows
+    return configure(settings[best_row(rows)]), rows
 
 
 def train_states(job: Job) -> list[TrainState]:

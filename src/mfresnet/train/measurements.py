@@ -164,7 +164,7 @@ class Measurements:
             summary["paths.first_order_share"] = first_order_share(state.model, train.x[sample])
         summary |= self._measure("transport", lambda: record.transport_row(state.model, state.ensemble, self.probe))
         if grams and self._linear():
-            arrays = self._linearised(grams)
+            arrays = self._linearise(grams)
             summary["linearised.train.loss"] = float(arrays["linear.train_loss"][-1])
             summary["linearised.test.error"] = float(arrays["linear.test_error"][-1])
         return plain(summary | {"closing_s": time.perf_counter() - begun}), arrays
@@ -242,7 +242,7 @@ class Measurements:
             and len(self.job.split.test.x) <= LINEAR_LIMIT
         )
 
-    def _linearised(self, grams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _linearise(self, grams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Loss and error of the model linearised at the start, at the times of the Gram rows."""
         job = self.job
         train, test, start = job.split.train, job.split.test, job.state.model

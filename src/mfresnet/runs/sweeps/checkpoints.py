@@ -27,13 +27,13 @@ class BatchCheckpoints:
     say: Say
 
     def newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest sound checkpoint; where none is left, the batch begins anew, which is said."""
+        """The newest sound checkpoint; where none is left, the batch starts again, which is said."""
         try:
             latest = checkpoint.latest(self.folder, like, self.say)
             if latest is not None and latest[1].get("config") != self.settings:
                 raise MfresnetError(f"the checkpoints in {str(self.folder)!r} are of other settings.")
         except MfresnetError as error:
-            self.say(f"{error} The batch begins anew.")
+            self.say(f"{error} The batch starts again.")
             shutil.rmtree(self.folder, ignore_errors=True)
             return None
         if latest is not None:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -122,7 +123,7 @@ def _fetch(cluster: Any, reference: Any, batch: Sequence[int]) -> str:
                 "sweep."
             ) from error
         raise MfresnetError(
-            f"the Ray cluster gave no rows of {where} back ({kind}: {str(error).strip().splitlines()[0]}): see to the "
+            f"the Ray cluster gave no rows of {where} back ({kind}: {str(error).strip().splitlines()[0]}): check the "
             "cluster, then resume the sweep."
         ) from error
 
@@ -139,7 +140,9 @@ def _connect(cluster: Any, address: str | None) -> None:
     else:
         options["address"] = address
     try:
-        cluster.init(**options)
+        with warnings.catch_warnings():  # JAX warns of a fork, but Ray's processes are other programs at once
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+            cluster.init(**options)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
         what = "no Ray cluster could be started" if address is None else f"no Ray cluster answers at {address!r}"
         raise MfresnetError(f"{what}: {str(error).splitlines()[0]}") from error
