@@ -67,9 +67,9 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "certificate-n": against("data.n=128,256,512,1024", "train.freeze=none,encoder", **SHORT | {"seeds": 3}),
     "certificate-gamma": against("train.gamma=50,200,800,3200"),
     "certificate-alpha": against("model.alpha=1,5,20,80", **SMALL),
-    "certificate-beta": against("model.beta=20,60,120,240", **SMALL),
-    "certificate-depth": against("model.depth=1,2,5,10", **SMALL),
-    "certificate-width": against("model.width=5,10,20,40,80", **SMALL),
+    "certificate-beta": against("model.beta=20,120,480", **SMALL),
+    "certificate-depth": against("model.depth=1,5,10", **SMALL),
+    "certificate-width": against("model.width=5,20,80", **SMALL),
 }
 MOST_POINTS, MOST_CELLS = 60, 100  # kept in the file
 
