@@ -9,8 +9,8 @@ own        finite-size errors of this project's network
 embedding  the same between a fixed embedding and readout ([CCM26])
 shallow    the exponent of depth with an embedding, of shallow wide networks: large bias, small sampling error
 certificate-n, -noise, -gamma, -alpha, -beta, -depth, -width
-           path certificates of two-spirals, by chains of 4,000 steps, against points (with a trained and a fixed
-           encoder), label noise, last inverse temperature, scales and sizes
+           path certificates of two-spirals, by chains of 2,000 or 4,000 steps, against points (with a trained and a
+           fixed encoder), label noise, last inverse temperature, scales and sizes
 
 The rate and `chizat` are in sweeps.py and finite_size.py, which time them beside other implementations.
 """
@@ -34,12 +34,17 @@ RESULTS = Path(__file__).parent / "results" / "experiments.json"
 # one embedding and one dimension: the exponent of D is the business of the case "embedding"
 SHALLOW = {"preset": "embedding", "dimension": "32", "embeddings": 1, "least": 2}
 PATH = {"data.n": 512, "train.steps": 4000}  # half the default: many cells
+SHORT = {"train.steps": 2000}  # a quarter
+SMALL = SHORT | {"data.n": 256}
 QUICK_PATH = {"data.n": 64, "train.steps": 100, "seeds": 1}
 
 
 def against(*sets: str, **more: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """A certificate sweep over these settings."""
-    return "certificate", PATH | {"set": sets, "seeds": 2} | more, QUICK_PATH | {"set": (sets[0].rsplit(",", 1)[0],)}
+    """A certificate sweep over these settings; where the grid has the points, no other number of them is given."""
+    path, quick = PATH | {"set": sets, "seeds": 2} | more, QUICK_PATH | {"set": (sets[0].rsplit(",", 1)[0],)}
+    if sets[0].startswith("data.n="):
+        path.pop("data.n"), quick.pop("data.n")
+    return "certificate", path, quick
 
 
 # of each: the experiment, its settings, and those of a quick look instead
@@ -59,14 +64,14 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         SHALLOW | {"depth": "2,4", "width": "16,32", "reference": 16, "reference_width": 32, "draws": 2},
     ),
     "certificate-noise": against("data.label_noise=0,0.1,0.2,0.3,0.4,0.5"),
-    "certificate-n": against("data.n=256,512,1024,2048", "train.freeze=none,encoder"),
+    "certificate-n": against("data.n=128,256,512,1024", "train.freeze=none,encoder", **SHORT | {"seeds": 3}),
     "certificate-gamma": against("train.gamma=50,200,800,3200"),
-    "certificate-alpha": against("model.alpha=1,5,20,80"),
-    "certificate-beta": against("model.beta=20,60,120,240"),
-    "certificate-depth": against("model.depth=2,5,10,20"),
-    "certificate-width": against("model.width=5,20,80"),
+    "certificate-alpha": against("model.alpha=1,5,20,80", **SMALL),
+    "certificate-beta": against("model.beta=20,120,480", **SMALL),
+    "certificate-depth": against("model.depth=1,5,10", **SMALL),
+    "certificate-width": against("model.width=5,20,80", **SMALL),
 }
-MOST_POINTS = 60  # kept in the file
+MOST_POINTS, MOST_CELLS = 60, 100  # kept in the file
 
 
 def one(name: str, quick: bool) -> dict[str, Any]:
@@ -77,7 +82,8 @@ def one(name: str, quick: bool) -> dict[str, Any]:
         begun = time.perf_counter()
         sweep(experiment, build(nest(values), entry(experiment).settings_type()), Path(folder) / "sweep", quiet=True)
         seconds = time.perf_counter() - begun
-        found = SweepDirectory(Path(folder) / "sweep").result
+        done = SweepDirectory(Path(folder) / "sweep")
+        found, rows = done.result, list(done.rows(MOST_CELLS).values())
     flags = "".join(
         f" --{key.replace('_', '-')} {one}"
         for key, value in values.items()
@@ -86,6 +92,8 @@ def one(name: str, quick: bool) -> dict[str, Any]:
     result = {key: found[key] for key in ("verdict", "passed", "fit", "notes")}
     if len(found["points"]) <= MOST_POINTS:
         result["points"] = found["points"]
+    if experiment == "certificate":  # c, temperature and errors of each chain
+        result["cells"] = rows
     return {"command": f"mfresnet sweep {experiment}{flags}", "machine": facts(), "seconds": seconds, **result}
 
 

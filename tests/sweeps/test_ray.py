@@ -112,3 +112,16 @@ def test_cells_run_on_the_nodes_of_an_existing_cluster(tmp_path, monkeypatch):
     finally:
         cluster.shutdown()
     same(tmp_path / "ray", tmp_path / "local")
+
+
+@installed
+@pytest.mark.slow
+def test_langevin_chains_as_cells(tmp_path):
+    """Each cell is one chain with its pilots and its certificate: on Ray the same numbers as without."""
+    commands = Commands(tmp_path)
+    chains = ("sweep", "certificate", "--set", "data.n=8,12", "--seeds", "1", "--train.steps", "20")
+    small = ("--model.depth", "2", "--model.width", "3", "--model.head-width", "3", "--data.n-test", "16")
+    commands.run(*chains, *small, "--out", tmp_path / "local")
+    commands.run(*chains, *small, "--executor", "ray", "--out", tmp_path / "ray")
+    assert len(cells(tmp_path / "local")) == 2
+    same(tmp_path / "ray", tmp_path / "local")
