@@ -212,7 +212,11 @@ class Particles(AbstractParticles):
 
 def _numbers(like: Particles, out: float, w: float, b: float) -> Particles:
     """One number for each group, in the places of the arrays."""
-    return jax.tree.unflatten(jax.tree.structure(like), [out, w] if like.b is None else [out, w, b])
+    numbers = (out, w) if like.b is None else (out, w, b)
+    # leaves may be None: of what does not move
+    return eqx.tree_at(
+        lambda one: (one.out, one.w, one.b)[: len(numbers)], like, numbers, is_leaf=lambda leaf: leaf is None
+    )
 
 
 def preactivation(particles: Particles, z: Float[Array, "n state"]) -> Float[Array, "n width"]:
