@@ -33,6 +33,13 @@ def strict_promotion(request):
 
 
 @pytest.fixture
+def loose_promotion(strict_promotion):
+    """What users' own functions do."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture
 def unchecked():
     """Arguments that their annotations forbid reach the function: what does it say of them?"""
     jaxtyping.config.update("jaxtyping_disable", True)

@@ -134,6 +134,7 @@ def test_bad_input_is_one_sentence():
         ),
     ],
 )
+@pytest.mark.usefixtures("loose_promotion")
 def test_a_function_without_jacobian_point_by_point_is_one_sentence(fn, sentence):
     for way in (empirical_gram, empirical_operator):
         with pytest.raises(MfresnetError, match=sentence):

@@ -309,6 +309,7 @@ def test_a_start_that_is_no_law_is_refused(std):
         Particle(lambda z, theta: theta["w"] * z, std)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_makes_no_particle():
     with pytest.raises(MfresnetError, match=r"is a int: give sigma\(z, theta\)"):
         Particle(3, {"w": np.ones(3)})  # pyright: ignore[reportArgumentType]

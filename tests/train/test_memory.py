@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -40,7 +41,7 @@ def test_only_missing_arguments_are_called_more_than_gradients(x64):
 
     moved = {"w": np.ones(3)}
     with pytest.raises(ZeroDivisionError):
-        check_rule("optax:broken", OptaxRule(broken, np.asarray(0.1)), moved)
+        check_rule("optax:broken", OptaxRule(broken, jnp.asarray(0.1)), moved)
     with pytest.raises(MfresnetError, match="needs more than gradients"):
         check_rule("optax:lbfgs", optimiser("optax:lbfgs", 0.1, unit=1.0), moved)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import fsum, inf, isfinite, nan
 from typing import Any, Literal, get_args
@@ -118,7 +117,7 @@ class Certificate:
         }
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Certificate:
+    def from_dict(cls, record: Any) -> Certificate:
         """The certificate a dictionary of `to_dict` describes.
 
         Raises:

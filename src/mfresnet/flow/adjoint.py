@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float
 
@@ -41,7 +42,7 @@ class Velocities(NamedTuple):
     laplacian_head: Float[Array, " width"] | None
 
 
-def states(model: AbstractResNet, x: Float[Array, "n inputs"]) -> Float[Array, "layers n state"]:
+def states(model: AbstractResNet, x: Float[Array | np.ndarray, "n inputs"]) -> Float[Array, "layers n state"]:
     """States z_0..z_L, shape (L+1, n, D) ([C24], eq. 1; docs/theory.md, section 1).
 
     >>> import jax
@@ -80,7 +81,7 @@ def head_adjoint(model: AbstractResNet, z: Float[Array, "n state"]) -> Float[Arr
     return model.head.pull_outputs(z, model.sigma) / scaling.head_mass(model.head.width)
 
 
-def adjoint(model: AbstractResNet, x: Float[Array, "n inputs"]) -> Sweep:
+def adjoint(model: AbstractResNet, x: Float[Array | np.ndarray, "n inputs"]) -> Sweep:
     """q_l = dg/dz_l of g = f/beta, by the discrete adjoint (docs/theory.md, section 3):
 
         q_L from the head,   q_l = q_{l+1} + alpha/(L M) sum_m (u_m . q_{l+1}) sigma0'(w_m . z_l + b_m) w_m.
@@ -97,7 +98,7 @@ def adjoint(model: AbstractResNet, x: Float[Array, "n inputs"]) -> Sweep:
     (4, 5, 1, 2)
     """
     check_euler(model)
-    return _adjoint(model, x)
+    return _adjoint(model, jnp.asarray(x))
 
 
 @eqx.filter_jit
@@ -114,7 +115,9 @@ def _adjoint(model: AbstractResNet, x: Float[Array, "n inputs"]) -> Sweep:
     return Sweep(z, jnp.concatenate([first[None], after]), model.read(z[-1]))
 
 
-def velocities(model: AbstractResNet, x: Float[Array, "n inputs"], y: Float[Array, "n outputs"]) -> Velocities:
+def velocities(
+    model: AbstractResNet, x: Float[Array | np.ndarray, "n inputs"], y: Float[Array | np.ndarray, "n outputs"]
+) -> Velocities:
     """Velocities v = -grad of the first variation of the squared loss, and its Laplacians.
 
         dLhat/dnu(theta, s) = (alpha beta/n) sum_i r_i (q_i(s).u) sigma0(w.z_i(s) + b)
@@ -130,7 +133,7 @@ def velocities(model: AbstractResNet, x: Float[Array, "n inputs"], y: Float[Arra
     (3, 4, 2)
     """
     check_euler(model)
-    return _velocities(model, x, y)
+    return _velocities(model, jnp.asarray(x), jnp.asarray(y))
 
 
 @eqx.filter_jit

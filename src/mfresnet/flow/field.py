@@ -192,7 +192,7 @@ def decay_rate(
         gradient = per_mass(jax.vjp(predict, moved)[1](v)[0], model, rates)
         return jax.jvp(predict, (moved,), (gradient,))[1] / x.shape[0]
 
-    def turn(_: int, v: Array) -> Array:
+    def turn(_: Array, v: Array) -> Array:
         w = product(v)
         return w / jnp.linalg.norm(w)
 

@@ -182,9 +182,11 @@ def spectral_radius(velocity: Callable[[Any], Any], y: Any, slope: Any, memory: 
     """(direction, spectral radius, evaluations) of the Jacobian at ``y``, by the power method with differences.
 
     It approaches the radius from below and stops at a change of 1 %: usually after one evaluation, from the direction
-    that is remembered. Within `EVERY` steps what is remembered holds.
+    that is remembered. Within `EVERY` steps what is remembered holds. A direction along which the field does not change
+    is replaced by a fixed one without structure.
     """
-    size = jnp.sqrt(jnp.finfo(_dtype(y)).eps) * jnp.maximum(_norm(y), jnp.finfo(_dtype(y)).tiny ** 0.5)
+    length = _norm(y)
+    size = jnp.sqrt(jnp.finfo(_dtype(y)).eps) * jnp.where(length > 0, length, 1.0)
 
     def turn(carry: tuple[Any, Array, Array, Array]) -> tuple[Any, Array, Array, Array]:
         direction, radius, _, count = carry
@@ -192,12 +194,16 @@ def spectral_radius(velocity: Callable[[Any], Any], y: Any, slope: Any, memory: 
         moved = velocity(jax.tree.map(lambda a, v: a + scale * v, y, direction))
         difference = jax.tree.map(jnp.subtract, moved, slope)
         new = _norm(difference) / size
-        settled = jnp.abs(new - radius) <= 0.01 * new
-        return difference, new, settled, count + 1
+        settled = jnp.where(new > 0, jnp.abs(new - radius) <= 0.01 * new, count > 0)
+        return jax.tree.map(lambda d: jnp.where(new > 0, d, _irregular(d)), difference), new, settled, count + 1
 
     begin = (memory.direction, memory.radius, memory.age > 0, jnp.asarray(0, jnp.int32))
     direction, radius, _, rounds = jax.lax.while_loop(lambda c: ~c[2] & (c[3] < ROUNDS), turn, begin)
     return direction, radius, rounds
+
+
+def _irregular(leaf: Array) -> Array:
+    return jnp.cos(1.0 + jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape)
 
 
 def _norm(tree: Any) -> Array:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from ..errors import MfresnetError, calling
@@ -114,7 +115,7 @@ class OwnParticles(AbstractParticles):
         state: int,
         outputs: int,
         law: str = "gaussian",
-        dtype: jnp.dtype | type = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ) -> OwnParticles:
         """Independent particles from the start of their kind; ``law`` is a name of `LAWS`."""
         leaves, tree = jax.tree.flatten(kind.std)

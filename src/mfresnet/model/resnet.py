@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
@@ -172,9 +173,9 @@ class AbstractResNet(eqx.Module):
         prediction = scaling.output(self.beta, self.head.total_across(z.T, self.sigma).T, self.head.width)
         return prediction if probes is None else prediction + self.beta * probe_sum(self.sigma, probes, z)
 
-    def states(self, x: Float[Array, "n inputs"]) -> Float[Array, "layers n state"]:
+    def states(self, x: Float[Array | np.ndarray, "n inputs"]) -> Float[Array, "layers n state"]:
         """All states z_0 .. z_L, shape (L+1, n, D)."""
-        last, entering = self.sweep(x, keep=True)
+        last, entering = self.sweep(jnp.asarray(x), keep=True)
         assert entering is not None, "keep returns them"
         return jnp.concatenate([entering, last[None]])
 
@@ -190,14 +191,14 @@ class AbstractResNet(eqx.Module):
 
     def __call__(
         self,
-        x: Float[Array, "n inputs"],
+        x: Float[Array | np.ndarray, "n inputs"],
         encoder_probes: ProbePoints | None = None,
         head_probes: ProbePoints | None = None,
         *,
         recompute: bool = False,
     ) -> Float[Array, "n outputs"]:
         """The predictions f(x_i), shape (n, C)."""
-        z, _ = self.sweep(x, encoder_probes, recompute=recompute)
+        z, _ = self.sweep(jnp.asarray(x), encoder_probes, recompute=recompute)
         return self.read(z, head_probes)
 
     def _repr_html_(self) -> str:
