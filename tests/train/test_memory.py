@@ -35,7 +35,7 @@ def test_the_estimate_is_what_the_compiler_asks_for(solver):
     assert 0.5 < estimate / needed < 1.2  # 1.0 for both when it was written; without the Hessians 0.13 for Euler
 
 
-def test_only_missing_arguments_are_called_more_than_gradients(x64):
+def test_only_missing_arguments_are_called_more_than_gradients(x64, unchecked):
     def broken(rate):
         return optax.GradientTransformation(lambda params: (), lambda *_: 1 / 0)
 
