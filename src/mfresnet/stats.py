@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-Values = Sequence[float] | np.ndarray
+Values = Sequence[float | None] | np.ndarray
 
 
 @dataclass(frozen=True)
