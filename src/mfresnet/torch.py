@@ -4,6 +4,9 @@ The matrix is that of `mfresnet.empirical_gram`, J J^T over the parameters that 
 everything is NumPy, so eigenvalues, alignment and bounds are those of the rest of the package.
 """
 
+# PyTorch is optional, and many of its names are made when it is imported:
+# pyright: reportAttributeAccessIssue=false, reportMissingImports=false, reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping

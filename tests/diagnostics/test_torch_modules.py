@@ -14,8 +14,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from mfresnet import torch as bridge
 
-# raised inside PyTorch by torch.func itself
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+pytestmark = pytest.mark.usefixtures("loose_promotion")
 
 
 def module():
