@@ -102,8 +102,6 @@ def test_a_dry_run_of_images_counts_the_steps(tmp_path, monkeypatch, capsys):
     """4 batches of 4 images in 3 epochs, tested every second epoch and at the end."""
     monkeypatch.chdir(tmp_path)
     flags = "--model.name resnet8 --model.width 1 --train.batch-size 4 --epochs 3 --record.test-every 2 --seeds 2"
-        "--data.n 16 --data.n-test 4 --model.width 1 --train.batch-size 4 --epochs 3 --record.test-every 2 --seeds 2"
-    )
     assert main(["image", "synthetic-images", *flags.split(), "--data.n", "16", "--data.n-test", "4", "--dry-run"]) == 0
     lines = printed(capsys)
     assert (lines["steps"], lines["evaluations"], lines["networks"]) == ("12", "2", "2")
