@@ -101,7 +101,7 @@ def fill(
 
 def spread(function: Callable[[Any], T], items: Sequence[Any] | np.ndarray, workers: int) -> list[T]:
     """The function of each item, on threads where there is more than one item and more than one worker."""
-    if workers == 1 or len(items) == 1:
+    if workers == 1 or len(items) < 2:
         return [function(item) for item in items]
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(function, items))
