@@ -74,8 +74,8 @@ def compare(run: dict[str, Any]) -> dict[str, Any]:
                 cost = predict_cost(job.config, *job.train.x.shape, job.train.y.shape[1], measure_machine())
             seen.append((train(), cost.seconds))
     measured, predicted = (float(min(values)) for values in zip(*seen, strict=True))
-    return {"run": run, "fields": cost.fields, "exact": cost.exact, "limit": cost.limit, "measured_s": measured,
-            "predicted_s": predicted, "ratio": predicted / measured}  # fmt: skip
+    return {"run": run, "fields": list(cost.counts.values()), "exact": cost.exact, "limit": cost.limit,
+            "measured_s": measured, "predicted_s": predicted, "ratio": predicted / measured}  # fmt: skip
 
 
 def main() -> None:

@@ -1,11 +1,17 @@
 """What every test shares."""
 
+import gc
 import os
 from pathlib import Path
 
-# The tests are hundreds of small programs: compiling them dominates, so the compiler's costly passes are
-# left out. Results are those of the same operations; XLA_FLAGS from outside goes first.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# The tests are hundreds of small programs: compiling them dominates, so the compiler's costly passes and its
+# splitting of a program into parts are left out. Results are those of the same operations; XLA_FLAGS from outside
+# goes first.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
 
 import jax
 import jaxtyping
@@ -20,6 +26,13 @@ enable_compilation_cache(Path(__file__).parents[1] / ".pytest_cache" / "programs
 CHECKED = ("model", "flow", "kernels", "diagnostics", "bounds", "certify", "stats")
 jaxtyping.install_import_hook([f"mfresnet.{name}" for name in CHECKED], "annotation_check.check")
 STRICT = ("model", "flow", "kernels", "diagnostics", "bounds", "certify")  # folders of tests
+
+
+def pytest_collection_finish():
+    """Let the collector of cycles pass over what stays to the end, and run less often: tracing makes few cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)

@@ -1,29 +1,37 @@
-"""Tests of runs start many small ones: compiled programs are kept between them, and the picture is left out."""
+"""Tests of runs start many small ones: the picture is left out."""
 
-import os
-
-import jax
 import numpy as np
 import pytest
+from small_certificates import TREE, job_of
 
-CACHE = {"jax_compilation_cache_dir": None, "jax_persistent_cache_min_compile_time_secs": 0.0}
+from mfresnet.config import build
+from mfresnet.runs import train
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick(tmp_path_factory):
+def quick():
     """A run costs a third of a second instead of two."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
-    before = {name: getattr(jax.config, name) for name in CACHE}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (CACHE | {"jax_compilation_cache_dir": folder}).items():
-            jax.config.update(name, value)
-            patch.setitem(os.environ, name.upper(), str(value))
         patch.setattr("mfresnet.runs.training.network_figures", no_figures)
         yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 def no_figures(start, end, split):
     """In place of `mfresnet.diagnostics.figures.network_figures`, which has tests of its own."""
     return {"nothing": np.zeros(1, np.float32)}
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """The directory of a small run that ends with certificates: tests leave it as they find it."""
+    out = tmp_path_factory.mktemp("certify") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mfresnet.runs.training.network_figures", no_figures)
+        train(build(TREE), out, quiet=True, say=lambda message: None)
+    return out
+
+
+@pytest.fixture(scope="session")
+def job():
+    """The job of that run."""
+    return job_of(build(TREE))

@@ -1,10 +1,7 @@
-"""Certificates of runs: what is written, what it agrees with, and what is refused."""
+"""Certificates of runs: what is written, and what it agrees with."""
 
-import inspect
 import json
-import os
 import shutil
-import signal
 from dataclasses import replace
 
 import equinox as eqx
@@ -12,56 +9,21 @@ import jax
 import numpy as np
 import pytest
 from scipy.stats import binom
+from small_certificates import TREE, with_changes
 
 import mfresnet
 from mfresnet.bounds import draw_errors, draws, log_ratio_of, pool
 from mfresnet.bounds.pac_bayes import pac_bayes_bound
 from mfresnet.certify import Certificates, Grid, Spec
-from mfresnet.certify.kernel import certify_kernel, kernel_rows
 from mfresnet.certify.kl_balls import certify_kl_ball
-from mfresnet.certify.tuning import quick_value
 from mfresnet.cli import main
-from mfresnet.config import Config, build
-from mfresnet.data import load
+from mfresnet.config import build
 from mfresnet.errors import MfresnetError
-from mfresnet.report import write_report
-from mfresnet.runs import RunDirectory, certify, checkpoint, read_certificates, resume, train
+from mfresnet.runs import RunDirectory, certify, checkpoint, read_certificates, train
 from mfresnet.runs.certifying import NAME, certify_job
-from mfresnet.runs.recorded import read_states
-from mfresnet.train.certifying import check_possible, problem_of, snapshot_of, tune_config
-from mfresnet.train.job import assemble
+from mfresnet.train.certifying import problem_of, snapshot_of
 
 BOUNDS = ("pac_bayes", "gibbs", "kl_ball", "theorem6", "kernel", "held_out")
-TREE = {
-    "data": {"name": "circles", "n": 48, "n_test": 32, "transform": "none"},
-    "model": {"depth": 3, "width": 6, "head_width": 10, "alpha": 1.0, "beta": 2.0},
-    "train": {"steps": 6, "time": 20, "probes": 6, "head_probes": 24, "solver": "euler"},
-    "record": {"metrics_every": 2, "report": False, "snapshots": 3},
-    "diagnostics": {"landscape": False, "gram_every": 0, "kl_every": 0, "solver_error": False},
-    "certify": {"heads": "4,16", "residuals": "3,6", "draws": 20, "prior_share": 0.5, "prior_steps": 24},
-}
-
-
-def with_changes(**changes):
-    """The small configuration with ``section__name=value`` changes."""
-    tree = json.loads(json.dumps(TREE))
-    for name, value in changes.items():
-        section, _, key = name.partition("__")
-        tree.setdefault(section, {})[key] = value
-    return build(tree)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, quick):
-    out = tmp_path_factory.mktemp("certify") / "run"
-    train(build(TREE), out, quiet=True, say=lambda message: None)
-    return out
-
-
-@pytest.fixture(scope="module")
-def job():
-    config = build(TREE)
-    return assemble(config, load(config.data, config.seed))
 
 
 def test_training_ends_with_certificates_in_file_and_summary(run):
@@ -110,13 +72,6 @@ def status_of_steps(certificate):
 def moment_at(step, run, job):
     arrays, _ = checkpoint.read(RunDirectory.open(run).checkpoints, step)
     return snapshot_of(job, checkpoint.restore(job.state, arrays))
-
-
-def test_checkpoints_without_the_flags_are_refused(run, job):
-    arrays, _ = checkpoint.read(RunDirectory.open(run).checkpoints, 6)
-    del arrays["ensemble.unfolded.head"]
-    with pytest.raises(MfresnetError, match="another configuration or version"):
-        checkpoint.restore(job.state, arrays)
 
 
 def test_the_value_is_the_best_of_the_recorded_times_with_the_whole_grid_paid_for(run):
@@ -243,74 +198,6 @@ def test_grids_count_once():
     assert (spec.size, spec.sizes, spec.last_sizes) == (2 * (6 + 3), 2 * (2 + 1), 2 * (2 + 1))
 
 
-@pytest.mark.parametrize(
-    ("changes", "word"),
-    [
-        ({"train__rule": "adam", "train__solver": "adaptive"}, "--train.rule gradient-flow"),
-        ({"train__rule": "momentum"}, "no flow of the laws"),
-        ({"train__rule": "momentum"}, "--train.rule langevin"),
-        ({"train__probes": 0}, "--train.probes 32"),
-        ({"train__head_probes": 0}, "--train.head-probes 512"),
-        ({"model__embedding": "trained"}, "--model.embedding fixed"),
-    ],
-)
-def test_what_cannot_be_certified_is_refused_with_what_to_do(changes, word):
-    with pytest.raises(MfresnetError, match=word):
-        check_possible(with_changes(**changes), "binary")
-
-
-def test_regression_is_refused():
-    with pytest.raises(MfresnetError, match="numeric"):
-        check_possible(Config(), "regression")
-
-
-@pytest.mark.parametrize("delta", [0.0, 1.0, -0.1, 2.0, float("nan")])
-def test_delta_outside_its_range_is_refused(run, delta):
-    with pytest.raises(MfresnetError, match="delta"):
-        certify(run, delta=delta)
-
-
-@pytest.mark.parametrize(("name", "value"), [("heads", "0,4"), ("heads", "a"), ("residuals", ","), ("draws", 0)])
-def test_grids_that_are_none_are_refused(name, value):
-    with pytest.raises(MfresnetError, match=rf"certify\.{name}"):
-        with_changes(**{f"certify__{name}": value})
-
-
-def test_a_grid_that_the_probes_cannot_serve_is_refused():
-    with pytest.raises(MfresnetError, match="more probes"):
-        problem_of(assembled(certify__heads="25"), [assembled(certify__heads="25").state])
-
-
-def test_few_points_train_on_with_one_line(tmp_path):
-    said = []
-    summary = train(with_changes(data__n=6), tmp_path / "run", quiet=True, say=said.append)
-    assert summary["status"] == "completed"
-    assert sum(line.startswith("not certified: ") for line in said) == 1
-    assert not (tmp_path / "run" / NAME).exists()
-    with pytest.raises(MfresnetError):
-        certify(tmp_path / "run")
-
-
-def test_bounds_outside_their_hypotheses_are_refused_and_the_others_stand(tmp_path):
-    """Three classes and an unbounded activation: no KL ball, no kernel bound."""
-    changes = {
-        "data__name": "wine",
-        "data__transform": "sphere",
-        "data__map_share": 0.5,
-        "data__n": 60,
-        "data__n_test": 30,
-        "model__activation": "softplus",
-        "certify__prior_share": 0,
-    }
-    train(with_changes(**changes), tmp_path / "run", quiet=True, say=lambda message: None)
-    found, refused = read_certificates(tmp_path / "run")
-    assert set(found) == {"pac_bayes", "gibbs", "held_out"}
-    assert set(refused) == {"kl_ball", "theorem6", "kernel"}
-    # half of the points fixed the scaling of the inputs and are left out
-    assert found["pac_bayes"].details["n"] == 30
-    assert found["pac_bayes"].vacuous == (not found["pac_bayes"].value < 2 / 3)
-
-
 def test_command_prints_tables_and_writes_the_report(run, capsys):
     assert main(["certify", str(run), "--delta", "0.05"]) == 0
     printed = capsys.readouterr().out
@@ -319,25 +206,6 @@ def test_command_prints_tables_and_writes_the_report(run, capsys):
     assert printed.rstrip().endswith("report.html")
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "PAC-Bayes, prior without data" in page and "could not be drawn" not in page
-
-
-@pytest.mark.parametrize("argv", [["--delta", "2"], ["--delta", "x"], ["--heads", "none"], ["--settings", "0"]])
-def test_bad_flags_are_one_sentence(run, argv, capsys):
-    assert main(["certify", str(run), *argv]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("mfresnet: ") and said.count("\n") == 1
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"certificates": {"a": 1}, "refused": {}}', "torn {"])
-def test_damaged_files_are_refused_and_the_report_goes_on(run, content):
-    whole = (run / NAME).read_text()
-    try:
-        (run / NAME).write_text(content)
-        with pytest.raises(MfresnetError):
-            read_certificates(run)
-        assert write_report(run).is_file()
-    finally:
-        (run / NAME).write_text(whole)
 
 
 def test_the_mean_over_q_pays_for_the_whole_grid_and_counts_disjoint_draws(run):
@@ -364,116 +232,3 @@ def test_theorem_6_has_its_three_terms(run):
     assert one.terms["C/sqrt(n)"] == pytest.approx(one.details["C"] / 48**0.5)
     # half of delta is for the bound, the rest for the two KLs
     assert one.terms["6 sqrt(log(2/delta)/(2n))"] == pytest.approx(6 * (np.log(2 / 0.025) / 96) ** 0.5)
-
-
-TUNE = {"certify__tune": "model.alpha=0.5,1 model.beta=2", "certify__prior_share": 0.0}
-
-
-def test_tuning_runs_the_best_setting_and_pays_for_all(tmp_path):
-    said = []
-    train(with_changes(**TUNE), tmp_path / "run", quiet=True, say=said.append)
-    stored = RunDirectory.open(tmp_path / "run").config
-    rows = stored["tuned"]
-    assert [(row["model.alpha"], row["model.beta"]) for row in rows] == [(0.5, 2), (1, 2)]
-    best = min(rows, key=lambda row: row["certificate"])
-    assert stored["config"]["model"]["alpha"] == best["model.alpha"]
-    assert stored["config"]["certify"]["settings"] == 2 and stored["config"]["certify"]["tune"] == ""
-    assert any("tuned on the training points" in line for line in said)
-    found, _ = read_certificates(tmp_path / "run")
-    assert found["pac_bayes"].details["grid"] == 3 * 2 * 2 * 2
-    # the run repeats what tuning trained, and certifies it with all its draws
-    states = read_states(RunDirectory.open(tmp_path / "run"), job_of(stored), (2, 4, 6), said.append)
-    assert quick_value(problem_of(job_of(stored), states)) == pytest.approx(best["certificate"], rel=1e-6)
-
-
-def job_of(stored):
-    config = build(stored["config"])
-    return assemble(config, load(config.data, config.seed))
-
-
-def test_tuning_is_given_training_points_only():
-    """There is no way in for test points, and other test points change nothing."""
-    names = ["config", "train", "transform", "fitted_on", "say", "stopped"]
-    assert list(inspect.signature(tune_config).parameters) == names
-
-
-def test_a_trained_prior_is_tuned_by_its_own_certificate():
-    config = with_changes(certify__tune="model.beta=1,2", train__steps=2)
-    split = load(config.data, config.seed)
-    said = []
-    chosen, rows = tune_config(config, split.train, split.transform, split.fitted_on, say=said.append)
-    assert chosen.certify.settings == 2 and len({row["certificate"] for row in rows}) == 2
-    assert [line.split(",")[0] for line in said] == ["setting 1 of 2", "setting 2 of 2"]
-
-
-def test_tuning_begins_only_where_a_run_can_and_stops_when_asked(run, tmp_path, monkeypatch):
-    with pytest.raises(MfresnetError, match="exists: continue it"):
-        train(with_changes(**TUNE), run, quiet=True, say=lambda message: None)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(MfresnetError, match="no run directory"):
-        train(with_changes(**TUNE), tmp_path / "file", quiet=True, say=lambda message: None)
-    with pytest.raises(MfresnetError, match="cannot write"):
-        train(with_changes(**TUNE), tmp_path / "file" / "run", quiet=True, say=lambda message: None)
-    stop = lambda problem: os.kill(os.getpid(), signal.SIGINT) or 0.5  # noqa: E731
-    monkeypatch.setattr("mfresnet.certify.tuning.quick_value", stop)
-    said = []
-    with pytest.raises(KeyboardInterrupt, match="1 of 2 settings"):  # the first Ctrl-C, in order
-        train(with_changes(**TUNE), tmp_path / "run", quiet=True, say=said.append)
-    assert not (tmp_path / "run").exists() and any("setting 1 of 2" in line for line in said)
-
-
-def test_what_chose_the_last_law_is_paid_for(job):
-    """Settings multiply, and so do the recorded times where training stops on the certificate."""
-    jobs = [assembled(certify__settings=5, certify__patience=p) for p in (0, 2)]
-    assert [problem_of(one, [one.state]).spec.ends for one in jobs] == [5, 5 * 3]
-    more = assembled(certify__settings=5)
-    confidence = [certify_kernel(problem_of(one, [one.state])).terms["confidence"] for one in (job, more)]
-    # four ridges and 41 radii in both, on all 48 points
-    assert confidence == pytest.approx([3 * (np.log(2 * 41 * 4 * s / 0.05) / 96) ** 0.5 for s in (1, 5)])
-
-
-def assembled(**changes):
-    config = with_changes(**changes)
-    return assemble(config, load(config.data, config.seed))
-
-
-def test_points_of_the_kernel_are_drawn_by_the_seed(job, monkeypatch):
-    monkeypatch.setattr("mfresnet.certify.kernel.POINTS", 12)
-    other = replace(job, config=job.config.model_copy(update={"seed": 1}))
-    first, again, second = (kernel_rows(problem_of(one, [one.state])) for one in (job, job, other))
-    assert (first == again).all() and len(set(first)) == 12 and (first != np.arange(12)).any()
-    assert (first != second).any()
-
-
-def test_fewer_settings_than_the_run_tried_are_refused(run, monkeypatch):
-    stored = RunDirectory.open(run).config
-    stored["config"]["certify"]["settings"] = 3
-    monkeypatch.setattr(RunDirectory, "config", property(lambda self: stored))
-    with pytest.raises(MfresnetError, match="fewer than the 3"):
-        certify(run, settings=2, say=lambda message: None)
-
-
-@pytest.mark.parametrize("text", ["model.depth=1,2", "model.alpha=1 model.alpha=2", "model.beta", "model.beta=1,x"])
-def test_what_cannot_be_tuned_is_one_sentence(text, tmp_path):
-    with pytest.raises(MfresnetError, match=r"certify\.tune"):
-        train(with_changes(certify__tune=text), tmp_path / "run", quiet=True)
-    assert not (tmp_path / "run").exists()
-
-
-def test_training_stops_when_the_certificate_no_longer_improves(tmp_path):
-    """Of pure noise nothing is learnt and movement costs; a resumed run stops at the same place.
-
-    The control run is no posterior of anything, and makes all its steps.
-    """
-    changes = {"data__label_noise": 0.5, "certify__patience": 1, "certify__prior_share": 0.0, "train__steps": 8}
-    changes["diagnostics__control"] = True
-    said = []
-    summary = train(with_changes(**changes), tmp_path / "run", quiet=True, say=said.append)
-    assert summary["status"] == "completed" and summary["step"] < 8
-    assert any("has not improved" in line for line in said)
-    certificate = read_certificates(tmp_path / "run")[0]["pac_bayes"]
-    assert certificate.details["grid"] == len(json.loads((tmp_path / "run" / NAME).read_text())["points"]["steps"]) * 4
-    control = json.loads((tmp_path / "run" / "control" / "summary.json").read_text())
-    assert (control["status"], control["step"]) == ("completed", 8) == (summary["control.status"], 8)
-    (tmp_path / "run" / "summary.json").unlink()
-    assert resume(tmp_path / "run", quiet=True, say=said.append)["step"] == summary["step"]

@@ -25,7 +25,8 @@ def cost(n=512, inputs=2, machine=MACHINE, train=None, **model):
         ({"rule": "adam", "steps": 30}, (30, 0, True)),
         ({"solver": "heun", "steps": 30}, (0, 60, True)),
         ({"solver": "euler", "steps": 30, "probes": 0, "head_probes": 0}, (30, 0, True)),
-        ({"rule": "langevin", "steps": 30, "leaps": 3, "chains": 2}, (180, 0, True)),
+        ({"rule": "langevin", "steps": 30, "leaps": 3, "chains": 2, "gamma": 9.0}, (180, 0, True)),
+        ({"rule": "langevin", "steps": 8000}, (12000, 0, True)),
     ],
 )
 def test_fixed_steps_have_a_known_number_of_fields(train, counts):
@@ -65,7 +66,44 @@ def test_the_files_are_those_of_the_states_that_are_kept():
 def test_a_dry_run_trains_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "two-spirals", "--train.rule", "adam", "--train.steps", "7", "--dry-run"]) == 0
-    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert lines["fields"].startswith("7 of the network, 0 with probes") and float(lines["seconds"].split()[0]) > 0
+    lines = printed(capsys)
+    assert lines["fields"] == "7" and lines["with"] == "probes  0" and float(lines["seconds"].split()[0]) > 0
     assert {"limited", "memory", "files"} <= set(lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def printed(capsys):
+    return dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_dry_run_of_a_sweep_pads_the_points_of_a_batch(tmp_path, monkeypatch, capsys):
+    """Two cells of 8 and 64 points in one batch cost as much as two of 64."""
+    monkeypatch.chdir(tmp_path)
+    seconds = []
+    machine = Machine(operation=0.0, element=1e-6, product=0.0)
+    monkeypatch.setattr("mfresnet.experiments.training.measure_machine", lambda: machine)
+    for sizes in ("8,64", "64", "8"):
+        assert main(["sweep", "rate", "--n", sizes, "--seeds", "1", "--train.steps", "5", "--dry-run"]) == 0
+        lines = printed(capsys)
+        seconds.append(float(lines["seconds"].split()[0]))
+        assert lines["cells"] == str(sizes.count(",") + 1) and lines["batches"] == "1"
+    assert seconds[0] == pytest.approx(2 * seconds[1], rel=0.02) and seconds[1] == pytest.approx(
+        8 * seconds[2], rel=0.02
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_experiment_without_a_model_says_so(capsys):
+    assert main(["sweep", "finite-size", "--dry-run"]) == 2
+    assert "the cost of experiment 'finite-size' is not known" in capsys.readouterr().err
+
+
+def test_a_dry_run_of_images_counts_the_steps(tmp_path, monkeypatch, capsys):
+    """4 batches of 4 images in 3 epochs, tested every second epoch and at the end."""
+    monkeypatch.chdir(tmp_path)
+    flags = "--model.name resnet8 --model.width 1 --train.batch-size 4 --epochs 3 --record.test-every 2 --seeds 2"
+    assert main(["image", "synthetic-images", *flags.split(), "--data.n", "16", "--data.n-test", "4", "--dry-run"]) == 0
+    lines = printed(capsys)
+    assert (lines["steps"], lines["evaluations"], lines["networks"]) == ("12", "2", "2")
+    assert float(lines["seconds"].split()[0]) > 0 and float(lines["memory"].split()[0]) > 0.4
     assert list(tmp_path.iterdir()) == []

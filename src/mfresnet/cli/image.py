@@ -9,6 +9,8 @@ from typing import Any
 
 from ..config import build
 from ..images.configuration import ImageConfig
+from ..messages import print_message
+from .dry_run import dry_run_argument, print_cost
 from .finished import report_rows
 from .parsing import (
     EXIT_DIVERGED,
@@ -36,6 +38,7 @@ def image_arguments(parser: argparse.ArgumentParser) -> None:
     for short, (name, what) in SHORT.items():
         parser.add_argument(f"--{short}", action=Once, metavar="VALUE", help=f"{what} (the same as --{name})")
     output_arguments(parser)
+    dry_run_argument(parser, "training")
     devices_argument(parser, "each minibatch")
     setting_arguments(parser, ImageConfig)
 
@@ -44,6 +47,11 @@ def image(options: argparse.Namespace, argv: list[str]) -> int:
     """Train into a new run directory."""
     given = {"data.name": options.data} | {name: getattr(options, short) for short, (name, _) in SHORT.items()}
     config = build(settings(options, ImageConfig, given), ImageConfig)
+    if options.dry_run:
+        from ..images.cost import measure_cost
+        from ..images.job import assemble_images, load_split
+
+        return print_cost(measure_cost(assemble_images(config, load_split(config, print_message), options.devices)))
     from ..runs import fresh_path, train_images
 
     out = options.out or fresh_path(Path("runs"), f"{Path(config.data.name).stem}-{config.model.name}")

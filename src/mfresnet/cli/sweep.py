@@ -7,7 +7,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ..config import build
+from ..config import Section, build
+from ..errors import MfresnetError
+from .dry_run import dry_run_argument, print_cost
 from .finished import report_rows
 from .parsing import (
     EXIT_INTERRUPTED,
@@ -29,6 +31,7 @@ def sweep_arguments(parser: argparse.ArgumentParser) -> None:
         entry = EXPERIMENTS[name]
         sub = commands.add_parser(name, help=entry.summary, description=entry.summary)
         output_arguments(sub, "sweep", "SWEEP")
+        dry_run_argument(sub, "sweep")
         executor_arguments(sub)
         setting_arguments(sub, entry.settings_type())
 
@@ -48,10 +51,13 @@ def sweep(options: argparse.Namespace, argv: list[str]) -> int:
     from ..runs.sweeps import sweep as run
 
     kind = entry(options.experiment).settings_type()
+    values = build(settings(options, kind), kind)
+    if options.dry_run:
+        return dry_run(options.experiment, values)
     out = options.out or fresh_path(Path("runs"), options.experiment)
     summary = run(
         options.experiment,
-        build(settings(options, kind), kind),
+        values,
         out,
         executor=options.executor or "local",
         address=options.address,
@@ -60,6 +66,20 @@ def sweep(options: argparse.Namespace, argv: list[str]) -> int:
         quiet=options.quiet,
     )
     return print_sweep_outcome(out, summary)
+
+
+def dry_run(name: str, values: Section) -> int:
+    """Print what a sweep would cost.
+
+    Raises:
+        MfresnetError: no model of the experiment's cells is known.
+    """
+    from ..runs.sweeps import predict_sweep
+
+    cost = predict_sweep(name, values)
+    if cost is None:
+        raise MfresnetError(f"the cost of experiment {name!r} is not known: run it with few cells to see.")
+    return print_cost(cost)
 
 
 def resume_sweep(options: argparse.Namespace) -> int:

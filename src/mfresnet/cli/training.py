@@ -7,11 +7,12 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Config, build
-from ..digits import format_plain, format_with_error
+from ..digits import format_with_error
 from ..errors import MfresnetError
+from .dry_run import dry_run_argument, print_cost
 from .finished import report_rows
 from .parsing import (
     EXIT_DIVERGED,
@@ -27,12 +28,15 @@ from .parsing import (
 )
 from .sweep import executor_arguments, resume_sweep
 
+if TYPE_CHECKING:
+    from ..train.cost import Cost
+
 
 def train_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``train``."""
     parser.add_argument("data", nargs="?", help="a data set's name or a file (the same as --data.name)")
     output_arguments(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print what the training would cost, and train nothing")
+    dry_run_argument(parser, "training")
     device_arguments(parser)
     setting_arguments(parser)
 
@@ -109,7 +113,7 @@ def train(options: argparse.Namespace, argv: list[str]) -> int:
 
     config = build(settings(options, given={"data.name": options.data}))
     if options.dry_run:
-        return print_cost(config)
+        return print_cost(predict(config))
     command = "mfresnet " + shlex.join(argv)
     with join_processes(options, options.out) as devices:
         out = options.out or fresh_path(Path("runs"), Path(config.data.name).stem)
@@ -117,25 +121,14 @@ def train(options: argparse.Namespace, argv: list[str]) -> int:
         return print_outcome(out, summary, report=config.record.report)
 
 
-def print_cost(config: Config) -> int:
-    """Print the predicted cost of a training."""
+def predict(config: Config) -> Cost:
+    """The cost of a training, on its own data."""
     from ..train.cost import measure_machine, predict_cost
     from ..train.job import load_split, resolve_config
 
     split = load_split(config)
-    config = resolve_config(config, split)
     (n, inputs), outputs = split.train.x.shape, split.train.y.shape[1]
-    cost = predict_cost(config, n, inputs, outputs, measure_machine())
-    about = "" if cost.exact else " (estimated: the solver chooses its steps)"
-    rows = [
-        ("fields", f"{cost.fields[0]:,} of the network, {cost.fields[1]:,} with probes{about}"),
-        ("seconds", f"{format_plain(cost.seconds)} on this machine when idle, without compilation and measurements"),
-        ("limited by", cost.limit),
-        ("memory", f"{cost.memory / 2**30:.2f} GiB"),
-        ("files", f"{cost.files / 1e6:.1f} MB"),
-    ]
-    print("\n".join(f"{name:<10}  {value}" for name, value in rows))
-    return EXIT_OK
+    return predict_cost(resolve_config(config, split), n, inputs, outputs, measure_machine())
 
 
 def print_outcome(out: Path, summary: dict[str, Any], *, report: bool) -> int:

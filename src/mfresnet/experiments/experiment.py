@@ -10,9 +10,12 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from ..config import Section
+
+if TYPE_CHECKING:
+    from ..train.cost import Cost
 
 Cell = Mapping[str, Any]  # what tells one cell from another: flat, in JSON's own types
 Row = Mapping[str, Any]  # a cell and what came out: "status" ("completed" or "diverged") and measured values, flat
@@ -111,6 +114,10 @@ class Experiment(abc.ABC):
     def data_sums(self, cells: Sequence[Cell]) -> dict[str, str]:
         """SHA-256 of each data set by name, as far as it may change between two runs of the same cells."""
         return {}
+
+    def costs(self, cells: Sequence[Cell], batches: Sequence[Sequence[int]]) -> list[Cost] | None:
+        """What each batch costs on this machine; None where no model of it is known."""
+        return None
 
     def memory(self, cells: Sequence[Cell]) -> int:
         """Bytes that a batch of these cells needs, about; 0 where that is little."""

@@ -12,6 +12,7 @@ from ..config import Config, DataConfig, build, merge, nest
 from ..data import Split
 from ..errors import MfresnetError
 from ..flow import TrainState
+from ..train.cost import Cost, measure_machine, predict_cost, total_cost
 from ..train.job import data_facts, load_split
 from . import batching
 from .experiment import Cell, Experiment, Pulse
@@ -85,6 +86,17 @@ class TrainingExperiment(Experiment):
         for split in self._loaded.values():  # in the order of the cells
             sums.setdefault(split.train.name, hashlib.sha256()).update(data_facts(split)["sha256"].encode())
         return {name: content.hexdigest() for name, content in sums.items()}
+
+    def costs(self, cells: Sequence[Cell], batches: Sequence[Sequence[int]]) -> list[Cost]:
+        machine, costs = measure_machine(), []
+        for batch in batches:
+            trainings = [self.training(cells[place]) for place in batch]
+            # points that pad the smaller data sets of a batch are computed, too
+            n, program = max(training.n for training in trainings), trainings[0].program
+            costs.append(
+                total_cost([predict_cost(one.config, n, program.inputs, program.outputs, machine) for one in trainings])
+            )
+        return costs
 
     def memory(self, cells: Sequence[Cell]) -> int:
         trainings = [self.training(cell) for cell in cells]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .stabilised import RKC2
+from .following import following
 
 MAX_STEPS = 100_000  # attempted steps of one call
 
@@ -79,6 +79,7 @@ def integrate(
     """
     alone = diffrax.ODETerm(lambda t, y, args: velocity(y))
     both = diffrax.ODETerm(lambda t, y, args: (velocity(y[0]), None if follow is None else follow(*y)))
+    carrier = following(solver)
     order = solver.error_order(alone)
     assert order is not None, "an ordinary differential equation has an order"
     zero = jnp.zeros_like(length)
@@ -90,12 +91,9 @@ def integrate(
         control, false, one, one, jnp.asarray(True),
     )  # fmt: skip
 
-    def jump_of(state: _State) -> Any:
-        return False if isinstance(solver, RKC2) else state.jump  # none: so no program for one is compiled
-
     def attempt(state: _State) -> _State:
         after, error, _, kept, result = solver.step(
-            alone, state.start, state.end, state.network, None, state.solver, jump_of(state)
+            alone, state.start, state.end, state.network, None, state.solver, carrier.jump(state.jump)
         )
         error = jax.tree.map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), error)
         keep, start, end, jump, control, control_result = controller.adapt_step_size(
@@ -132,22 +130,11 @@ def integrate(
         return jax.lax.while_loop(is_rejected, try_step, (state, state.end))
 
     def carry_over(carry: tuple[_State, Any, Any]) -> tuple[_State, Any, Any]:
-        state, followers, solver_state = carry
+        state, followers, known = carry
         after, end = attempt_until_accepted(state)
-        if isinstance(solver, RKC2):  # as many stages as the network's own step had
-            made = solver.advance(
-                both, state.start, end, (state.network, followers), None, solver_state, after.solver.radius
-            )
-            return after, made.end[1], made.slope
-        moved, _, _, solver_state, _ = solver.step(
-            both, state.start, end, (state.network, followers), None, solver_state, jnp.asarray(False)
-        )
-        return after, moved[1], solver_state
+        (_, followers), known = carrier.follow(both, state.start, end, (state.network, followers), known, after.solver)
+        return after, followers, known
 
-    solver_state = (
-        both.vf(zero, (network, followers), None)
-        if isinstance(solver, RKC2)
-        else solver.init(both, zero, end, (network, followers), None)
-    )
-    last, followers, _ = jax.lax.while_loop(lambda c: going(c[0]), carry_over, (begin, followers, solver_state))
+    known = carrier.begin_following(both, zero, end, (network, followers))
+    last, followers, _ = jax.lax.while_loop(lambda c: going(c[0]), carry_over, (begin, followers, known))
     return Solution(last.network, followers, last.accepted, last.attempted, last.success, last.solver)

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from .following import AbstractFollowing
+
 DAMPING = 2 / 13  # eps
 MOST_STAGES = 128
 SAFETY = 1.2  # factor of the estimated spectral radius, as in the authors' program
@@ -102,7 +104,7 @@ class Advance(NamedTuple):
     stages: Array
 
 
-class RKC2(diffrax.AbstractAdaptiveSolver):
+class RKC2(diffrax.AbstractAdaptiveSolver, AbstractFollowing):
     """Runge-Kutta-Chebyshev of second order for Diffrax; number of stages by the spectral radius of the field.
 
     The embedded estimate of the local error is 0.8 (y_n - y_{n+1}) + 0.4 h (f_n + f_{n+1}). A step costs as many
@@ -152,6 +154,19 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         evaluations = solver_state.evaluations + rounds + jnp.minimum(made.stages, MOST_STAGES)
         memory = Memory(made.slope, direction, radius, (solver_state.age + 1) % EVERY, evaluations)
         return made.end, error, dense, memory, diffrax.RESULTS.successful
+
+    def jump(self, made: Any) -> Any:
+        """None: the field of a flow is smooth."""
+        return False
+
+    def begin_following(self, both: Any, t0: Any, t1: Any, y0: Any) -> Any:
+        """The field."""
+        return both.vf(t0, y0, None)
+
+    def follow(self, both: Any, t0: Any, t1: Any, y0: Any, known: Any, network: Memory) -> tuple[Any, Any]:
+        """A step of as many stages as the network's own had."""
+        made = self.advance(both, t0, t1, y0, None, known, network.radius)
+        return made.end, made.slope
 
     def advance(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, slope: Any, radius: Array) -> Advance:
         """The step of as many stages as ``radius`` asks for (at most `MOST_STAGES`), from the field ``slope`` at y0."""

@@ -112,6 +112,15 @@ class Ensemble:
         return group_networks(names, seeds, self._limit)
 
     def _fits(self, states: Mapping[str, ImageState], group: Group) -> bool:
+        needs = self._bytes_of(states, group)
+        return needs is None or needs <= MEMORY_SHARE * device_memory()
+
+    def program_bytes(self, states: Mapping[str, ImageState]) -> float | None:
+        """Memory of the largest program, where the compiler reports it."""
+        return self._bytes_of(states, self.groups(states)[0])
+
+    def _bytes_of(self, states: Mapping[str, ImageState], group: Group) -> float | None:
+        """Memory of a group's program; None where the compiler does not report it, infinite where it finds none."""
         trainers, own = self._select(states, *group)
         data, rows, _ = self._window(own[0].seed, 0, 0)
         number = jnp.zeros((), jnp.int32)
@@ -120,12 +129,12 @@ class Ensemble:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            return False
+            return float("inf")
         needs = program.memory_analysis()
-        if needs is None:  # the compiler does not report it
-            return True
+        if needs is None:
+            return None
         kept = needs.argument_size_in_bytes + needs.output_size_in_bytes - needs.alias_size_in_bytes
-        return kept + needs.temp_size_in_bytes <= MEMORY_SHARE * device_memory()
+        return kept + needs.temp_size_in_bytes
 
     def _select(
         self, states: Mapping[str, ImageState], rules: tuple[str, ...], seeds: slice

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..data.images import ImageSplit, load_images
+from ..data.images import ImageSplit
 from ..errors import within_memory
 from ..messages import Say
 from .configuration import ImageConfig
 from .ensemble import TEST_BATCH, States
-from .job import ImageJob, assemble_images, check_images
+from .job import ImageJob, assemble_images, check_images, load_split
 from .loop import Callback, Recorder, train
 from .resnet import ImageResNet
 from .rules import Rule
@@ -110,8 +110,7 @@ def fit(
     config = config or ImageConfig()
     check_images(config)
     if images is None:
-        data = config.data
-        images = load_images(data.name, seed=config.seed, n=data.n, n_test=data.n_test, say=say)
+        images = load_split(config, say)
     job = assemble_images(config, images, devices, rules=rules, optimiser=optimiser)
     return fit_job(job, callback=callback)
 

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ..data.images import ImageSplit
+from ..data.images import ImageSplit, load_images
 from ..errors import MfresnetError
+from ..messages import Say
 from ..train.devices import Devices
 from .augmentation import channel_statistics
 from .configuration import BLOCK_RULES, BlockConfig, ImageConfig, ImageTrainConfig
@@ -98,6 +99,12 @@ def check_images(config: ImageConfig) -> Architecture:
     """
     _ = config.blocks.names
     return Architecture.named(config.model.name, config.model.width)
+
+
+def load_split(config: ImageConfig, say: Say) -> ImageSplit:
+    """The images of a configuration; ``say`` is told what takes time."""
+    data = config.data
+    return load_images(data.name, seed=config.seed, n=data.n, n_test=data.n_test, say=say)
 
 
 def assemble_images(

@@ -16,12 +16,11 @@ import numpy as np
 from tqdm import tqdm
 
 from ..config import build
-from ..data.images import ImageSplit, load_images
 from ..errors import MfresnetError
 from ..images.configuration import ImageConfig
 from ..images.ensemble import States
 from ..images.fitting import fit_job
-from ..images.job import ImageJob, assemble_images, check_images, image_facts
+from ..images.job import ImageJob, assemble_images, check_images, image_facts, load_split
 from ..images.loop import Progress, Recorder, Row
 from ..images.recording import diverged_seeds
 from ..messages import Say, print_message
@@ -65,7 +64,7 @@ def train_images(
     """
     with Stop(say).install() as stop:
         check_images(config)
-        split = _load(config, say)
+        split = load_split(config, say)
         job = assemble_images(config, split, devices)
         with RunDirectory.create(out, overwrite=overwrite) as run, stoppable(run.how_to_resume):
             run.write_config(
@@ -114,7 +113,7 @@ def load_job(run: RunDirectory, say: Say, devices: int | None = None) -> ImageJo
     """
     stored = run.config
     config = build(stored["config"], ImageConfig)
-    split = _load(config, say)
+    split = load_split(config, say)
     job = assemble_images(config, split, devices)
     if image_facts(split)["sha256"] != stored.get("data", {}).get("sha256"):
         if config.data.name != GENERATED:
@@ -124,10 +123,6 @@ def load_job(run: RunDirectory, say: Say, devices: int | None = None) -> ImageJo
             )
         say("the generated images differ from the run's on this machine: numbers may differ.")
     return job
-
-
-def _load(config: ImageConfig, say: Say) -> ImageSplit:
-    return load_images(config.data.name, seed=config.seed, n=config.data.n, n_test=config.data.n_test, say=say)
 
 
 def _train(run: RunDirectory, job: ImageJob, quiet: bool, say: Say, stop: Stop) -> dict[str, Any]:

@@ -13,6 +13,8 @@ sweeps; a probe, whose Laplacian is taken too, more. The ratios were fitted once
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, sqrt
@@ -24,7 +26,7 @@ import jax.numpy as jnp
 from ..config import Config
 from ..model import scaling
 from ..model.depth import UNROLL
-from .langevin import LANGEVIN
+from .langevin import LANGEVIN, PILOT_LEAST, PILOT_SHARE, PILOTS
 from .memory import memory_estimate
 from .schedule import snapshot_steps
 
@@ -32,6 +34,7 @@ PRODUCTS = 12  # floating-point operations per dimension, particle and point, of
 PROBE_ELEMENT, PROBE_PRODUCT = 3.5, 1.3  # of a probe, in those of a particle
 # What a layer, an activation and an operation of a product cost in a training step, in those of `measure_machine`.
 LAYER, ACTIVATION, PRODUCT = 128.0, 3.3, 1.5
+CHAIN = 4  # of layers in a step of a chain: noise, both energies and the decision to accept
 LOOP = 1.9  # of activations and products in networks deeper than what is unrolled: states are copied to and fro
 STIFFNESS = 4.0  # spectral radius of the flow in beta^2, at a start of standard deviation 1; it depends on the draw
 TRANSIENT = 150  # steps in which the error, not stability, limits an error-controlled solver
@@ -53,20 +56,41 @@ class Cost:
     """A prediction.
 
     Args:
-        fields: evaluations of the field without probes, and with them.
+        counts: what is computed how often, by name; of a training "fields" (evaluations of the field without probes)
+            and "with probes".
         seconds: of training, on an idle machine, without compilation and measurements.
         memory: bytes.
         files: bytes of the run directory.
         limit: what takes most of the time.
-        exact: whether the number of fields is known, not estimated (solvers that choose their steps).
+        exact: whether the counts are known, not estimated (solvers that choose their steps).
     """
 
-    fields: tuple[int, int]
+    counts: Mapping[str, int]
     seconds: float
     memory: int
     files: int
     limit: str
     exact: bool
+
+
+def total_cost(costs: Sequence[Cost]) -> Cost:
+    """Of several pieces of work, one after another: memory is the largest, what limits is that of the longest.
+
+    >>> one = Cost({"fields": 2}, 1.0, 10, 5, "layers", True)
+    >>> total_cost([one, Cost({"fields": 3}, 4.0, 20, 5, "products", False)])
+    Cost(counts={'fields': 5}, seconds=5.0, memory=20, files=10, limit='products', exact=False)
+    """
+    counts = Counter[str]()
+    for cost in costs:
+        counts.update(cost.counts)
+    return Cost(
+        counts=dict(counts),
+        seconds=sum(cost.seconds for cost in costs),
+        memory=max(cost.memory for cost in costs),
+        files=sum(cost.files for cost in costs),
+        limit=max(costs, key=lambda cost: cost.seconds).limit,
+        exact=all(cost.exact for cost in costs),
+    )
 
 
 def measure_machine(size: int = 512, layers: int = 400) -> Machine:
@@ -117,7 +141,8 @@ def field_counts(config: Config, n: int) -> tuple[int, int, bool]:
     train, steps = config.train, config.train.steps or 1
     probes = train.probes + train.head_probes > 0
     if train.rule == LANGEVIN:
-        return steps * train.leaps * train.chains, 0, True
+        pilots = 0 if train.gamma is not None else PILOTS * max(PILOT_LEAST, steps // PILOT_SHARE)
+        return (steps * train.chains + pilots) * train.leaps, 0, True
     if train.rule != "gradient-flow":
         return steps, 0, True
     if train.solver in ("euler", "heun"):
@@ -143,8 +168,8 @@ def predict_cost(config: Config, n: int, inputs: int, outputs: int, machine: Mac
     >>> from mfresnet.train.job import fill_defaults
     >>> config = fill_defaults(Config(train={"rule": "adam", "steps": 100}), 512, 64, 2)
     >>> cost = predict_cost(config, 512, 2, 1, Machine(4e-6, 2e-9, 2e-11))
-    >>> cost.fields, cost.exact, 0.01 < cost.seconds < 0.1
-    ((100, 0), True, True)
+    >>> cost.counts["fields"], cost.exact, 0.01 < cost.seconds < 0.1
+    (100, True, True)
     """
     m, train = config.model, config.train
     points = min(n, train.batch_size or n)
@@ -154,9 +179,10 @@ def predict_cost(config: Config, n: int, inputs: int, outputs: int, machine: Mac
     copied = LOOP if m.depth > UNROLL else 1.0
     double = 2 if train.precision == "float64" else 1
     parts = dict.fromkeys(("layers", "activations", "products", "probes"), 0.0)
+    layers = (m.depth + 1) * (CHAIN if train.rule == LANGEVIN else 1)
     particles, probes = points * (m.depth * m.width + head), points * (m.depth * train.probes + train.head_probes)
     for count, followed in ((alone, 0), (together, probes)):
-        parts["layers"] += count * (m.depth + 1) * machine.operation
+        parts["layers"] += count * layers * machine.operation
         parts["activations"] += count * copied * double * particles * machine.element
         parts["products"] += count * copied * double * particles * PRODUCTS * state * machine.product
         parts["probes"] += count * copied * double * followed * (
@@ -166,7 +192,7 @@ def predict_cost(config: Config, n: int, inputs: int, outputs: int, machine: Mac
     numbers += (head + 2 * train.head_probes) * (state + outputs + 1)
     kept = len(snapshot_steps(train.steps or 1, config.record.metrics_every or 1, config.record.snapshots))
     return Cost(
-        fields=(alone, together),
+        counts={"fields": alone, "with probes": together},
         seconds=sum(parts.values()),
         memory=PROCESS_BYTES + memory_estimate(config, inputs, outputs, n),
         files=kept * 4 * double * numbers + (REPORT_BYTES if config.record.report else 0),

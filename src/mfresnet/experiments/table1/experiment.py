@@ -14,9 +14,11 @@ import numpy as np
 
 from ...data.images import ImageSplit, load_images
 from ...images.configuration import ImageConfig
+from ...images.cost import measure_cost
 from ...images.job import assemble_images, check_images, image_facts
 from ...images.minibatches import device_memory
 from ...stats import compare_pairs, mean_interval
+from ...train.cost import Cost
 from ..experiment import Cell, Checkpoints, Experiment, NoCheckpoints, Pulse, Result, Row, divergence_notes
 from .figures import errors, movements
 from .settings import ROWS, Table1Settings
@@ -50,6 +52,10 @@ class Table1(Experiment):
         for place, cell in enumerate(cells):
             rows.setdefault(cell["row"], []).append(place)
         return list(rows.values())
+
+    def costs(self, cells: Sequence[Cell], batches: Sequence[Sequence[int]]) -> list[Cost]:
+        configs = [self.config([cells[place] for place in batch]) for batch in batches]
+        return [measure_cost(assemble_images(config, self.images(config))) for config in configs]
 
     def memory(self, cells: Sequence[Cell]) -> int:
         """A batch may take the whole device, and divides itself where that is too small."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from ...errors import MfresnetError
 from ...experiments import Experiment, Stopped, entry
 from ...json_types import plain
 from ...messages import Say, print_message
+from ...train.cost import PROCESS_BYTES, REPORT_BYTES, Cost, total_cost
 from ..environment import environment, tell_changes
 from ..identity import check_sums, fingerprint
 from ..lock import hold_lock
 from ..stopping import Stop, stoppable
 from .checkpoints import Checkpoints
 from .directory import SweepDirectory
-from .executors import EXECUTORS, Work, check
+from .executors import EXECUTORS, Work, check, thread_count
 
+CELL_BYTES = 4096  # of a row, in its file and in the tables
 BAR = "{desc}{percentage:3.0f}%|{bar}| {n:.1f}/{total} cells [{elapsed}<{remaining}{postfix}]"
 # A batch that is stopped is run again from its start, but for a long one that keeps checkpoints (`Experiment.resume`).
 WHEN = "when the steps at work are made (of finite-size: the networks at work are trained)"
@@ -76,7 +79,31 @@ def sweep(
             },
         )
         with stoppable(directory.how_to_resume, LAST):
-            return _drive(directory, experiment, _work(name, settings, executor, address), quiet, say, stop)
+            return _drive(directory, experiment, _work(name, settings, executor, address, say), quiet, say, stop)
+
+
+def predict_sweep(name: str, settings: Section) -> Cost | None:
+    """What a sweep costs on this machine, without compilation and files; None where no model of its cells is known.
+
+    Batches run at once on the machine's cores; the seconds are those until the last one ends.
+
+    Raises:
+        MfresnetError: bad settings or an empty grid.
+    """
+    experiment = entry(name).create(settings)
+    cells = experiment.cells()
+    batches = experiment.batches(cells)
+    costs = experiment.costs(cells, batches)
+    if costs is None:
+        return None
+    whole, at_once = total_cost(costs), thread_count(experiment, cells, batches)
+    return replace(
+        whole,
+        counts={"cells": len(cells), "batches": len(batches), "at once": at_once, **whole.counts},
+        seconds=max(whole.seconds / at_once, *(cost.seconds for cost in costs)),
+        memory=PROCESS_BYTES + at_once * (whole.memory - PROCESS_BYTES),
+        files=REPORT_BYTES + CELL_BYTES * len(cells),
+    )
 
 
 def resume_sweep(
@@ -106,7 +133,7 @@ def resume_sweep(
             )
         check_sums(stored.get("data_sums", {}), experiment.data_sums(stored["cells"]), say)
         tell_changes(stored, "sweep", say)
-        work = _work(stored["experiment"], settings, executor, address)
+        work = _work(stored["experiment"], settings, executor, address, say)
         return _drive(directory, experiment, work, quiet, say, stop)
 
 
@@ -116,7 +143,7 @@ def _flags(executor: str, address: str | None) -> tuple[str, ...]:
     return own if address is None else (*own, "--address", address)
 
 
-def _work(name: str, settings: Section, executor: str, address: str | None) -> Callable[..., Work]:
+def _work(name: str, settings: Section, executor: str, address: str | None, say: Say) -> Callable[..., Work]:
     def start(
         experiment: Experiment, cells: Sequence[Any], batches: Sequence[Sequence[int]], pulse: Any, keep: Any
     ) -> Work:
@@ -129,6 +156,7 @@ def _work(name: str, settings: Section, executor: str, address: str | None) -> C
             pulse=pulse,
             keep=keep,
             address=address,
+            say=say,
         )
 
     return start

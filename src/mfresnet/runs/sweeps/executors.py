@@ -46,9 +46,7 @@ def local(
         share(0.0)
         return experiment.resume([cells[cell] for cell in batches[place]], share, keep(batches[place]))
 
-    largest = max((experiment.memory([cells[cell] for cell in batch]) for batch in batches), default=0)
-    room = psutil.virtual_memory().available // max(largest, 1)
-    with ThreadPoolExecutor(max(1, min(MOST_THREADS, cores(), room))) as threads:
+    with ThreadPoolExecutor(thread_count(experiment, cells, batches)) as threads:
         # from the last, which of one program has the most points, so that the last to end is a small one
         running = {threads.submit(run, place): place for place in reversed(range(len(batches)))}
         try:
@@ -62,6 +60,13 @@ def local(
         finally:
             halt.set()
             threads.shutdown(wait=True, cancel_futures=True)
+
+
+def thread_count(experiment: Experiment, cells: Sequence[Mapping[str, Any]], batches: Sequence[Sequence[int]]) -> int:
+    """How many batches run at once in this process: one a core, and no more than fit into memory."""
+    largest = max((experiment.memory([cells[cell] for cell in batch]) for batch in batches), default=0)
+    room = psutil.virtual_memory().available // max(largest, 1)
+    return max(1, min(MOST_THREADS, cores(), room, len(batches)))
 
 
 EXECUTORS: dict[str, Callable[..., Work]] = {"local": local, "ray": on_ray.ray}

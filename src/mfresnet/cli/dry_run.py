@@ -1,0 +1,33 @@
+"""``--dry-run``: what a command would cost."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ..digits import format_plain
+from .parsing import EXIT_OK
+
+if TYPE_CHECKING:
+    from ..train.cost import Cost
+
+
+def dry_run_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--dry-run`` of a command."""
+    parser.add_argument("--dry-run", action="store_true", help=f"print what the {what} would cost, and do nothing else")
+
+
+def print_cost(cost: Cost) -> int:
+    """Print a prediction, a line for each of its numbers."""
+    about = "" if cost.exact else " (estimated: the solver chooses its steps)"
+    estimated = ("fields", "with probes")
+    rows = [(name, f"{count:,}{about if name in estimated else ''}") for name, count in cost.counts.items()]
+    rows += [
+        ("seconds", f"{format_plain(cost.seconds)} on this machine when idle, without compilation and measurements"),
+        ("limited by", cost.limit),
+        ("memory", f"{cost.memory / 2**30:.2f} GiB"),
+        ("files", f"{cost.files / 1e6:.1f} MB"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
+    return EXIT_OK
