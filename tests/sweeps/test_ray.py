@@ -57,7 +57,7 @@ def workers(driver: int) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(driver).children(recursive=True):
         try:
-            if "run_batch" in process.name() or "run_batch" in " ".join(process.cmdline()):
+            if "run_task" in process.name() or "run_task" in " ".join(process.cmdline()):
                 found.append(process)
         except psutil.Error:
             continue

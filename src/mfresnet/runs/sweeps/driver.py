@@ -79,7 +79,7 @@ def sweep(
             },
         )
         with stoppable(directory.how_to_resume, LAST):
-            return _drive(directory, experiment, _work(name, settings, executor, address), quiet, say, stop)
+            return _drive(directory, experiment, _work(name, settings, executor, address, say), quiet, say, stop)
 
 
 def predict_sweep(name: str, settings: Section) -> Cost | None:
@@ -133,7 +133,7 @@ def resume_sweep(
             )
         check_sums(stored.get("data_sums", {}), experiment.data_sums(stored["cells"]), say)
         tell_changes(stored, "sweep", say)
-        work = _work(stored["experiment"], settings, executor, address)
+        work = _work(stored["experiment"], settings, executor, address, say)
         return _drive(directory, experiment, work, quiet, say, stop)
 
 
@@ -143,7 +143,7 @@ def _flags(executor: str, address: str | None) -> tuple[str, ...]:
     return own if address is None else (*own, "--address", address)
 
 
-def _work(name: str, settings: Section, executor: str, address: str | None) -> Callable[..., Work]:
+def _work(name: str, settings: Section, executor: str, address: str | None, say: Say) -> Callable[..., Work]:
     def start(
         experiment: Experiment, cells: Sequence[Any], batches: Sequence[Sequence[int]], pulse: Any, keep: Any
     ) -> Work:
@@ -156,6 +156,7 @@ def _work(name: str, settings: Section, executor: str, address: str | None) -> C
             pulse=pulse,
             keep=keep,
             address=address,
+            say=say,
         )
 
     return start

@@ -16,19 +16,27 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ...cache import OFF, enable_compilation_cache
 from ...errors import MfresnetError
 from ...experiments import create
 from ...json_types import plain
+from ...messages import Say
+from .ray_nodes import REACH_SECONDS, Nodes
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 OWN = {"RAY_AUTH_MODE": "disabled"}  # of a cluster of our own, which writes no token into the home directory
-REACH_SECONDS = 5.0
 RETRIES = 5  # of one batch, where workers die
 STORE_BYTES = 80 * 2**20
 
 
+def run_task(name: str, settings: str, cells: str) -> str:
+    """What a task of the cluster does: `run_batch` with the compilation cache of its own machine."""
+    enable_compilation_cache()
+    return run_batch(name, settings, cells)
+
+
 def run_batch(name: str, settings: str, cells: str) -> str:
-    """Run the cells of a batch; what a task of the cluster does.
+    """Run the cells of a batch.
 
     >>> settings = '{"train": {"steps": 2}, "data": {"n_test": 4}}'
     >>> run_batch("rate", settings, '[{"data.n": 8, "seed": 0}]')[:24]
@@ -71,9 +79,12 @@ def ray(
     batches: Sequence[Sequence[int]],
     pulse: Callable[[float], None],
     address: str | None,
+    say: Say,
     **rest: Any,
 ):
     """Batches as tasks of one core each, as many at once as the cluster has cores, spread over its nodes.
+
+    The batches of a node that is lost run again on another one; where none is left, they wait for one.
 
     See `mfresnet.runs.sweeps.executors`.
     """
@@ -82,7 +93,7 @@ def ray(
     if begun:
         _connect(cluster, address)
     try:
-        task = cluster.remote(run_batch).options(
+        task = cluster.remote(run_task).options(
             num_cpus=1,
             max_retries=RETRIES,
             runtime_env={"env_vars": task_environment()},
@@ -90,8 +101,10 @@ def ray(
         )
         text = json.dumps(settings)
         waiting = {task.remote(name, text, json.dumps([cells[place] for place in batch])): batch for batch in batches}
+        nodes = Nodes(cluster, _head(cluster, address), say)
         while waiting:
             pulse(0.0)
+            nodes.look()
             ready, _ = cluster.wait(list(waiting), num_returns=1, timeout=0.5)
             for reference in ready:
                 batch = waiting.pop(reference)
@@ -102,9 +115,20 @@ def ray(
 
 
 def task_environment() -> dict[str, str]:
-    """The environment of a task of one core: no GPU, which it did not ask for, and one thread."""
+    """The environment of a task of one core: no GPU, which it did not ask for, and one thread.
+
+    A compilation cache that is switched off here is switched off there.
+    """
     wanted = {"JAX_PLATFORMS": "cpu", "NPROC": "1", "OMP_NUM_THREADS": "1"}  # NPROC: of XLA's pool of threads
-    return {name: os.environ.get(name, value) for name, value in wanted.items()}
+    switch = {name: os.environ[name] for name in (OFF,) if name in os.environ}
+    return {name: os.environ.get(name, value) for name, value in wanted.items()} | switch
+
+
+def _head(cluster: Any, address: str | None) -> str | None:
+    """Where the control store of the cluster listens; through ``ray://`` it is not reached."""
+    if urlsplit(address or "").scheme == "ray":
+        return None
+    return cluster.get_runtime_context().gcs_address
 
 
 def _fetch(cluster: Any, reference: Any, batch: Sequence[int]) -> str:
