@@ -41,14 +41,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jaxtyping import Float
 
 from ..errors import MfresnetError
+from ..threads import cores, spread
 from .annealing import AnnealingSchedule
 
 Kernel = Literal["adjusted", "unadjusted", "minibatch"]
 KERNELS: tuple[str, ...] = get_args(Kernel)
 
+TRACES = ("increments", "losses", "errors", "acceptance")  # of a time and a chain
 CACHED_POINTS = 1024  # of the data times chains followed side by side on a CPU
 
 # (z, data) to (L, number of mistakes); data is a tree of arrays with the points along the first axis
@@ -172,24 +175,48 @@ def advance(
 ) -> Chains:
     """Steps ``first`` to ``last`` - 1 of the schedule, one program for any of them.
 
-    The numbers of step k depend on the key and k alone, so stopping and going on changes nothing.
+    The numbers of step k depend on the key and k alone, so stopping and going on changes nothing. On a CPU each core
+    follows its share of the chains.
     """
     # as arrays: the compiler would make a program for every pair of numbers
     bounds = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
-    together = _together(chains, batch or jax.tree.leaves(data)[0].shape[0])
-    return _advance(potential, chains, data, gammas, steps, key, *bounds, kernel, batch, leaps, together)
+    m, (share, together) = len(chains.z), _plan(chains.z, batch or jax.tree.leaves(data)[0].shape[0])
+
+    def run(begin: int, start: Array, end: Array) -> Chains:
+        at = jnp.asarray(begin, jnp.int32)
+        options = {"share": share, "kernel": kernel, "batch": batch, "leaps": leaps, "together": together}
+        return _advance(potential, chains, data, gammas, steps, key, start, end, at, **options)
+
+    if share == m:
+        return run(0, *bounds)
+    run(0, bounds[0], bounds[0])  # no step: compiled once, not by every thread
+    parts = spread(lambda begin: jax.block_until_ready(run(begin, *bounds)), range(0, m, share), m // share)
+    return _joined(parts)
 
 
-def _together(chains: Chains, points: int) -> int:
-    """How many chains are followed side by side: a divisor of their number.
+def _of_chains(function: Callable[..., Array], *chains: Chains) -> Chains:
+    """The function of the arrays of each field and the axis of the chains in them."""
+    names = Chains.__dataclass_fields__
+    return Chains(**{name: function([getattr(one, name) for one in chains], int(name in TRACES)) for name in names})
 
-    What a CPU computes for one layer of all of them would not stay in the cache of a core (512 points, 64 chains: half
-    the time in groups of two). An accelerator takes all of them, and so do devices that share them.
+
+@eqx.filter_jit
+def _joined(parts: list[Chains]) -> Chains:
+    return _of_chains(jnp.concatenate, *parts)
+
+
+def _plan(z: Array, points: int) -> tuple[int, int]:
+    """How many chains each core follows, and how many of them side by side: divisors of their number.
+
+    What a CPU computes for one layer of all of them would not stay in the cache of a core (a sixth of the time at 512
+    points and 64 chains), and one alone costs more than two. An accelerator takes all of them, and so do devices that
+    share them, and a program that this one is part of.
     """
-    m = len(chains.z)
-    if jax.default_backend() != "cpu" or len(chains.z.sharding.device_set) > 1:
-        return m
-    return next(k for k in range(min(m, max(1, CACHED_POINTS // points)), 0, -1) if m % k == 0)
+    m = len(z)
+    if jax.default_backend() != "cpu" or isinstance(z, Tracer) or len(z.sharding.device_set) > 1:
+        return m, m
+    share = m // cores() if m % cores() == 0 and m >= 2 * cores() else m
+    return share, next((k for k in range(max(2, CACHED_POINTS // points), 1, -1) if share % k == 0), share)
 
 
 @eqx.filter_jit
@@ -202,11 +229,19 @@ def _advance(
     key: Array,
     first: Array,
     last: Array,
+    begin: Array,
+    share: int,
     kernel: Kernel,
     batch: int,
     leaps: int,
     together: int,
 ) -> Chains:
+    """Steps of a share of the chains, those from ``begin`` on."""
+    m, size = chains.z.shape
+
+    def own(drawn: Array, axis: int = 0) -> Array:
+        return drawn if share == m else jax.lax.dynamic_slice_in_dim(drawn, begin, share, axis)
+
     def each(function: Callable, *chains: Array) -> Any:
         """The function of each chain."""
         if together == len(chains[0]):
@@ -216,8 +251,7 @@ def _advance(
     def step(k: Array, now: Chains) -> Chains:
         gamma, e = gammas[k], steps[k]
         noise, uniform = jax.random.split(jax.random.fold_in(key, k))
-        m, size = now.z.shape
-        v = jax.random.normal(noise, (m * size,), now.z.dtype).reshape(m, size)
+        v = own(jax.random.normal(noise, (m * size,), now.z.dtype).reshape(m, size))
         part, gradient = data, now.gradient
         if kernel == "minibatch":
             n = jax.tree.leaves(data)[0].shape[0]
@@ -230,7 +264,7 @@ def _advance(
             return _record(now, k, new, loss, now.gradient, mistakes, r, jnp.ones_like(r))
         if kernel == "unadjusted":
             return _record(now, k, new, loss, new_gradient, mistakes, r, jnp.ones_like(r))
-        accept, chance = decide(gamma * (now.loss - loss) - r, jax.random.uniform(uniform, (m,), now.z.dtype))
+        accept, chance = decide(gamma * (now.loss - loss) - r, own(jax.random.uniform(uniform, (m,), now.z.dtype)))
 
         def choose(a: Array, b: Array) -> Array:
             return jnp.where(accept.reshape(-1, *[1] * (a.ndim - 1)), a, b)
@@ -240,7 +274,7 @@ def _advance(
         )  # fmt: skip
         return _record(now, k, place, loss, gradient, mistakes, jnp.zeros_like(loss), chance)
 
-    return jax.lax.fori_loop(first, last, step, chains)
+    return jax.lax.fori_loop(first, last, step, _of_chains(lambda leaves, axis: own(leaves[0], axis), chains))
 
 
 def decide(log_ratio: Array, uniform: Array) -> tuple[Array, Array]:
