@@ -42,7 +42,6 @@ RESULTS = Path(__file__).parent / "results" / "scale.json"
 NODES = 2
 CHAINS = "sweep certificate --set data.n=256 --model.depth 4 --data.n-test 256 --quiet"
 SWEEPS = {"few": (4, 40), "many": (24, 40), "long": (8, 1000)}  # cells and steps of each
-QUICK_SWEEPS = {"few": (2, 4), "many": (4, 4), "long": (4, 200)}
 TRAIN = (
     "train random-labels --train.rule adam --data.n-test 64 --quiet --certify.enabled false --record.report false "
     "--record.checkpoint-seconds 0 --diagnostics.gram-every 0 --diagnostics.kl-every 0 --diagnostics.landscape false"
@@ -51,7 +50,7 @@ TRAININGS = {  # of the command above, and how many steps are timed after the fi
     "small": ("--data.n 512 --data.dimension 2", 400),
     "larger": ("--data.n 8192 --data.dimension 32 --model.width 64 --model.head-width 64", 40),
 }
-QUICK_TRAININGS = {"small": ("--data.n 64 --data.dimension 2", 40)}
+QUICK = ("--data.n 64 --data.dimension 2", 40)
 WAYS = {"one process": (1, 1), "one process, two devices": (1, 2), "two processes": (2, 1)}  # processes, devices each
 DEVICES = "--xla_force_host_platform_device_count="
 
@@ -99,7 +98,8 @@ class Processor:
 @contextmanager
 def ray_cluster() -> Iterator[Any]:
     """A head without cores and `NODES` nodes of one core each."""
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    # Ray gives workers niceness 15, which would compare priorities where others use the machine too
+    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -153,40 +153,42 @@ def differing_files(one: Path, two: Path) -> list[str]:
     return [n for n in names if not (two / n).exists() or (one / n).read_bytes() != (two / n).read_bytes()]
 
 
-def sweeps(sizes: dict[str, tuple[int, int]], rounds: int, folder: Path) -> dict[str, Any]:
+def sweeps(rounds: int, folder: Path) -> dict[str, Any]:
     """Both executors by turns, then the kill."""
     seen: dict[tuple[str, str], list[dict[str, float]]] = {}
     begun = time.perf_counter()
     with ray_cluster() as cluster:
         started = time.perf_counter() - begun
-        for steps in {steps for _, steps in sizes.values()}:  # compiled programs are kept from here on
+        for steps in {steps for _, steps in SWEEPS.values()}:  # compiled programs are kept from here on
             for place, where in enumerate((None, cluster)):
                 sweep(2, steps, folder / f"warm-{steps}-{place}", where)
         for turn in range(rounds):
-            for name, (cells, steps) in sizes.items():
+            for name, (cells, steps) in SWEEPS.items():
                 for executor in ("local", "ray"):
                     out = folder / f"{name}-{executor}-{turn}"
                     once = sweep(cells, steps, out, cluster if executor == "ray" else None)
                     seen.setdefault((name, executor), []).append(once)
                     print(f"{name} ({cells} cells of {steps} steps), {executor}: {json.dumps(once)}", flush=True)
-        killed = sweep(*sizes["long"], folder / "killed", cluster, kill=True)
+        killed = sweep(*SWEEPS["long"], folder / "killed", cluster, kill=True)
     last = f"-{rounds - 1}"
     killed["files_that_differ"] = differing_files(folder / f"long-local{last}", folder / "killed")
     undisturbed = [
-        file for name in sizes for file in differing_files(folder / f"{name}-local{last}", folder / f"{name}-ray{last}")
+        file
+        for name in SWEEPS
+        for file in differing_files(folder / f"{name}-local{last}", folder / f"{name}-ray{last}")
     ]
     print(f"a node killed: {json.dumps(killed)}", flush=True)
     result: dict[str, Any] = {
-        "nodes": NODES, "sizes": sizes, "rounds": rounds, "cluster_start_s": started, "killed": killed,
+        "nodes": NODES, "sizes": SWEEPS, "rounds": rounds, "cluster_start_s": started, "killed": killed,
         "files_that_differ": undisturbed,
     }  # fmt: skip
-    more = sizes["many"][0] - sizes["few"][0]
+    more = SWEEPS["many"][0] - SWEEPS["few"][0]
     for unit in ("wall_s", "cpu_s"):
         middle = {key: median(once[unit] for once in found) for key, found in seen.items()}
         cell = {one: (middle["many", one] - middle["few", one]) / more for one in ("local", "ray")}
-        fixed = {one: middle["few", one] - sizes["few"][0] * cell[one] for one in ("local", "ray")}
+        fixed = {one: middle["few", one] - SWEEPS["few"][0] * cell[one] for one in ("local", "ray")}
         result[unit] = {
-            **{name: {one: middle[name, one] for one in ("local", "ray")} for name in sizes},
+            **{name: {one: middle[name, one] for one in ("local", "ray")} for name in SWEEPS},
             "overhead_per_cell": cell["ray"] - cell["local"],
             "overhead_per_sweep": fixed["ray"] - fixed["local"],
             "efficiency": middle["long", "local"] / middle["long", "ray"],
@@ -285,10 +287,10 @@ def killed_process(flags: str, steps: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def trainings(sizes: dict[str, tuple[str, int]], rounds: int, folder: Path) -> dict[str, Any]:
+def trainings(rounds: int, folder: Path) -> dict[str, Any]:
     """All ways by turns, then the kill."""
     found: dict[str, Any] = {"rounds": rounds, "steps": {}}
-    for name, (flags, steps) in sizes.items():
+    for name, (flags, steps) in TRAININGS.items():
         seen: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
         for turn in range(rounds):
             for place, way in enumerate(WAYS):
@@ -302,7 +304,7 @@ def trainings(sizes: dict[str, tuple[str, int]], rounds: int, folder: Path) -> d
         found["steps"][name]["difference_to_one_process"] = {
             way: difference(ends[0], end) for way, end in zip(WAYS, ends, strict=True)
         }
-    found["killed"] = killed_process(*sizes["small"], folder)
+    found["killed"] = killed_process(*TRAININGS["small"], folder)
     print(f"a process killed: {json.dumps(found['killed'])}", flush=True)
     return found
 
@@ -310,21 +312,21 @@ def trainings(sizes: dict[str, tuple[str, int]], rounds: int, folder: Path) -> d
 def main() -> None:
     """Measure, print and write ``results/scale.json``."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--quick", action="store_true", help="tiny, one round, nothing written")
+    options.add_argument("--quick", action="store_true", help="the two kills alone, tiny, nothing written")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--part", choices=("sweeps", "trainings"), help="the other one keeps its last figures")
     given = options.parse_args()
-    rounds = 1 if given.quick else given.rounds
     result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
-        for part, measure, sizes in (
-            ("sweeps", sweeps, QUICK_SWEEPS if given.quick else SWEEPS),
-            ("trainings", trainings, QUICK_TRAININGS if given.quick else TRAININGS),
-        ):
+        if given.quick:
+            print("a process killed:", killed_process(*QUICK, Path(folder)), flush=True)
+            with ray_cluster() as cluster:
+                print("a node killed:", sweep(4, 20, Path(folder) / "ray", cluster, kill=True))
+            return
+        for part, measure in {"sweeps": sweeps, "trainings": trainings}.items():
             if given.part in (None, part):
-                result[part] = {"machine": facts(), **measure(sizes, rounds, Path(folder))}
-                if not given.quick:
-                    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+                result[part] = {"machine": facts(), **measure(given.rounds, Path(folder))}
+                RESULTS.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
