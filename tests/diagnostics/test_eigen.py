@@ -6,6 +6,7 @@ from scipy.sparse.linalg import aslinearoperator
 
 from mfresnet.errors import MfresnetError
 from mfresnet.kernels import eigen
+from mfresnet.kernels.cholesky import cholesky
 from mfresnet.kernels.eigen import Eigenvalue, largest_eigenvalue, smallest_eigenvalue, spectrum
 
 
@@ -134,11 +135,11 @@ def test_bad_quantiles():
 def test_cholesky_by_panels_is_the_factor_and_notices_a_negative_eigenvalue(n, panel):
     rows = np.random.default_rng(n).normal(size=(n, n))
     matrix = rows @ rows.T + np.eye(n)
-    factor = np.tril(eigen._cholesky(matrix, 0.5, panel))
+    factor = np.tril(cholesky(matrix, 0.5, panel))
     np.testing.assert_allclose(factor @ factor.T, matrix + 0.5 * np.eye(n), rtol=0, atol=1e-12)  # rounding of sums of n
     lowest = np.linalg.eigvalsh(matrix)[0]
-    assert eigen._cholesky(matrix, -lowest + 1e-6, panel) is not None
-    assert eigen._cholesky(matrix, -lowest - 1e-6, panel) is None
+    assert cholesky(matrix, -lowest + 1e-6, panel) is not None
+    assert cholesky(matrix, -lowest - 1e-6, panel) is None
 
 
 def test_a_rank_below_the_size_makes_it_zero():

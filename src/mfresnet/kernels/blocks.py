@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -13,10 +14,12 @@ from jax import Array
 
 from ..errors import MfresnetError
 
-# Rows of a block (data points times outputs). On a CPU a pair of blocks of 128 rows keeps its running sum and its
-# products in the cache of one core, and few pairs are computed that symmetry would have spared (measured: 100 to 250
-# rows within 10 %, 500 a fifth slower); a GPU wants more at once.
-CPU_ROWS = 128
+T = TypeVar("T")
+
+# Rows of a block (data points times outputs) on a CPU. Large blocks are packed less often for their products, small
+# ones leave out more of what symmetry spares; beyond the larger limit the running sum of a pair leaves the cache
+# (measured: an eighth of all rows is within 10 % of the best at M = 20 to 512). A GPU wants more at once.
+CPU_ROWS = (128, 512)
 ACCELERATOR_ROWS = 4096
 BATCH_BYTES = 2**25  # of the results of one batch of pairs
 
@@ -25,14 +28,15 @@ def block_length(n: int, outputs: int, block: int | None) -> int:
     """Data points of one block: ``block``, or a size that splits n evenly near the best number of rows.
 
     >>> block_length(1030, 1, None), block_length(1030, 1, 100)
-    (115, 100)
+    (129, 100)
     """
     if block is not None:
         if block < 1:
             raise MfresnetError(f"block = {block} is not allowed: give a value >= 1.")
         return min(block, n)
-    best = CPU_ROWS if jax.default_backend() == "cpu" else ACCELERATOR_ROWS
-    return ceil(n / ceil(n * outputs / best))
+    rows, (least, most) = n * outputs, CPU_ROWS
+    best = min(max(rows / 8, least), most) if jax.default_backend() == "cpu" else ACCELERATOR_ROWS
+    return ceil(n / ceil(rows / best))
 
 
 def split(x: np.ndarray, length: int) -> np.ndarray:
@@ -92,9 +96,12 @@ def fill(
                 if symmetric and i != j:
                     result[across : across + part.shape[1], down : down + part.shape[0]] = part.T
 
-    if workers == 1 or len(batches) == 1:
-        for pairs in batches:
-            write(pairs)
-        return
+    spread(write, batches, workers)
+
+
+def spread(function: Callable[[Any], T], items: Sequence[Any] | np.ndarray, workers: int) -> list[T]:
+    """The function of each item, on threads where there is more than one item and more than one worker."""
+    if workers == 1 or len(items) < 2:
+        return [function(item) for item in items]
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(write, batches))
+        return list(pool.map(function, items))

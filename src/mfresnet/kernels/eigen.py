@@ -15,12 +15,13 @@ import numpy as np
 from scipy import linalg
 
 from ..errors import MfresnetError
-from .eigenvalue import Eigenvalue, ScaledOperator, rescale, scale_matrix, unscale
+from .cholesky import cholesky
+from .eigenvalue import Eigenvalue, ScaledOperator, panels, rescale, scale_matrix, unscale
 from .lanczos import extreme_eigenvalue, lanczos
 from .precision import blas_threads
 
 DENSE_LIMIT = 5000  # rows up to which the dense solver is used (2000 rows: under a second)
-PANEL = 2048  # columns of a Cholesky factor computed at once
+TILE = 1024  # rows and columns of a matrix looked at together
 SYMMETRY = 1e3  # asymmetry allowed, in units of rounding
 
 
@@ -40,9 +41,10 @@ def smallest_eigenvalue(
       smaller of Frobenius and row-sum norm.
     - "inverse Lanczos" (larger matrices): Lanczos on (A + shift I)^-1 by a Cholesky factor, shift =
       n eps |A|; a few steps suffice. error as above. A second factorisation, of A - (value - error) I,
-      proves that no eigenvalue lies below (Sylvester); memory is three matrices.
+      proves that no eigenvalue lies below (Sylvester); where the value is within its error of zero the first one has.
+      Memory is two matrices.
     - "Lanczos" (operators, which need ``shape`` and ``matvec``): full reorthogonalisation ([Parlett,
-      *The Symmetric Eigenvalue Problem*, ch. 13]), the basis doubled until the residual bound
+      *The Symmetric Eigenvalue Problem*, ch. 13]), the basis extended until the residual bound
       |beta_k s_k| meets the tolerance. The value is then an upper bound of the smallest eigenvalue up to
       rounding, and an eigenvalue lies within the error of it; that none lies lower is near certain with
       a random start, but not proved.
@@ -124,7 +126,7 @@ def _extreme(matrix: Any, end: str, tolerance: float, max_basis: int | None, met
         return rescale(extreme_eigenvalue(operator, n, eps, end, tolerance, basis, seed), operator.exponent)
     a, eps, exponent = scale_matrix(*check_matrix(matrix))
     n = len(a)
-    rounding = n * eps * min(float(np.linalg.norm(a)), float(np.abs(a).sum(axis=1).max()))
+    rounding = n * eps * min(float(np.linalg.norm(a)), max(float(np.abs(part).sum(axis=1).max()) for part in panels(a)))
     if method == "dense" or (method == "auto" and n <= DENSE_LIMIT):
         eigenvalue = _dense(a, end, rounding)
     elif end == "smallest" and method != "Lanczos":
@@ -145,21 +147,23 @@ def check_matrix(matrix: Any) -> tuple[np.ndarray, float]:
     if a.dtype.kind == "f":
         eps = max(eps, float(np.finfo(a.dtype).eps))
     a = a.astype(np.float64, copy=False)
-    scale = 0.0
-    for start in range(0, len(a), 1024):  # in panels, so that a matrix that fills the memory is not copied
-        rows = a[start : start + 1024]
-        bad = np.argwhere(~np.isfinite(rows))
-        if bad.size:
+    n, scale = len(a), 0.0
+    for start in range(0, n, TILE):  # in tiles, so that a matrix that fills the memory is not copied
+        rows = a[start : start + TILE]
+        largest = max(float(rows.max()), -float(rows.min()))
+        if not np.isfinite(largest):
+            bad = np.argwhere(~np.isfinite(rows))[0]
             raise MfresnetError(
-                f"the matrix has {rows[tuple(bad[0])]} in row {start + bad[0][0]}, column {bad[0][1]}: "
+                f"the matrix has {rows[tuple(bad)]} in row {start + bad[0]}, column {bad[1]}: "
                 "check the model and the inputs it came from."
             )
-        scale = max(scale, float(np.abs(rows).max()))
-    for start in range(0, len(a), 1024):
-        with np.errstate(over="ignore"):
-            difference = np.abs(a[start : start + 1024] - a[:, start : start + 1024].T).max()
-        if difference > SYMMETRY * eps * scale:
-            raise MfresnetError(f"the matrix is not symmetric (difference {difference:.2g}): give (A + A^T)/2.")
+        scale = max(scale, largest)
+    for i in range(0, n, TILE):
+        for j in range(0, i + 1, TILE):
+            with np.errstate(over="ignore"):
+                difference = np.abs(a[i : i + TILE, j : j + TILE] - a[j : j + TILE, i : i + TILE].T).max()
+            if difference > SYMMETRY * eps * scale:
+                raise MfresnetError(f"the matrix is not symmetric (difference {difference:.2g}): give (A + A^T)/2.")
     return a, eps
 
 
@@ -189,7 +193,7 @@ def _inverse_lanczos(a: np.ndarray, rounding: float, tolerance: float, max_basis
     n = len(a)
     if rounding == 0.0:  # the zero matrix
         return Eigenvalue(0.0, 0.0, "inverse Lanczos", message=_near_zero(a, 0.0, 0.0))
-    factor = _cholesky(a, rounding)
+    factor = cholesky(a, rounding)
     if factor is None:
         return Eigenvalue(
             float("nan"), float("inf"), "inverse Lanczos", False,
@@ -201,8 +205,9 @@ def _inverse_lanczos(a: np.ndarray, rounding: float, tolerance: float, max_basis
     error = rounding + residual
     converged = residual <= max(tolerance * abs(value), rounding)
     message = _near_zero(a, value, error) if converged else f"not converged: residual {residual:.2g}"
-    # the rounding of this second factorisation is inside `rounding`, hence twice
-    if converged and _cholesky(a, -(value - error - rounding)) is None:
+    # the rounding of this second factorisation is inside `rounding`, hence twice; a value within its error of zero was
+    # proved by the first one, whose shift is smaller
+    if converged and value > error and cholesky(a, -(value - error - rounding)) is None:
         converged, message = False, "not converged: an eigenvalue below the value was detected"
     return Eigenvalue(value, error, "inverse Lanczos", converged, message)
 
@@ -210,34 +215,13 @@ def _inverse_lanczos(a: np.ndarray, rounding: float, tolerance: float, max_basis
 def _refine(
     a: np.ndarray, factor: np.ndarray, rounding: float, tolerance: float, max_basis: int, seed: int
 ) -> tuple[float, float]:
-    """Rayleigh quotient and residual of the Ritz vector of A^-1, the basis doubled until they are good enough."""
+    """Rayleigh quotient and residual of the Ritz vector of A^-1, the basis extended until they are good enough."""
     value, residual = float("nan"), float("inf")
     solve = partial(linalg.cho_solve, (factor, True), check_finite=False)
     for _, _, vector in lanczos(solve, len(a), "largest", max_basis, seed):
         product = a @ vector
         value = float(vector @ product)
         residual = float(np.linalg.norm(product - value * vector))
-        if residual <= max(tolerance * abs(value), rounding):
+        if residual <= max(tolerance * abs(value), rounding / 10):  # a few cheap steps more for half the error
             break
     return value, residual
-
-
-def _cholesky(a: np.ndarray, shift: float, panel: int = PANEL) -> np.ndarray | None:
-    """Lower factor of A + shift I (above the diagonal is rubbish), or None where it is not positive definite.
-
-    By panels: LAPACK's own factorisation in OpenBLAS, asked for all of it on several threads, crashes at n = 20,000.
-    """
-    factor = a.copy(order="F")
-    factor.flat[:: len(a) + 1] += shift
-    for k in range(0, len(a), panel):
-        end = k + panel
-        try:
-            corner = linalg.cholesky(factor[k:end, k:end], lower=True, check_finite=False)
-        except linalg.LinAlgError:
-            return None
-        factor[k:end, k:end] = corner
-        below = linalg.solve_triangular(corner, factor[end:, k:end].T, lower=True, check_finite=False).T
-        factor[end:, k:end] = below
-        for j in range(end, len(a), panel):
-            factor[j:, j : j + panel] -= below[j - end :] @ below[j - end : j - end + panel].T
-    return factor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,9 +49,14 @@ def _exponent(largest: float) -> int:
     return 0 if largest == 0 or 1e-100 < largest < 1e100 else int(np.frexp(largest)[1])
 
 
+def panels(a: np.ndarray, rows: int = 1024) -> Iterator[np.ndarray]:
+    """The matrix by groups of rows, so that what is computed of it takes no memory of its size."""
+    return (a[start : start + rows] for start in range(0, len(a), rows))
+
+
 def scale_matrix(a: np.ndarray, eps: float) -> tuple[np.ndarray, float, int]:
     """The matrix times 2^-k and k (`_exponent`); it is not copied where k = 0."""
-    exponent = _exponent(max(float(np.abs(a[start : start + 1024]).max()) for start in range(0, len(a), 1024)))
+    exponent = _exponent(max(max(float(part.max()), -float(part.min())) for part in panels(a)))
     return (np.ldexp(a, -exponent) if exponent else a), eps, exponent
 
 

@@ -17,10 +17,10 @@ import numpy as np
 from jax import Array
 
 from ..errors import MfresnetError
-from ..flow.adjoint import check_euler
+from ..flow.adjoint import check_euler, head_adjoint
 from ..model import AbstractParticles, AbstractResNet, Activation, Particles, scaling
 from ..model.particles import preactivation, row_factors, split_rows
-from .blocks import block_length, cores, fill, pair_batches, split
+from .blocks import block_length, cores, fill, pair_batches, split, spread
 from .matrix_free import GramOperator, gram_operator
 from .output_adjoint import input_width, ranks_of, states_and_adjoints
 from .parts import gram_by_parts
@@ -29,6 +29,7 @@ from .precision import cast, check_dtype, check_rows, double_precision, equal_ro
 __all__ = ["Gram", "GramOperator", "gram", "gram_operator"]
 
 FEATURE_BYTES = 2**30  # features of all layers are kept when they fit in this, else computed again for each pair
+SHARED_BLOCKS = 8  # fewer are not worth threads for their features
 CHUNK_BYTES = 2**25  # of the features of one group of particles, where depth shares the law
 
 
@@ -53,16 +54,14 @@ class Gram:
     ranks: Mapping[str, int] = field(default_factory=dict)
 
 
-class _Block(NamedTuple):
-    """One block of points: what the layers (leading axis) and the head contribute to its rows.
+class _Side(NamedTuple):
+    """What the layers (leading axis) and the head contribute to the rows of all points (last axis but one)."""
 
-    A side of the matrix is all its blocks, along one more leading axis.
-    """
-
-    z: Array  # (L, b, D), states entering the layers
-    q: Array  # (L, b C, D), adjoints leaving them
+    z: Array  # (L, n, D), states entering the layers
+    q: Array  # (L, n C, D), adjoints leaving them
     features: tuple[Array, Array] | None  # of `row_factors`, or None where they are computed again for each pair
-    last: Array  # (b, D), states at s = 1
+    last: Array  # (n, D), states at s = 1
+    head: tuple[Array, ...]  # of `_head_features`
 
 
 def gram(
@@ -136,29 +135,32 @@ def gram(
     encoder, head = (np.empty(shape, dtype), np.empty(shape, dtype)) if hold == "all" else (None, None)
     points = len(left) + (0 if right is None else len(right))
     with double_precision():
-        cast_model = cast(model, dtype)
         # features of every point, layer and particle, in s and in (u . q) s'
         keep = (
             not model.shared
             and isinstance(model.encoder, Particles)
             and (points * (1 + outputs) * model.depth * model.encoder.width * dtype.itemsize <= FEATURE_BYTES)
         )
-        chunk = _chunk_width(model, length * outputs, dtype)
+        chunk = _chunk_width(model, length * outputs, dtype) if model.shared else 0
+        options = {"length": length, "all_parts": hold == "all", "chunk": chunk}
+        cast_model, workers = cast(model, dtype), cores()
 
-        def blocks(table: np.ndarray) -> _Block:
-            return _blocks(cast_model, jnp.asarray(split(table, length), dtype), keep)
+        def side_of(points: np.ndarray) -> _Side:
+            with double_precision():  # of the thread
+                return _side(cast_model, points.reshape(-1, width).astype(dtype), keep)
 
-        rows = blocks(left)
-        columns = rows if right is None else blocks(right)
-        workers = cores()
-        batches = pair_batches(
-            len(rows.z), None if right is None else len(columns.z), (length * outputs) ** 2 * dtype.itemsize, workers
-        )
+        def side(table: np.ndarray) -> tuple[_Side, int]:
+            blocks = split(table, length)
+            parts = spread(side_of, np.array_split(blocks, workers if len(blocks) >= SHARED_BLOCKS else 1), workers)
+            return parts[0] if len(parts) == 1 else _joined(parts), len(blocks)
 
         def products(pairs: np.ndarray) -> tuple[Array | None, Array | None, Array]:
-            with double_precision():  # of the thread
-                return _products(cast_model, rows, columns, pairs, all_parts=hold == "all", chunk=chunk)
+            with double_precision():
+                return _products(cast_model, rows, columns, pairs, **options)
 
+        rows, down = side(left)
+        columns, across = (rows, None) if right is None else side(right)
+        batches = pair_batches(down, across, (length * outputs) ** 2 * dtype.itemsize, workers)
         fill((encoder, head, total), batches, products, symmetric=right is None, workers=workers)
     notes = () if right is not None else equal_rows_note(left)
     return Gram(encoder, head, total, outputs, notes, ranks_of(model))
@@ -171,90 +173,116 @@ def _chunk_width(model: AbstractResNet, rows: int, dtype: np.dtype) -> int:
 
 
 @partial(jax.jit, static_argnums=2)
-def _blocks(model: AbstractResNet, x: Array, keep: bool) -> _Block:
-    """All blocks of one side, from points of shape (blocks, b, d)."""
-    return jax.lax.map(lambda points: _block(model, points, keep), x)
-
-
-def _block(model: AbstractResNet, x: Array, keep: bool) -> _Block:
+def _side(model: AbstractResNet, x: Array, keep: bool) -> _Side:
+    """Of points x; ``keep`` their features too."""
+    if keep:
+        z = model.states(x)
+        q, *features = _adjoints_and_features(model, z)
+        return _Side(z[:-1], q, (features[0], features[1]), z[-1], _head_features(model, z[-1]))
     z, q = states_and_adjoints(model, x)
-    entering, leaving = z[:-1], q[1:].reshape(model.depth, -1, z.shape[-1])
-    layers = (model.encoder, entering, leaving)
-    features = (
-        jax.lax.map(lambda layer: row_factors(layer[0], layer[1], layer[2], model.sigma), layers) if keep else None
-    )
-    return _Block(entering, leaving, features, z[-1])
+    return _Side(z[:-1], q[1:].reshape(model.depth, -1, z.shape[-1]), None, z[-1], _head_features(model, z[-1]))
 
 
-@partial(jax.jit, static_argnames=("all_parts", "chunk"))
+@jax.jit
+def _joined(sides: list[_Side]) -> _Side:
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=-2), *sides)
+
+
+def _adjoints_and_features(model: AbstractResNet, z: Array) -> tuple[Array, Array, Array]:
+    """q_1 .. q_L and `row_factors` of every layer: what the adjoint's recursion needs anyway (`flow.adjoint`)."""
+    h, shape = scaling.depth_step(model.depth), z.shape
+
+    def back(q: Array, layer: tuple[Any, Array]) -> tuple[Array, tuple[Array, Array, Array]]:
+        particles, entering = layer
+        s, v = row_factors(particles, entering, q, model.sigma)
+        return q + h * scaling.residual(model.alpha, v @ particles.w, particles.width), (q, s, v)
+
+    last = head_adjoint(model, z[-1]).reshape(-1, shape[-1])
+    return jax.lax.scan(back, last, (model.encoder, z[:-1]), reverse=True)[1]
+
+
+def _head_features(model: AbstractResNet, last: Array) -> tuple[Array, ...]:
+    """s and a s' of each point and output, or the derivatives with respect to all that moves in the head."""
+    head = model.head
+    if head is None:
+        return ()
+    if not isinstance(head, Particles):
+        each = jnp.eye(head.outputs, dtype=last.dtype)
+        return (head.rows(last, jnp.tile(each, (len(last), 1)), model.sigma),)
+    pre = preactivation(head, last)
+    slope = model.sigma.first(pre).astype(last.dtype)
+    return model.sigma(pre).astype(last.dtype), (slope[:, None, :] * head.a.T[None, :, :]).reshape(-1, head.width)
+
+
+@partial(jax.jit, static_argnames=("length", "all_parts", "chunk"))
 def _products(
-    model: AbstractResNet, rows: _Block, columns: _Block, pairs: Array, *, all_parts: bool, chunk: int
+    model: AbstractResNet, rows: _Side, columns: _Side, pairs: Array, *, length: int, all_parts: bool, chunk: int
 ) -> tuple[Array | None, Array | None, Array]:
-    """The blocks of G1, G2 and G for a batch of pairs of blocks of points, one after the other."""
+    """The blocks of G1, G2 and G for pairs of blocks of ``length`` points, one after the other."""
+    mass = scaling.encoder_mass(*model.encoder.batch)
 
     def one(pair: Array) -> tuple[Array | None, Array | None, Array]:
-        left, right = (
-            jax.tree.map(lambda leaf, k=k: jax.lax.dynamic_index_in_dim(leaf, k, keepdims=False), side)
-            for side, k in zip((rows, columns), pair, strict=True)
-        )
-        return _product(model, left, right, all_parts=all_parts, chunk=chunk)
+        left, right = _block(rows, pair[0], length), _block(columns, pair[1], length)
+        if model.shared:
+            encoder = _shared_product(model, left, right, chunk) / (mass * model.depth**2)
+        else:
+            encoder = _layered_product(model, rows, columns, pair, length) / mass
+        head = jnp.zeros_like(encoder) if model.head is None else _head_product(model.head, left, right)
+        total = model.alpha**2 * encoder + head
+        return (encoder, head, total) if all_parts else (None, None, total)
 
     return jax.lax.map(one, pairs)
 
 
-def _product(
-    model: AbstractResNet, left: _Block, right: _Block, *, all_parts: bool, chunk: int
-) -> tuple[Array | None, Array | None, Array]:
-    """The blocks of G1, G2 and G for one pair of blocks of points."""
-    mass = scaling.encoder_mass(*model.encoder.batch)
-    if model.shared:
-        encoder = _shared_product(model, left, right, chunk) / (mass * model.depth**2)
-    else:
-        encoder = _layered_product(model, left, right) / mass
-    head = jnp.zeros_like(encoder) if model.head is None else _head_product(model.head, model.sigma, left, right)
-    total = model.alpha**2 * encoder + head
-    return (encoder, head, total) if all_parts else (None, None, total)
+def _block(side: _Side, index: Array, length: int, layer: Array | None = None) -> _Side:
+    """The rows of a block of points, of one layer where asked."""
+
+    def part(leaf: Array) -> Array:
+        size = leaf.shape[-2] * length // len(side.last)
+        if layer is None or leaf.ndim == 2:
+            return jax.lax.dynamic_slice_in_dim(leaf, index * size, size, axis=-2)
+        return jax.lax.dynamic_slice(leaf, (layer, index * size, 0), (1, size, leaf.shape[-1]))[0]
+
+    return jax.tree.map(part, side)
 
 
-def _layered_product(model: AbstractResNet, left: _Block, right: _Block) -> Array:
-    """L M times the block of G1: a running sum over layers, so that nothing of size L n n exists."""
+def _layered_product(model: AbstractResNet, rows: _Side, columns: _Side, pair: Array, length: int) -> Array:
+    """L M times the block of G1: a running sum over layers, so that nothing of size L n n exists.
 
-    def add(total: Array, layer: tuple[Any, ...]) -> tuple[Array, None]:
-        particles, zi, qi, fi, zj, qj, fj = layer
+    A layer's rows are cut out where they are used: the features of a block in all layers would leave the cache.
+    """
+
+    def add(total: Array, at: tuple[AbstractParticles, Array]) -> tuple[Array, None]:
+        particles, layer = at
+        left, right = _block(rows, pair[0], length, layer), _block(columns, pair[1], length, layer)
         if not isinstance(particles, Particles):
-            return total + _outer(particles.rows(zi, qi, model.sigma), particles.rows(zj, qj, model.sigma)), None
-        bias = 0.0 if particles.b is None else 1.0
-        si, vi = row_factors(particles, zi, qi, model.sigma) if fi is None else fi
-        sj, vj = row_factors(particles, zj, qj, model.sigma) if fj is None else fj
-        values = _pairs(si, sj, _outer(qi, qj))
-        return total + values + _pairs(zi, zj, _outer(vi, vj), bias), None
+            fi, fj = (particles.rows(side.z, side.q, model.sigma) for side in (left, right))
+            return total + _outer(fi, fj), None
+        (si, vi), (sj, vj) = (
+            row_factors(particles, side.z, side.q, model.sigma) if side.features is None else side.features
+            for side in (left, right)
+        )
+        values = _pairs(si, sj, _outer(left.q, right.q))
+        return total + values + _pairs(left.z, right.z, _outer(vi, vj), 0.0 if particles.b is None else 1.0), None
 
-    start = jnp.zeros((left.q.shape[1], right.q.shape[1]), left.q.dtype)
-    over = (model.encoder, left.z, left.q, left.features, right.z, right.q, right.features)
-    return jax.lax.scan(add, start, over)[0]
+    size = length * rows.q.shape[1] // rows.z.shape[1]
+    start = jnp.zeros((size, size), rows.q.dtype)
+    return jax.lax.scan(add, start, (model.encoder, jnp.arange(model.depth)))[0]
 
 
-def _head_product(head: AbstractParticles, sigma: Activation, left: _Block, right: _Block) -> Array:
+def _head_product(head: AbstractParticles, left: _Side, right: _Side) -> Array:
     """The block of G2."""
+    mass = scaling.head_mass(head.width)
     if not isinstance(head, Particles):
-        each = jnp.eye(head.outputs, dtype=left.last.dtype)
-        rows, columns = (head.rows(one, jnp.tile(each, (len(one), 1)), sigma) for one in (left.last, right.last))
-        return _outer(rows, columns) / scaling.head_mass(head.width)
-    pre_i, pre_j = preactivation(head, left.last), preactivation(head, right.last)
-    (bi, bj), outputs = (len(left.last), len(right.last)), head.a.shape[-1]
-
-    def slopes(pre: Array) -> Array:
-        first = sigma.first(pre).astype(pre.dtype)
-        return (first[:, None, :] * head.a.T[None, :, :]).reshape(-1, head.width)
-
-    values = _outer(sigma(pre_i).astype(pre_i.dtype), sigma(pre_j).astype(pre_j.dtype))
-    same = values[:, None, :, None] * jnp.eye(outputs, dtype=values.dtype)[None, :, None, :]
-    bias = 0.0 if head.b is None else 1.0
-    moved = _pairs(left.last, right.last, _outer(slopes(pre_i), slopes(pre_j)), bias)
-    return (same.reshape(bi * outputs, bj * outputs) + moved) / scaling.head_mass(head.width)
+        return _outer(left.head[0], right.head[0]) / mass
+    (si, vi), (sj, vj) = left.head, right.head
+    outputs = len(vi) // len(si)
+    values = _outer(si, sj)[:, None, :, None] * jnp.eye(outputs, dtype=si.dtype)[None, :, None, :]
+    moved = _pairs(left.last, right.last, _outer(vi, vj), 0.0 if head.b is None else 1.0)
+    return (values.reshape(moved.shape) + moved) / mass
 
 
-def _shared_product(model: AbstractResNet, left: _Block, right: _Block, chunk: int) -> Array:
+def _shared_product(model: AbstractResNet, left: _Side, right: _Side, chunk: int) -> Array:
     """L^2 M times the block of G1 where depth shares the law, by groups of particles."""
     particles = model.encoder.layer(0)
     width = particles.width
@@ -273,7 +301,7 @@ def _shared_product(model: AbstractResNet, left: _Block, right: _Block, chunk: i
     return jax.lax.scan(add, start, (jax.tree.map(group, particles), real))[0]
 
 
-def _shared_features(sigma: Activation, particles: AbstractParticles, real: Array, side: _Block) -> Array:
+def _shared_features(sigma: Activation, particles: AbstractParticles, real: Array, side: _Side) -> Array:
     """sum_l of what a particle feels, shape (b C, M numbers); ``real`` is 0 for the particles of the padding."""
 
     def features(layer: tuple[Array, Array]) -> tuple[Array, ...]:

@@ -30,7 +30,7 @@ def extreme_eigenvalue(
 def lanczos(
     matvec: Callable[[np.ndarray], np.ndarray], n: int, end: str, max_basis: int, seed: int
 ) -> Iterator[tuple[np.ndarray, float, np.ndarray]]:
-    """Ritz values, residual bound and Ritz vector of one end, each time the basis has doubled.
+    """Ritz values, residual bound and Ritz vector of one end, each time the basis has grown by a quarter.
 
     Full reorthogonalisation, twice ("twice is enough", Kahan; Parlett ch. 6), in float64.
     """
@@ -38,21 +38,24 @@ def lanczos(
     basis = np.empty((min(16, max_basis), n))
     diagonal, off = [], []
     basis[0] = v / np.linalg.norm(v)
-    for k in range(max_basis):
-        w = np.asarray(matvec(basis[k]), np.float64)
-        diagonal.append(float(basis[k] @ w))
-        known = basis[: k + 1]
+    look = 8  # size of the basis at the next look
+    for size in range(1, max_basis + 1):
+        known = basis[:size]
+        w = np.asarray(matvec(known[-1]), np.float64)
+        diagonal.append(float(known[-1] @ w))
         for _ in range(2):
             w = w - known.T @ (known @ w)
         beta = float(np.linalg.norm(w))
         # an invariant subspace: its Ritz values are eigenvalues, and a random start misses none
-        closed = beta <= n * np.finfo(np.float64).eps * max(map(abs, diagonal))
-        if closed or k + 1 == len(basis):
+        last = size == max_basis or beta <= n * np.finfo(np.float64).eps * max(map(abs, diagonal))
+        if last or size == look:
             ritz, s = linalg.eigh_tridiagonal(diagonal, off)
             pick = 0 if end == "smallest" else -1
             yield ritz, beta * abs(float(s[-1, pick])), known.T @ s[:, pick]
-            if closed or k + 1 == max_basis:
+            if last:
                 return
-            basis = np.concatenate([basis, np.empty((min(2 * (k + 1), max_basis) - (k + 1), n))])
+            look += max(4, look // 4)
+        if size == len(basis):
+            basis = np.concatenate([basis, np.empty((min(2 * size, max_basis) - size, n))])
         off.append(beta)
-        basis[k + 1] = w / beta
+        basis[size] = w / beta

@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from threadpoolctl import ThreadpoolController
 
 from ..errors import MfresnetError
@@ -66,6 +67,8 @@ def cast(tree: Any, dtype: Any) -> Any:
     """
 
     def leaf(value: Any) -> Any:
+        if isinstance(value, Array) and value.dtype == dtype:
+            return value
         return jnp.asarray(value, dtype) if eqx.is_inexact_array_like(value) else value
 
     return jax.tree.map(leaf, tree)
