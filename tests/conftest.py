@@ -12,6 +12,7 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
 )
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of matrices so small a second thread only waits
 
 import jax
 import jaxtyping
