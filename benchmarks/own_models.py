@@ -22,8 +22,8 @@ from facts import facts
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "own_models.json"
-DEPTHS, WIDTH, STEPS, SEEDS = (4, 16, 64), 8, 40, 2
-RATES = tuple(2.0**-k for k in range(13, 2, -1))
+DEPTHS, WIDTH, STEPS, SEEDS = (4, 16, 64), 8, 40, 6
+RATES = tuple(2.0**-k for k in range(11, 0, -1))
 CASES = [(1000, 250), (10_000, 250), (1000, None), (2000, None)]  # (points, block)
 
 

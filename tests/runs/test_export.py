@@ -1,7 +1,11 @@
 """A run in an experiment tracker has the rows, settings and summary of the run directory."""
 
 import json
+import sqlite3
+import subprocess
+import sys
 import warnings
+from contextlib import closing
 
 import pytest
 
@@ -79,6 +83,54 @@ def test_mlflow(run, tmp_path):
         history = client.get_metric_history(one.info.run_id, "train.loss")
     assert {m.step: m.value for m in history} == {row["step"]: row["train.loss"] for row in rows(run)}
     assert one.info.status == "FINISHED" and one.data.params["model.depth"] == "2"
+
+
+def export_in_process(run, to, out):
+    """Both packages finish their files, or read their settings, once a process."""
+    command = [sys.executable, "-m", "mfresnet", "export", str(run), "--to", to, "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def wandb_records(data):
+    """The records of an offline file: a header of 7 bytes, then pieces (checksum, length, kind) in blocks of 32 KiB."""
+    place, piece = 7, b""
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:  # too little room for a piece: the block is padded
+            place += 32768 - place % 32768
+            continue
+        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        piece += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            yield piece
+            piece = b""
+
+
+def test_wandb(run, tmp_path):
+    pytest.importorskip("wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    export_in_process(run, "wandb", tmp_path / "wb")
+    (file,) = (tmp_path / "wb").glob("wandb/offline-run-*/run-*.wandb")
+    found = {}
+    for data in wandb_records(file.read_bytes()):
+        record = Record.FromString(data)
+        items = {item.key or ".".join(item.nested_key): item.value_json for item in record.history.item}
+        if "train.loss" in items:
+            found[record.history.step.num] = float(items["train.loss"])
+    assert found == pytest.approx({row["step"]: row["train.loss"] for row in rows(run)})
+
+
+def test_trackio(run, tmp_path, monkeypatch):
+    pytest.importorskip("trackio")
+    monkeypatch.delenv("TRACKIO_DIR", raising=False)
+    export_in_process(run, "trackio", tmp_path)
+    with closing(sqlite3.connect(tmp_path / "mfresnet.db")) as base:
+        stored = base.execute("select step, metrics from metrics").fetchall()
+    found = {step: json.loads(values) for step, values in stored}
+    for row in rows(run):
+        assert found[row["step"]]["train.loss"] == row["train.loss"]
+        assert found[row["step"]].get("flow.time") == row.get("time")
 
 
 def test_what_cannot_be_exported(run, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,11 +77,11 @@ class Mlflow:
 
 
 class Wandb:
-    """A run of Weights & Biases, offline until `wandb sync`; Trackio has the same functions."""
+    """A run of Weights & Biases, offline until `wandb sync`."""
 
-    def __init__(self, out: Path, package: str = "wandb") -> None:
-        self.package, self.out = _package(package, package), out
-        self.options: dict[str, Any] = {"dir": str(out), "mode": "offline"} if package == "wandb" else {}
+    def __init__(self, out: Path) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.package, self.options = _package("wandb", "wandb"), {"dir": str(out), "mode": "offline"}
 
     def begin(self, name: str, config: Mapping[str, Any]) -> None:
         self.run = self.package.init(project="mfresnet", name=name, config=dict(config), **self.options)
@@ -93,11 +94,23 @@ class Wandb:
         self.run.finish()
 
 
+class Trackio(Wandb):
+    """A run of Trackio, which has the functions of wandb, in a database under ``out`` (or ``TRACKIO_DIR``)."""
+
+    def __init__(self, out: Path) -> None:
+        os.environ.setdefault("TRACKIO_DIR", str(out))  # read when the package is imported
+        self.package, self.options = _package("trackio", "trackio"), {}
+
+    def log(self, step: int, row: Numbers) -> None:
+        # "time" is a name of its own there
+        super().log(step, {"flow.time" if key == "time" else key: value for key, value in row.items()})
+
+
 TRACKERS = {
     "tensorboard": TensorBoard,
     "mlflow": Mlflow,
     "wandb": Wandb,
-    "trackio": lambda out: Wandb(out, "trackio"),
+    "trackio": Trackio,
 }
 
 
