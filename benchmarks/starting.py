@@ -5,7 +5,7 @@ is one step of the default network, so that starting is what is measured; the fi
 told from the progress that the run directory shows. Wall time and processor time of the whole process; on a shared
 machine the second is the one to compare.
 
-    python benchmarks/starting.py              # writes benchmarks/results/starting.json
+    python benchmarks/starting.py [--quick]    # writes benchmarks/results/starting.json
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--commands", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
+    options.add_argument("--quick", action="store_true", help="a training, once from cold, nothing written")
     given = options.parse_args()
+    if given.quick:
+        given.repeats, given.commands = 1, ["train"]
     own = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_ENABLE_COMPILATION_CACHE")
     machine, seen = facts(), {name: {"cold": [], "second": []} for name in given.commands}
     with tempfile.TemporaryDirectory() as folder:
@@ -81,6 +84,8 @@ def main() -> None:
                 for start in ("cold", "second"):
                     seen[name][start].append(run(words, environment, watched))
                     print(name, start, json.dumps(seen[name][start][-1]), flush=True)
+    if given.quick:
+        return
     rows = []
     for name, starts in seen.items():
         row: dict[str, object] = {"command": "mfresnet " + " ".join(COMMANDS[name])}
