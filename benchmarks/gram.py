@@ -7,8 +7,8 @@
 All methods of a size, and the float32 matrix product that they are measured against, run by turns in one process, and
 medians are compared: what else the machine does hits all alike. Processor seconds are those of all cores together. The
 peak memory of a method is that of one run in a process of its own. The baselines need torch (extra `bench`); they are
-skipped, and said to be, where torch is missing or their Jacobian needs too much memory; torch computes on one thread, so
-processor seconds are what to compare it by.
+skipped, and said to be, where torch is missing or their Jacobian needs too much memory. PyTorch computes on one thread:
+compare it by processor seconds.
 """
 
 from __future__ import annotations
