@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import kstest, norm
 
 from mfresnet.errors import MfresnetError
+from mfresnet.flow import langevin
 from mfresnet.flow.annealing import AnnealingSchedule
 from mfresnet.flow.langevin import KERNELS, advance, check_kernel, leap, prices, propose, rounding, start
 
@@ -132,6 +133,27 @@ def test_stopping_and_going_on_changes_no_bit():
         now = advance(potential, now, data, *arrays, k_run, first, last)
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(now), strict=True):
         assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(("workers", "cached"), [(2, 1024), (4, 1), (3, 1024)])
+def test_cores_and_groups_share_the_chains_and_change_no_number(workers, cached, monkeypatch):
+    """Eight chains in shares of four and two, in groups of two; three cores cannot share them."""
+    schedule, data = AnnealingSchedule.power(30.0, 12), (jnp.asarray(POINTS), jnp.asarray(SIGNS))
+    shares = []
+
+    def counted(function, items, workers):
+        shares.append(len(items))
+        return [function(item) for item in items]
+
+    monkeypatch.setattr(langevin, "spread", counted)
+    monkeypatch.setattr(langevin, "cores", lambda: 1)
+    whole = run(potential, data, schedule, jax.random.key(5), 8)
+    monkeypatch.setattr(langevin, "cores", lambda: workers)
+    monkeypatch.setattr(langevin, "CACHED_POINTS", cached)
+    shared = run(potential, data, schedule, jax.random.key(5), 8)
+    assert shares == ([workers] if workers != 3 else [])
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(shared), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)  # float32 sums in another order
 
 
 def test_any_stretch_of_the_schedule_is_one_program():
