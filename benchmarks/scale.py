@@ -47,8 +47,8 @@ TRAIN = (
     "--record.checkpoint-seconds 0 --diagnostics.gram-every 0 --diagnostics.kl-every 0 --diagnostics.landscape false"
 )
 TRAININGS = {  # of the command above, and how many steps are timed after the first record
-    "small": ("--data.n 512 --data.dimension 2", 80),
-    "larger": ("--data.n 8192 --data.dimension 32 --model.width 64 --model.head-width 64", 20),
+    "small": ("--data.n 512 --data.dimension 2", 400),
+    "larger": ("--data.n 8192 --data.dimension 32 --model.width 64 --model.head-width 64", 40),
 }
 QUICK = ("--data.n 64 --data.dimension 2", 40)
 WAYS = {"one process": (1, 1), "one process, two devices": (1, 2), "two processes": (2, 1)}  # processes, devices each
