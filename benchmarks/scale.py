@@ -41,7 +41,7 @@ from mfresnet.runs import checkpoint
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 NODES = 2
 CHAINS = "sweep certificate --set data.n=256 --model.depth 4 --data.n-test 256 --quiet"
-SWEEPS = {"few": (4, 40), "many": (24, 40), "long": (8, 1000)}  # cells and steps of each
+SWEEPS = {"few": (4, 40), "many": (20, 40), "long": (8, 1000)}  # cells and steps of each
 TRAIN = (
     "train random-labels --train.rule adam --data.n-test 64 --quiet --certify.enabled false --record.report false "
     "--record.checkpoint-seconds 0 --diagnostics.gram-every 0 --diagnostics.kl-every 0 --diagnostics.landscape false"
@@ -81,7 +81,7 @@ class Processor:
                 continue
 
     def _watch(self) -> None:
-        while not self.stop.wait(0.1):
+        while not self.stop.wait(0.5):
             self._sample()
 
     def seconds(self) -> float:
@@ -304,7 +304,7 @@ def trainings(rounds: int, folder: Path) -> dict[str, Any]:
         found["steps"][name]["difference_to_one_process"] = {
             way: difference(ends[0], end) for way, end in zip(WAYS, ends, strict=True)
         }
-    found["killed"] = killed_process(*TRAININGS["small"], folder)
+    found["killed"] = killed_process(*QUICK, folder)
     print(f"a process killed: {json.dumps(found['killed'])}", flush=True)
     return found
 
@@ -313,7 +313,7 @@ def main() -> None:
     """Measure, print and write ``results/scale.json``."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="the two kills alone, tiny, nothing written")
-    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--rounds", type=int, default=3, help="by turns (default 3)")
     options.add_argument("--part", choices=("sweeps", "trainings"), help="the other one keeps its last figures")
     given = options.parse_args()
     result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

@@ -35,6 +35,8 @@ COMMANDS: dict[str, list[str]] = {  # RUN is the directory of a training, IMAGES
     "certify": ["certify", "RUN"],
     "image": [*IMAGE.split(), "IMAGES"],
 }
+QUICK = "train two-spirals --data.n 16 --model.depth 2 --train.rule adam --train.steps 2 --diagnostics.landscape false "
+QUICK += "--certify.enabled false --quiet --overwrite --out RUN"
 FIRST_STEP = {"train": "RUN", "image": "IMAGES"}  # whose metrics.jsonl shows it
 
 
@@ -69,6 +71,7 @@ def main() -> None:
     given = options.parse_args()
     if given.quick:
         given.repeats, given.commands = 1, ["train"]
+        COMMANDS["train"] = QUICK.split()
     own = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_ENABLE_COMPILATION_CACHE")
     machine, seen = facts(), {name: {"cold": [], "second": []} for name in given.commands}
     with tempfile.TemporaryDirectory() as folder:

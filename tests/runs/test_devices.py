@@ -23,7 +23,11 @@ from mfresnet.train.devices import Devices, connect
 
 FORCED = "--xla_force_host_platform_device_count="
 KINDS = {
-    "whole": {"train__rule": "gradient-flow", "train__solver": "heun", "data__n": 30},  # 30 points on 4 devices
+    "whole": {
+        "train__rule": "gradient-flow",
+        "train__solver": "heun",
+        "data__n": 9,
+    },  # on 4 devices: three points each of three
     "batches": {"train__rule": "adam", "train__batch_size": 8, "data__n": 30},
 }
 # as `--devices` and `--particle-devices`: 4 shares of points; 2 of points and 2 of particles; 4 of particles
