@@ -195,7 +195,7 @@ def gram(data: dict) -> list[str]:
         for row in [*data["lambda_min"], *data["lambda_min_large"]]
     ]
     head = ["n", "Method", "Gram matrix, s", "Eigenvalue, s", "λ_min", "Its error bound"]
-    return [*lines, *table(head, values), *machine(data["machine_lambda_min"])]
+    return [*lines, data.get("note", ""), "", *table(head, values), *machine(data["machine_lambda_min_large"])]
 
 
 def chains(data: dict) -> list[str]:
