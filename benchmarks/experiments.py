@@ -9,7 +9,7 @@ own        finite-size errors of this project's network
 embedding  the same between a fixed embedding and readout ([CCM26])
 shallow    the exponent of depth with an embedding, of shallow wide networks: large bias, small sampling error
 certificate-n, -noise, -gamma, -alpha, -beta, -depth, -width
-           path certificates of two-spirals, by chains of 2,000 or 4,000 steps, against points (with a trained and a
+           path certificates of two-spirals, by chains of 2,000 to 8,000 steps, against points (with a trained and a
            fixed encoder), label noise, last inverse temperature, scales and sizes
 
 The rate and `chizat` are in sweeps.py and finite_size.py, which time them beside other implementations.

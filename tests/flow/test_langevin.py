@@ -156,6 +156,17 @@ def test_cores_and_groups_share_the_chains_and_change_no_number(workers, cached,
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)  # float32 sums in another order
 
 
+@pytest.mark.parametrize("transform", [jax.jit, lambda f: lambda key: jax.vmap(f)(key[None])[0]])
+def test_chains_that_cores_share_run_inside_a_transformation_of_a_user(transform, monkeypatch):
+    """Numbers of the transformation may not reach another thread, whichever argument they enter by."""
+    monkeypatch.setattr(langevin, "cores", lambda: 2)
+    data, rates = (jnp.asarray(POINTS), jnp.asarray(SIGNS)), jnp.full(3, 0.5)
+    now = start(potential, data, 2, 4, 3, jax.random.key(1))
+    moved = transform(lambda key: advance(potential, now, data, rates, rates, key, 0, 3).z)(jax.random.key(2))
+    alone = advance(potential, now, data, rates, rates, jax.random.key(2), 0, 3).z
+    np.testing.assert_allclose(moved, alone, rtol=1e-5, atol=1e-5)  # float32 sums in another order
+
+
 def test_any_stretch_of_the_schedule_is_one_program():
     traces = []
 

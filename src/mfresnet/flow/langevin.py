@@ -180,7 +180,10 @@ def advance(
     """
     # as arrays: the compiler would make a program for every pair of numbers
     bounds = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
-    m, (share, together) = len(chains.z), _plan(chains.z, batch or jax.tree.leaves(data)[0].shape[0])
+    given = jax.tree.leaves((potential, chains, data, gammas, steps, key, bounds, jnp.zeros(())))
+    traced = any(isinstance(leaf, Tracer) for leaf in given)
+    points = batch or jax.tree.leaves(data)[0].shape[0]
+    m, (share, together) = len(chains.z), _plan(chains.z, points, traced)
 
     def run(begin: int, start: Array, end: Array) -> Chains:
         at = jnp.asarray(begin, jnp.int32)
@@ -205,15 +208,16 @@ def _joined(parts: list[Chains]) -> Chains:
     return _of_chains(jnp.concatenate, *parts)
 
 
-def _plan(z: Array, points: int) -> tuple[int, int]:
+def _plan(z: Array, points: int, traced: bool) -> tuple[int, int]:
     """How many chains each core follows, and how many of them side by side: divisors of their number.
 
     What a CPU computes for one layer of all of them would not stay in the cache of a core (a sixth of the time at 512
     points and 64 chains), and one alone costs more than two. An accelerator takes all of them, and so do devices that
-    share them, and a program that this one is part of.
+    share them, and a program that this one is part of, as threads do not know its arrays (``traced``).
     """
     m = len(z)
-    if jax.default_backend() != "cpu" or isinstance(z, Tracer) or len(z.sharding.device_set) > 1:
+    devices = z.sharding.device_set if isinstance(z, Array) and not traced else ()
+    if jax.default_backend() != "cpu" or traced or len(devices) > 1:
         return m, m
     share = m // cores() if m % cores() == 0 and m >= 2 * cores() else m
     return share, next((k for k in range(max(2, CACHED_POINTS // points), 1, -1) if share % k == 0), share)

@@ -269,16 +269,10 @@ def assemble(config: Config, split: Split, objects: Objects | None = None) -> Jo
     model = eqx.filter_jit(lambda key: build_model(config, key, inputs, outputs))(k_model)
     rule, data, initial = None, batch_of(train.x, train.y, dtype), initial_scales(config)
     if config.train.rule == LANGEVIN:
-        check_langevin(config, train.task)
         moved = eqx.filter(model, moving(config, model))
         loss = lowered_loss(config, objects)
         rule = langevin_rule(config, model, moved, data, initial, k_batches, loss)
         k_batches = jax.random.fold_in(k_batches, BATCHES)  # the chain's own numbers come from the key as it was
-    elif config.train.chains > 1:
-        raise MfresnetError(
-            f"train.chains = {config.train.chains} does not go with train.rule {config.train.rule}: set --train.rule "
-            "langevin, or leave it out."
-        )
     trainer, unit = build_trainer(config, model, n, rule, objects)
     state = eqx.filter_jit(
         lambda model, key: trainer.begin(model, key, n, probes=probe_counts(config), initial=initial)
@@ -308,7 +302,7 @@ def resolve_config(config: Config, split: Split, objects: Objects | None = None)
         objects: in place of names in the section ``train``.
 
     Raises:
-        MfresnetError: an unknown name, or a loss that does not fit the target.
+        MfresnetError: an unknown name, a loss that does not fit the target, or settings that do not fit the rule.
     """
     objects = objects or Objects()
     config = objects.name_in(config)
@@ -317,6 +311,13 @@ def resolve_config(config: Config, split: Split, objects: Objects | None = None)
         raise MfresnetError("train.loss = 'logistic' needs classes, but the target is numeric: use squared.")
     (n, inputs), n_test = split.train.x.shape, len(split.test.x)
     config = fill_defaults(config, n, n_test, inputs)
+    if config.train.rule == LANGEVIN:
+        check_langevin(config, split.train.task)
+    elif config.train.chains > 1:
+        raise MfresnetError(
+            f"train.chains = {config.train.chains} does not go with train.rule {config.train.rule}: set --train.rule "
+            "langevin, or leave it out."
+        )
     m = config.model
     no_ratio = m.kind == "continuous" or m.initial.law != "gaussian" or not _smooth(config, split)
     if config.train.rule == "gradient-flow" and no_ratio:
