@@ -183,18 +183,59 @@ def gram(data: dict) -> list[str]:
             f"n, L, M, K = {', '.join(map(str, row['size']))}",
             row["method"],
             row.get("skipped") or row["seconds"],
+            row.get("processor_seconds"),
             row.get("peak_gb"),
             row.get("relative_error"),
         ]
         for row in data["gram"]
     ]
-    lines = table(["Size", "Method", "Seconds", "Peak GB", "Relative error"], rows)
+    lines = table(["Size", "Method", "Seconds", "Of processors", "Peak GB", "Relative error"], rows)
     values = [
         [row["n"], row["method"], row["gram_seconds"], row["eigenvalue_seconds"], row["value"], row["error"]]
         for row in [*data["lambda_min"], *data["lambda_min_large"]]
     ]
     head = ["n", "Method", "Gram matrix, s", "Eigenvalue, s", "λ_min", "Its error bound"]
     return [*lines, *table(head, values), *machine(data["machine_lambda_min"])]
+
+
+def chains(data: dict) -> list[str]:
+    """Langevin chains beside BlackJAX's, and what a chain costs."""
+    compared = data["side_by_side"]
+    rows = [
+        [name, of["seconds_per_step"], of["processor_seconds_per_step"], percent(of["acceptance"])]
+        for name, of in compared["samplers"].items()
+    ]
+    note = f"{compared['chains']} chains on {compared['n']} points, one gradient a step, at the same step size."
+    if "ratio_of_seconds_per_step" in compared:
+        ratios = [compared[f"ratio_of_{key}_per_step"] for key in ("seconds", "processor_seconds")]
+        note += f" Steps a second beside BlackJAX: {ratios[0]:.2f} times as many (goal {data['goal']:g}), "
+        note += f"{ratios[1]:.2f} times by processor seconds."
+    costs = [
+        [row["chains"], 1e3 * row["seconds_per_step_and_chain"], 1e3 * row["processor_seconds_per_step_and_chain"]]
+        for row in data["cost_per_chain"]
+    ]
+    return [
+        *table(["Sampler", "Seconds a step", "Of processors", "Accepted"], rows),
+        note,
+        "",
+        *table(["Chains", "ms a step and chain", "Of processors"], costs),
+        *machine(data["machine"]),
+    ]
+
+
+def image_speed(data: dict) -> list[str]:
+    """Training steps of image networks beside PyTorch."""
+    rows = [
+        [row["model"], name, of["images_per_s"], of["images_per_processor_s"]]
+        for row in data["rows"]
+        for name, of in row["runs"].items()
+    ]
+    return [
+        *table(["Network", "Training", "Images a second", "A processor second"], rows),
+        data.get("limits", ""),
+        "",
+        *machine(data["machine"]),
+    ]
 
 
 def estimators(data: dict) -> list[str]:
@@ -352,6 +393,8 @@ PAGES: dict[str, Callable[[dict], list[str]]] = {
         sweeps,
         train,
         gram,
+        chains,
+        image_speed,
         estimators,
         coverage,
         solver,
