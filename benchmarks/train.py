@@ -272,7 +272,7 @@ def main() -> None:
     quick = options.quick
     result: dict = {"machine": facts(), "quick": quick, "torch_threads": torch.get_num_threads()}
     print("training, median ms per step and run (stacked: one tensor for all layers):", flush=True)
-    result["training"] = training([64, 512] if quick else [64, 512, 2048], 3 if quick else 9, 100 if quick else 200)
+    result["training"] = training([64, 512] if quick else [64, 512, 2048], 1 if quick else 9, 40 if quick else 200)
     print("memory and time against depth (recomputation in segments):", flush=True)
     result["depth"] = depths([100, 1000] if quick else [100, 1000, 10_000], 2 if quick else 5)
     print("start-up, median of fresh processes:", flush=True)
