@@ -32,8 +32,8 @@ STEPS = 2  # of a turn
 GOAL, GOAL_OF_RULE = 1.3, 1.1
 LIMITS = (
     "What limits: convolutions, which are matrix products of 16, 32 and 64 columns here. Timed alone, forward and "
-    "back, those of the three stages reach 19, 33 and 41 Gflop/s of a core whose large products reach 86. Whole steps reach "
-    "28, those of PyTorch, whose convolutions are direct, 48 (eager) and 57 (compiled)."
+    "back, those of the three stages reach 19, 33 and 41 Gflop/s of a core whose large products reach 86. Whole steps "
+    "reach 28, those of PyTorch, whose convolutions are direct, 48 (eager) and 57 (compiled)."
 )
 
 
