@@ -3,23 +3,25 @@
 #   PIP_FLAGS=...  passed to every `pip install`
 #   TESTS=...      what `make test` runs (default: tests and the examples in src)
 #   WORKERS=...    test processes side by side
+#   BENCH=...      which benchmarks `make bench` runs (default: all)
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
 PIP_FLAGS ?=
 TESTS ?= tests src
 WORKERS ?= 2
+BENCH ?=
 
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_FLAGS)
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow exact bench lint docs dist clean
+.PHONY: help demo test slow exact bench bench-quick lint docs dist clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */make \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */make \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
 demo: .venv/.run  ## set up, then train and certify a mean-field ResNet on two spirals into runs/demo
 	@$(BIN)/mfresnet train two-spirals --data.n 1024 --train.rule langevin --out runs/demo --overwrite
@@ -33,16 +35,11 @@ slow: .venv/.slow .venv/.browser  ## the scientific checks that take minutes
 exact: .venv/.test  ## what holds to the bit, with the compiler's own flags (the other tests leave its costly passes out)
 	@XLA_FLAGS= $(BIN)/python -m pytest -m exact tests
 
-bench: .venv/.bench  ## speed beside PyTorch, memory against depth, Gram matrices, sweeps, experiments, certificates; into benchmarks/results
-	@$(BIN)/python benchmarks/train.py
-	@$(BIN)/python benchmarks/gram.py
-	@$(BIN)/python benchmarks/experiments.py
-	@$(BIN)/python benchmarks/sweeps.py
-	@$(BIN)/python benchmarks/finite_size.py
-	@$(BIN)/python benchmarks/validity.py
-	@$(BIN)/python benchmarks/solver.py
-	@$(BIN)/python benchmarks/starting.py
-	@$(BIN)/python benchmarks/cost.py
+bench: .venv/.bench  ## every benchmark, hours; `make bench BENCH="train gram"` runs some; into benchmarks/results
+	@$(BIN)/python benchmarks/all.py $(BENCH)
+
+bench-quick: .venv/.bench  ## every benchmark at its smallest, five minutes, nothing written
+	@$(BIN)/python benchmarks/all.py --quick $(BENCH)
 
 lint: .venv/.dev  ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright && $(BIN)/python tools/strict_types.py
@@ -92,8 +89,8 @@ clean:  ## remove what make has made: the environment, caches, runs
 	@touch $@
 
 .venv/.bench: .venv/.run
-	@echo "setting up .venv: PyTorch, to compare with (once, large)"
-	@$(INSTALL) --editable '.[bench]'
+	@echo "setting up .venv: PyTorch, to compare with, and Ray (once, large)"
+	@$(INSTALL) --editable '.[bench,ray]'
 	@touch $@
 
 .venv/.browser: .venv/.made

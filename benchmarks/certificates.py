@@ -1,6 +1,6 @@
 """Certificates of three data sets beside their test errors, with settings chosen on training points alone.
 
-    python benchmarks/certificates.py [NAME ...] [--seeds 3]     # results/certificates.json, NAME a case below
+    python benchmarks/certificates.py [NAME ...] [--seeds 3] [--quick]  # results/certificates.json, NAME a case below
 
 Each case is one command. Its grid of 8 settings (``--certify.tune``) was written down after 32 had been tried, hence
 ``--certify.settings 4``: the union bound pays for 32. The command trains the prior of each setting on a part of the
@@ -60,11 +60,16 @@ CASES: dict[str, tuple[float, str]] = {
         "--certify.tune 'model.alpha=0.1,1 model.beta=3 model.initial.head_w=6,12 model.initial.head_b=4,8'",
     ),
 }
+QUICK = (
+    "two-spirals --data.n 128 --data.n-test 64 --data.transform none --model.depth 2 --model.width 4 "
+    "--model.head-width 16 --train.solver euler --train.time 4 --train.steps 4 --train.probes 4 --train.head-probes 16 "
+    "--record.metrics-every 1 --record.snapshots 2 --certify.heads 8,16 --certify.residuals 2,4 "
+    "--certify.prior-share 0.25 --certify.prior-steps 4 --certify.tune model.alpha=0.1,1"
+)
 
 
-def one(name: str, seed: int) -> dict[str, Any]:
+def one(command: str, seed: int) -> dict[str, Any]:
     """Tune, train, certify and describe one case; the seed splits the data and starts the network."""
-    _, command = CASES[name]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         begun = time.perf_counter()
@@ -103,14 +108,18 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("names", nargs="*", choices=[*CASES, []], help="cases (default: all)")
     options.add_argument("--seeds", type=int, default=3, help="number of seeds (default 3)")
+    options.add_argument("--quick", action="store_true", help="one tiny case, nothing written")
     given = options.parse_args()
+    if given.quick:
+        print(f"quick: {one(QUICK, 0)['reached']:.4f}")
+        return
     last_time = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kept = last_time["cases"] if last_time.get("schema") == SCHEMA else {}
     for name in given.names or CASES:
         target, command = CASES[name]
         runs = []
         for seed in range(given.seeds):
-            runs.append(one(name, seed))
+            runs.append(one(command, seed))
             last = runs[-1]
             print(
                 f"{name}, seed {seed}: {last['reached']:.4f} (target <= {target}; {last['status']}), with another "

@@ -4,11 +4,12 @@ The constants of the machine are measured beside each run, by turns, so that bot
 processor time of compiled steps, after compilation; the smaller of two repetitions. For solvers that choose their
 steps the number of fields is predicted too.
 
-    python benchmarks/cost.py              # writes benchmarks/results/cost.json
+    python benchmarks/cost.py [--quick]    # writes benchmarks/results/cost.json
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from pathlib import Path
@@ -80,13 +81,18 @@ def compare(run: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Compare all runs, print the ratios and write ``results/cost.json``."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--quick", action="store_true", help="the first run, nothing written")
+    quick = options.parse_args().quick
     machine, rows = facts(), []
-    for run in RUNS:
+    for run in RUNS[:1] if quick else RUNS:
         rows.append(compare(run))
         print(json.dumps(rows[-1]), flush=True)
         jax.clear_caches()
     inside = int(np.sum([abs(row["ratio"] - 1) <= WITHIN for row in rows]))
     print(f"{inside} of {len(rows)} within {WITHIN:.0%}")
+    if quick:
+        return
     RESULTS.write_text(
         json.dumps({"facts": machine, "within": WITHIN, "inside": inside, "rows": rows}, indent=1) + "\n"
     )

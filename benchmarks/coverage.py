@@ -4,7 +4,7 @@ Limits are those of `mfresnet.diagnostics.estimate` (Student's and Hall's, of th
 alone and Student's limit of the mean of exp(-R) - 1 + R. On a real flow many probes are followed once. Their mean
 stands for the KL, and samples of the size of a run are drawn from them with replacement.
 
-    python benchmarks/coverage.py [--samples 100000]
+    python benchmarks/coverage.py [--samples 100000] [--quick]
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def gaussian(kl: float, size: tuple[int, int]) -> Sample:
     return sample
 
 
-def flow_ratios() -> dict[str, np.ndarray]:
+def flow_ratios(run: dict[str, Any]) -> dict[str, np.ndarray]:
     """R of many probes of a small run, shapes (1, P) and (L, P)."""
-    config = build(RUN)
+    config = build(run)
     job = assemble(config, load(config.data, config.seed))
     state, _ = job.trainer.advance(job.state, job.train, job.key, jnp.asarray(job.steps), job.steps)
     scales, ensemble = initial_scales(config), state.ensemble
@@ -125,17 +125,22 @@ def main() -> None:
     """Run the study, print it and write ``results/coverage.json``."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--samples", type=int, default=100_000, help="samples of each law")
-    count = options.parse_args().samples
+    options.add_argument("--quick", action="store_true", help="2,000 samples and few probes, nothing written")
+    given = options.parse_args()
+    count, few = given.samples, {"train": RUN["train"] | {"probes": 32, "head_probes": 512}}
+    count, run = (2000, RUN | few) if given.quick else (count, RUN)
     rows = []
     for part, size in SIZES.items():
         for kl in SCALES:
             rows.append({"law": "Gaussian", "sizes of": part, **failures(gaussian(kl, size), kl, count, len(rows))})
             print(json.dumps(rows[-1]), flush=True)
-    for part, ratios in flow_ratios().items():
+    for part, ratios in flow_ratios(run).items():
         sample = resampled(ratios, SIZES[part][1])
         row = {"law": "flow on two-spirals", "sizes of": part}
         rows.append(row | failures(sample, float(ratios.mean()), count, len(rows)))
         print(json.dumps(rows[-1]), flush=True)
+    if given.quick:
+        return
     command = f"python benchmarks/coverage.py --samples {count}"
     result = {"machine": facts(), "command": command, "run": RUN, "rows": rows}
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,11 +1,14 @@
 """Speed and memory of the closed-form Gram matrix against Jacobian contractions.
 
     python benchmarks/gram.py --quick      the small sizes, a minute
-    python benchmarks/gram.py              all four sizes
+    python benchmarks/gram.py              all sizes
     python benchmarks/gram.py --large      lambda_min at n = 20,000 (dense, blocked) and 50,000 (matrix-free) only
 
-Every measurement runs in a process of its own, so that its peak memory is its own. The baselines need torch
-(extra `bench`); they are skipped, and said to be, where torch is missing or their Jacobian needs too much memory.
+All methods of a size, and the float32 matrix product that they are measured against, run by turns in one process, and
+medians are compared: what else the machine does hits all alike. Processor seconds are those of all cores together. The
+peak memory of a method is that of one run in a process of its own. The baselines need torch (extra `bench`); they are
+skipped, and said to be, where torch is missing or their Jacobian needs too much memory. PyTorch computes on one thread:
+compare it by processor seconds.
 """
 
 from __future__ import annotations
@@ -21,11 +24,18 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from facts import facts
+from facts import facts, installed
 
-SIZES = [(500, 10, 20, 20, 2), (500, 10, 200, 200, 10), (2000, 10, 100, 100, 10), (2000, 32, 512, 512, 64)]
+SIZES = [
+    (100, 10, 20, 20, 2),
+    (500, 10, 20, 20, 2),
+    (500, 10, 200, 200, 10),
+    (2000, 10, 100, 100, 10),
+    (2000, 32, 512, 512, 64),
+]
 METHODS = ["closed form, float32", "closed form, float64", "torch.func", "JAX jacrev"]
 BASELINE_LIMIT = 16e9  # bytes
+PRODUCT, MATMUL = 2000, "matrix product"
 RESULTS = Path(__file__).parent / "results" / "gram.json"
 
 
@@ -48,6 +58,7 @@ def torch_gram(size: tuple[int, ...]) -> Callable[[], np.ndarray]:
     import torch
     from torch.func import jacrev, vmap
 
+    torch.set_num_threads(1)  # more of them wait for each other by spinning where the machine does something else, too
     model, x = network(size), torch.tensor(sphere(size[0], size[4]))
     depth, width, head_width = size[1:4]
     alpha = float(model.alpha)
@@ -106,37 +117,49 @@ def runner(method: str, size: tuple[int, ...]) -> Callable[[], np.ndarray]:
     return closed_gram(size, method.split(", ")[1])
 
 
-def timed(run: Callable[[], object], seconds: float = 3.0) -> dict:
-    """Times after one warm-up run (compilation), for about ``seconds``, 3 to 30 runs."""
-    run()
-    times: list[float] = []
-    processor: list[float] = []
-    while len(times) < 3 or (sum(times) < seconds and len(times) < 30):
-        start, start_processor = time.perf_counter(), time.process_time()
+def turns(runs: dict[str, Callable[[], object]], seconds: float = 10.0) -> dict[str, dict]:
+    """Seconds and processor seconds of each run, by turns after a warm-up, for about ``seconds``, 3 to 60 rounds."""
+    for run in runs.values():
         run()
-        times.append(time.perf_counter() - start)
-        processor.append(time.process_time() - start_processor)
-    # processor time (all cores together) also tells on a machine that others use
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    begun = time.perf_counter()
+    while len(times[next(iter(runs))]) < 3 or (
+        time.perf_counter() - begun < seconds and len(times[next(iter(runs))]) < 60
+    ):
+        for name, run in runs.items():
+            start, start_processor = time.perf_counter(), time.process_time()
+            run()
+            times[name].append((time.perf_counter() - start, time.process_time() - start_processor))
     return {
-        "seconds": min(times),
-        "median_seconds": median(times),
-        "processor_seconds": min(processor),
-        "runs": len(times),
+        name: {
+            "seconds": median(wall for wall, _ in of),
+            "least_seconds": min(wall for wall, _ in of),
+            "processor_seconds": median(processor for _, processor in of),
+            "rounds": len(of),
+        }
+        for name, of in times.items()
     }
 
 
-def matmul_rate() -> dict:
-    """Floating-point operations a second of a float32 product of size 2000, by JAX and by NumPy."""
+def product() -> Callable[[], object]:
+    """A float32 matrix product of size `PRODUCT`, compiled."""
     import jax
     import jax.numpy as jnp
 
-    a = np.random.default_rng(0).normal(size=(2000, 2000)).astype(np.float32)
-    on_device, product = jnp.asarray(a), jax.jit(lambda a: a @ a)
-    work = 2 * 2000**3
-    return {
-        "jax_gflops": work / timed(lambda: product(on_device).block_until_ready(), 1.0)["seconds"] / 1e9,
-        "numpy_gflops": work / timed(lambda: a @ a, 1.0)["seconds"] / 1e9,
-    }
+    a = jnp.asarray(np.random.default_rng(0).normal(size=(PRODUCT, PRODUCT)), jnp.float32)
+    compiled = jax.jit(lambda a: a @ a)
+    return lambda: compiled(a).block_until_ready()
+
+
+def compared(size: tuple[int, ...], methods: list[str]) -> dict:
+    """The methods and a matrix product by turns."""
+    runs = {method: runner(method, size) for method in methods}
+    found = turns({MATMUL: product()} | runs)
+    if size[0] * size[2] <= 200_000:
+        exact = closed_gram(size, "float64")()
+        for method, run in runs.items():
+            found[method]["relative_error"] = float(np.abs(run() - exact).max() / np.abs(exact).max())
+    return found
 
 
 def smallest(kind: str, n: int) -> dict:
@@ -149,34 +172,31 @@ def smallest(kind: str, n: int) -> dict:
     from mfresnet.kernels.output_adjoint import ranks_of
 
     model, x = network((n, 10, 100, 100, 10)), sphere(n, 10)
-    start = time.perf_counter()
+    start, start_processor = time.perf_counter(), time.process_time()
     matrix = gram(model, x, hold="total").total if kind == "dense" else gram_operator(model, x)
-    built = time.perf_counter() - start
+    built, built_processor = time.perf_counter() - start, time.process_time() - start_processor
     rank = ranks_of(model)["total"]
     found = smallest_eigenvalue(matrix, rank=rank, max_basis=None if kind == "dense" else 512)
     searched = time.perf_counter() - start - built
+    searched_processor = time.process_time() - start_processor - built_processor
     products = {}
     if kind == "operator":
         v = np.random.default_rng(0).normal(size=n)
-        products = {"product": timed(lambda: matrix.matvec(v), 10.0)}
+        products = {"product": turns({"": lambda: matrix.matvec(v)}, 10.0)[""]}
     return {
         "n": n, "kind": kind, "gram_seconds": built, "eigenvalue_seconds": searched,
-        "processor_seconds": time.process_time(),
+        "gram_processor_seconds": built_processor, "eigenvalue_processor_seconds": searched_processor,
         "value": found.value, "error": found.error, "method": found.method, "converged": found.converged,
         "message": found.message, "rank_at_most": rank, **products,
     }  # fmt: skip
 
 
 def worker(job: dict) -> dict:
-    if job["kind"] == "rate":
-        found = matmul_rate()
+    if job["kind"] == "turns":
+        found = compared(tuple(job["size"]), job["methods"])
     elif job["kind"] == "gram":
-        size = tuple(job["size"])
-        run = runner(job["method"], size)
-        found = timed(run)
-        if size[0] * size[2] <= 200_000:
-            exact = closed_gram(size, "float64")()
-            found["relative_error"] = float(np.abs(run() - exact).max() / np.abs(exact).max())
+        runner(job["method"], tuple(job["size"]))()
+        found = {}
     else:
         found = smallest(job["kind"], job["n"])
     # Linux counts kilobytes
@@ -198,25 +218,37 @@ def jacobian_bytes(size: tuple[int, ...]) -> float:
     return 2 * 4 * n * (depth * width * (2 * d + 1) + head_width * (d + 2))
 
 
-def compare(sizes: list[tuple[int, ...]], rate: float) -> list[dict]:
+def compare(sizes: list[tuple[int, ...]]) -> list[dict]:
     rows = []
     for size in sizes:
         n, depth, width = size[:3]
+        skipped = {}
         for method in METHODS:
             if method in METHODS[2:] and jacobian_bytes(size) > BASELINE_LIMIT:
-                found = {"skipped": f"its Jacobian needs {jacobian_bytes(size) / 1e9:.0f} GB"}
-            else:
-                found = in_process({"kind": "gram", "size": size, "method": method})
-            if "seconds" in found and method == METHODS[0]:
-                # two products of size n x n x M a layer; symmetry saves some of them, so the share can pass 1
-                found["share_of_matmul_rate"] = 4 * depth * n * n * width / found["seconds"] / 1e9 / rate
-            rows.append({"size": size, "method": method} | found)
+                skipped[method] = f"its Jacobian needs {jacobian_bytes(size) / 1e9:.0f} GB"
+            elif method == "torch.func" and installed("torch") is None:
+                skipped[method] = "torch is not installed"
+        found = in_process({"kind": "turns", "size": size, "methods": [m for m in METHODS if m not in skipped]})
+        if "skipped" in found:
+            raise SystemExit(found["skipped"])
+        of = {method: {"skipped": skipped[method]} if method in skipped else found[method] for method in METHODS}
+        for method in METHODS:
+            if method not in skipped:
+                of[method] |= in_process({"kind": "gram", "size": size, "method": method})
+        fast, rate = of[METHODS[0]], found[MATMUL]
+        # two products of size n x n x M a layer; symmetry saves some of them, so the share can pass 1
+        work = 4 * depth * n * n * width / (2 * PRODUCT**3)
+        fast |= {
+            f"share_of_matmul_rate_{key}": work * rate[key] / fast[key] for key in ("seconds", "processor_seconds")
+        }
+        for method in METHODS[2:]:
+            if method not in skipped:
+                fast[f"times_faster_than_{method}"] = of[method]["seconds"] / fast["seconds"]
+                ratio = of[method]["processor_seconds"] / fast["processor_seconds"]
+                fast[f"times_less_processor_time_than_{method}"] = ratio
+        for method, row in of.items():
+            rows.append({"size": size, "method": method, "matmul_seconds": rate["seconds"]} | row)
             print(line(rows[-1]), flush=True)
-        fast = next(row for row in rows if row["size"] == size and row["method"] == METHODS[0])
-        for row in rows:
-            if row["size"] == size and row["method"] in METHODS[2:] and "seconds" in row and "seconds" in fast:
-                fast[f"times_faster_than_{row['method']}"] = row["seconds"] / fast["seconds"]
-                print(f"{'':28}{row['seconds'] / fast['seconds']:.1f} times faster than {row['method']}")
     return rows
 
 
@@ -224,13 +256,14 @@ def line(row: dict) -> str:
     text = f"{row['size']!s:28}{row['method']:22}"
     if "skipped" in row:
         return text + f"skipped: {row['skipped']}"
-    share = f"  {row['share_of_matmul_rate']:.0%} of matmul rate" if "share_of_matmul_rate" in row else ""
-    return text + f"{row['seconds'] * 1e3:10.1f} ms {row['peak_gb']:7.2f} GB{share}"
+    ratios = {key: f"{value:.2f}" for key, value in row.items() if key.startswith(("times", "share"))}
+    times = f"{row['seconds'] * 1e3:10.1f} ms, of processors {row['processor_seconds'] * 1e3:.1f}"
+    return f"{text}{times}, {row['peak_gb']:.2f} GB {ratios or ''}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the two smallest sizes")
+    parser.add_argument("--quick", action="store_true", help="the smallest size, nothing written")
     parser.add_argument("--large", action="store_true", help="lambda_min at n = 20,000 and 50,000 only")
     parser.add_argument("--output", type=Path, default=RESULTS, help="JSON file to write (parts not run are kept)")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -245,15 +278,16 @@ def main() -> None:
     else:
         jobs = [{"kind": "dense", "n": 500}, {"kind": "operator", "n": 500}]
         name = "lambda_min"
-        rate = in_process({"kind": "rate"})
-        print(f"matmul, float32: JAX {rate['jax_gflops']:.0f}, NumPy {rate['numpy_gflops']:.0f} Gflop/s")
-        rows = compare(SIZES[:2] if arguments.quick else SIZES, rate["jax_gflops"])
-        result |= {"matmul": rate, "gram": rows, "quick": arguments.quick}
+        rows = compare(SIZES[:1] if arguments.quick else SIZES)
+        result |= {"gram": rows, "quick": arguments.quick, "machine": facts()}
+        result.pop("matmul", None)
     found = []
-    for job in jobs:
+    for job in jobs[:1] if arguments.quick else jobs:
         found.append(in_process(job))
         print(json.dumps(found[-1]), flush=True)
     result |= {name: found, f"machine_{name}": facts()}
+    if arguments.quick:
+        return
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -89,7 +89,7 @@ def convolution_ways(seeds: int, batch: int, dtype: str) -> dict[str, float]:
 
 def throughput(config: ImageConfig, seeds: int, steps: int) -> float:
     """Images per second over all seeds of a single rule, within an epoch."""
-    own = {"train": {"seeds": seeds}, "blocks": {"rules": "plain"}}
+    own = {"train": {"seeds": seeds}, "blocks": {"rules": ("plain",)}}
     config = config.model_copy(
         update={name: getattr(config, name).model_copy(update=change) for name, change in own.items()}
     )

@@ -1,5 +1,6 @@
 """Models of a user: best learning rates from depth 4 to 64 with the scaling rules and without, memory of the operator.
 
+    python benchmarks/own_models.py [--quick]           both parts
     python benchmarks/own_models.py --part transfer     a transformer and a convolutional net, minutes
     python benchmarks/own_models.py --part operator     J J^T v of a convolutional net at n = 10,000, minutes
 
@@ -24,10 +25,13 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "own_models.json"
 DEPTHS, WIDTH, STEPS, SEEDS = (4, 16, 64), 8, 40, 6
 RATES = tuple(2.0**-k for k in range(11, 0, -1))
+PARTS = ("transfer", "operator")
 CASES = [(1000, 250), (10_000, 250), (1000, None), (2000, None)]  # (points, block)
 
 
-def transfer() -> list[dict[str, object]]:
+def transfer(
+    depths: tuple[int, ...] = DEPTHS, rates: tuple[float, ...] = RATES, steps: int = STEPS, seeds: int = SEEDS
+) -> list[dict[str, object]]:
     """Best rates of both models, scaled and plain."""
     sys.path.insert(0, str(ROOT / "tests" / "experiments"))
     from own_factories import convolution, transformer
@@ -37,13 +41,13 @@ def transfer() -> list[dict[str, object]]:
     rows = []
     for factory in (transformer, convolution):
         for scaled in (True, False):
-            grid = measure(factory, DEPTHS, RATES, other=WIDTH, steps=STEPS, seeds=SEEDS, scaled=scaled)
+            grid = measure(factory, depths, rates, other=WIDTH, steps=steps, seeds=seeds, scaled=scaled)
             rows.append(
                 {
                     "model": factory.__name__,
                     "scaled": scaled,
-                    "depths": list(DEPTHS),
-                    "best_rates": [RATES[place] for place in grid.best],
+                    "depths": list(depths),
+                    "best_rates": [rates[place] for place in grid.best],
                     "best_losses": [float(row.min()) for row in grid.losses],
                     "steps_moved": grid.steps_moved,
                     "at_edge": grid.at_edge,
@@ -93,15 +97,26 @@ def operator(points: int, block: int | None) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=("transfer", "operator"), required=True)
+    parser.add_argument("--part", choices=PARTS, help="the other one keeps its last figures")
+    parser.add_argument("--quick", action="store_true", help="tiny, nothing written")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case is not None:
         print(json.dumps(operator(*CASES[options.case])))
         return
+    if options.quick:
+        transfer((2, 4), RATES[::6], steps=2, seeds=1)
+        print(operator(32, 16))
+        return
+    for part in PARTS if options.part is None else (options.part,):
+        measure(part)
+
+
+def measure(part: str) -> None:
+    """Measure one part and write it beside the other one."""
     stored = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     machine = facts()
-    if options.part == "transfer":
+    if part == "transfer":
         rows = transfer()
     else:
         rows = []
@@ -110,7 +125,7 @@ def main() -> None:
             done = subprocess.run(call, capture_output=True, text=True, check=True)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(rows[-1], flush=True)
-    stored[options.part] = {"machine": machine, "rows": rows}
+    stored[part] = {"machine": machine, "rows": rows}
     RESULTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
 """Path certificates of the rule langevin with its defaults alone: the trained network itself, from the training points.
 
-    python benchmarks/path.py [NAME ...] [--seeds 3]     # results/path.json, NAME a case or a study below
+    python benchmarks/path.py [NAME ...] [--seeds 3] [--quick]     # results/path.json, NAME a case or a study below
 
 Nothing is tuned here: the defaults (alpha = 40/d, beta = 120, 8,000 steps, one in twenty of a table's training rows to
 fix the map of the inputs, which the certificate leaves out) were fixed on other draws of two-spirals and on splits of
@@ -64,9 +64,9 @@ HELD_OUT: dict[str, tuple[float, str, int, int, int, dict[str, Any], dict[str, A
 QUIET = {"gram_every": 0, "kl_every": 0, "landscape": False, "solver_error": False}
 
 
-def one(name: str, n: int | None, seed: int) -> dict[str, Any]:
+def one(name: str, n: int | None, seed: int, **train: Any) -> dict[str, Any]:
     """Train, certify and describe one run."""
-    config = Config(seed=seed, data={"name": name, "n": n}, train={"rule": "langevin"}, diagnostics=QUIET)
+    config = Config(seed=seed, data={"name": name, "n": n}, train={"rule": "langevin"} | train, diagnostics=QUIET)
     begun, cpu = time.perf_counter(), time.process_time()
     result = mfresnet.fit(config)
     certificate = mfresnet.certify(result)["path"]
@@ -142,7 +142,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*CASES, *STUDIES])} (default: all)")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one short chain, nothing written")
     options = parser.parse_args()
+    if options.quick:
+        print("quick", json.dumps(one("two-spirals", 64, 1, steps=100)))
+        return
     stored = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"delta": 0.05, "cases": {}}
     for case in options.names or [*CASES, *STUDIES]:
         if case in STUDIES:

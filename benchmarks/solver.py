@@ -15,7 +15,7 @@ there the error, not stability, limits most steps.
 
 Networks, data, and the number of intervals are the defaults, with fewer probes (`PROBLEMS`).
 
-    python benchmarks/solver.py              # writes benchmarks/results/solver.json
+    python benchmarks/solver.py [--quick]    # writes benchmarks/results/solver.json
 """
 
 from __future__ import annotations
@@ -111,14 +111,14 @@ def distances(a: dict[str, Any], b: dict[str, Any]) -> dict[str, float]:
     return {name: float(np.sqrt(np.mean((a[name] - b[name]) ** 2))) for name in NUMBERS}
 
 
-def table(name: str, setting: dict[str, Any]) -> dict[str, Any]:
+def table(name: str, setting: dict[str, Any], reference: float = REFERENCE) -> dict[str, Any]:
     """The rows of one problem."""
     config = Config(data={"name": name}, train=setting)
     job = assemble(config, load(config.data, config.seed))
     with jax.enable_x64(True):  # the same start as that of a run
         state, train, test = cast((job.state, job.train, job.test), "float64")
         job = replace(job, config=config, state=state, train=train, test=test)
-        exact = solution(job, "adaptive", REFERENCE)
+        exact = solution(job, "adaptive", reference)
         found = {(solver, t): solution(job, solver, t) for solver, tolerances in TOLERANCES.items() for t in tolerances}
     rows = []
     for (solver, tolerance), mine in found.items():
@@ -135,8 +135,13 @@ def main() -> None:
     """Solve all problems, print the errors and write ``results/solver.json``."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
+    options.add_argument("--quick", action="store_true", help="a short flow, nothing written")
+    given = options.parse_args()
+    if given.quick:
+        table("two-spirals", {"time": 10.0, "probes": 2, "head_probes": 16}, 1e-5)
+        return
     results: list[dict[str, Any]] = []
-    for name in options.parse_args().problems:
+    for name in given.problems:
         results.append(table(name, PROBLEMS[name]))
         RESULTS.write_text(json.dumps({"facts": facts(), "reference": REFERENCE, "problems": results}, indent=1) + "\n")
 

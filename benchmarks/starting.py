@@ -5,7 +5,7 @@ is one step of the default network, so that starting is what is measured; the fi
 told from the progress that the run directory shows. Wall time and processor time of the whole process; on a shared
 machine the second is the one to compare.
 
-    python benchmarks/starting.py              # writes benchmarks/results/starting.json
+    python benchmarks/starting.py [--quick]    # writes benchmarks/results/starting.json
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ COMMANDS: dict[str, list[str]] = {  # RUN is the directory of a training, IMAGES
     "certify": ["certify", "RUN"],
     "image": [*IMAGE.split(), "IMAGES"],
 }
+QUICK = "train two-spirals --data.n 16 --model.depth 2 --train.rule adam --train.steps 2 --diagnostics.landscape false "
+QUICK += "--certify.enabled false --quiet --overwrite --out RUN"
 FIRST_STEP = {"train": "RUN", "image": "IMAGES"}  # whose metrics.jsonl shows it
 
 
@@ -65,7 +67,11 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--commands", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
+    options.add_argument("--quick", action="store_true", help="a training, once from cold, nothing written")
     given = options.parse_args()
+    if given.quick:
+        given.repeats, given.commands = 1, ["train"]
+        COMMANDS["train"] = QUICK.split()
     own = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_ENABLE_COMPILATION_CACHE")
     machine, seen = facts(), {name: {"cold": [], "second": []} for name in given.commands}
     with tempfile.TemporaryDirectory() as folder:
@@ -81,6 +87,8 @@ def main() -> None:
                 for start in ("cold", "second"):
                     seen[name][start].append(run(words, environment, watched))
                     print(name, start, json.dumps(seen[name][start][-1]), flush=True)
+    if given.quick:
+        return
     rows = []
     for name, starts in seen.items():
         row: dict[str, object] = {"command": "mfresnet " + " ".join(COMMANDS[name])}

@@ -75,7 +75,7 @@ def theirs(network: type, sizes: list[int], seeds: int, steps: int) -> dict:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few sizes and steps: a look, not a measurement")
+    parser.add_argument("--quick", action="store_true", help="few sizes and steps, nothing written")
     parser.add_argument("--stacked", action="store_true", help="also PyTorch with all layers in one tensor")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON goes (default: %(default)s)")
     options = parser.parse_args()

@@ -33,6 +33,7 @@ MODULES = (
     "html",
     "cache",
     "digits",
+    "threads",
 )
 PACKAGES = (
     "data",

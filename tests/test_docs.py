@@ -95,13 +95,21 @@ def test_commands_and_flags_exist():
 
 
 def test_make_targets_exist():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     named = {word for call in commands("make") for word in call[1:] if "=" not in word}
     for path in DOCUMENTS:
-        named |= set(re.findall(r"`make ([a-z]+)", path.read_text(encoding="utf-8")))
+        named |= set(re.findall(r"`make ([a-z-]+)", path.read_text(encoding="utf-8")))
     flows = [path.read_text(encoding="utf-8") for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
     named |= {word for text in flows for word in re.findall(r"^ *- run: make ([a-z]+)$", text, re.M)}
     assert {"test", "lint", "docs", "dist", "slow"} <= named <= targets
+
+
+def test_every_benchmark_has_a_quick_form():
+    """`make bench-quick` runs every script that has a ``main`` with it."""
+    scripts = {file.name: file.read_text(encoding="utf-8") for file in (ROOT / "benchmarks").glob("*.py")}
+    benchmarks = {name for name, text in scripts.items() if "\ndef main(" in text}
+    assert "scale.py" in benchmarks
+    assert {name for name in benchmarks if '"--quick"' not in scripts[name]} == set()
 
 
 def made_by_bench(name: str) -> bool:

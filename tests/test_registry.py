@@ -122,7 +122,7 @@ def test_a_package_adds_objects_that_the_command_line_uses(toy, tmp_path):
     sizes = "--data.n 16 --model.depth 2 --model.width 4 --model.head-width 4 --train.rule adam --train.steps 2"
     names = (
         "--model.activation softsign --model.scheme heun --model.initial.law signs --train.loss absolute "
-        "--record.report false --diagnostics.gram-every 0"
+        "--record.report false --diagnostics.gram-every 0 --diagnostics.landscape false"
     )
     command(toy, "train", "corners", "--out", out, *sizes.split(), *names.split())
     written = (Path(out) / "config.json").read_text()
@@ -136,7 +136,8 @@ def test_a_package_adds_a_solver_a_diagnostic_and_a_certificate(toy, tmp_path):
         "--train.probes 4 --train.head-probes 16 --certify.heads 4 --certify.residuals 2 --certify.draws 8"
     )
     names = (
-        "--train.solver tsit5 --diagnostics.also largest,transport --record.report false --diagnostics.landscape false"
+        "--train.solver tsit5 --diagnostics.also largest,transport --record.report false --diagnostics.landscape false "
+        "--diagnostics.solver-error false"
     )
     printed = command(toy, "train", "two-spirals", "--out", str(out), *sizes.split(), *names.split())
     assert "coin" in printed.partition("vacuous ")[2].partition("\n")[0]

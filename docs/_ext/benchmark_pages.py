@@ -3,56 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from sphinx.application import Sphinx
+from tables import interval, machine, number, percent, table
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """A value with sensible digits."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if not isinstance(value, float):
-        return str(value)
-    shown = f"{value:.{digits}g}"
-    if "e" in shown and 1e-3 <= abs(value) < 1e6:
-        shown = f"{value:,.0f}"
-    return shown
-
-
-def interval(pair: Sequence[float] | None, digits: int = 2) -> str:
-    """An interval in brackets."""
-    return "" if pair is None else f"[{pair[0]:.{digits}f}, {pair[1]:.{digits}f}]"
-
-
-def percent(value: float) -> str:
-    """A share in percent."""
-    return f"{100 * value:.1f} %"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """A Markdown table; columns after the first are numbers."""
-    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
-    return [*lines, *("| " + " | ".join(number(value) for value in row) + " |" for row in rows), ""]
-
-
-def machine(facts: dict) -> list[str]:
-    """One line on where and when a file was measured."""
-    versions = facts.get("versions", {})
-    names = ", ".join(f"{name} {versions[name]}" for name in ("jax", "torch") if versions.get(name))
-    return [
-        f"*Measured {facts['date'][:10]} on {facts['cores']} cores ({facts['cpu']}), {facts['memory_gib']} GiB; "
-        f"{names}.*",
-        "",
-    ]
 
 
 def certificates(data: dict) -> list[str]:
@@ -226,18 +183,59 @@ def gram(data: dict) -> list[str]:
             f"n, L, M, K = {', '.join(map(str, row['size']))}",
             row["method"],
             row.get("skipped") or row["seconds"],
+            row.get("processor_seconds"),
             row.get("peak_gb"),
             row.get("relative_error"),
         ]
         for row in data["gram"]
     ]
-    lines = table(["Size", "Method", "Seconds", "Peak GB", "Relative error"], rows)
+    lines = table(["Size", "Method", "Seconds", "Of processors", "Peak GB", "Relative error"], rows)
     values = [
         [row["n"], row["method"], row["gram_seconds"], row["eigenvalue_seconds"], row["value"], row["error"]]
         for row in [*data["lambda_min"], *data["lambda_min_large"]]
     ]
     head = ["n", "Method", "Gram matrix, s", "Eigenvalue, s", "λ_min", "Its error bound"]
-    return [*lines, *table(head, values), *machine(data["machine_lambda_min"])]
+    return [*lines, data.get("note", ""), "", *table(head, values), *machine(data["machine_lambda_min_large"])]
+
+
+def chains(data: dict) -> list[str]:
+    """Langevin chains beside BlackJAX's, and what a chain costs."""
+    compared = data["side_by_side"]
+    rows = [
+        [name, of["seconds_per_step"], of["processor_seconds_per_step"], percent(of["acceptance"])]
+        for name, of in compared["samplers"].items()
+    ]
+    note = f"{compared['chains']} chains on {compared['n']} points, one gradient a step, at the same step size."
+    if "ratio_of_seconds_per_step" in compared:
+        ratios = [compared[f"ratio_of_{key}_per_step"] for key in ("seconds", "processor_seconds")]
+        note += f" Steps a second beside BlackJAX: {ratios[0]:.2f} times as many (goal {data['goal']:g}), "
+        note += f"{ratios[1]:.2f} times by processor seconds."
+    costs = [
+        [row["chains"], 1e3 * row["seconds_per_step_and_chain"], 1e3 * row["processor_seconds_per_step_and_chain"]]
+        for row in data["cost_per_chain"]
+    ]
+    return [
+        *table(["Sampler", "Seconds a step", "Of processors", "Accepted"], rows),
+        note,
+        "",
+        *table(["Chains", "ms a step and chain", "Of processors"], costs),
+        *machine(data["machine"]),
+    ]
+
+
+def image_speed(data: dict) -> list[str]:
+    """Training steps of image networks beside PyTorch."""
+    rows = [
+        [row["model"], name, of["images_per_s"], of["images_per_processor_s"]]
+        for row in data["rows"]
+        for name, of in row["runs"].items()
+    ]
+    return [
+        *table(["Network", "Training", "Images a second", "A processor second"], rows),
+        data.get("limits", ""),
+        "",
+        *machine(data["machine"]),
+    ]
 
 
 def estimators(data: dict) -> list[str]:
@@ -311,6 +309,48 @@ def cost(data: dict) -> list[str]:
     return [*table(["Run", "Measured, s", "Predicted, s", "Ratio"], rows), note, "", *machine(data["facts"])]
 
 
+def scale(data: dict) -> list[str]:
+    """Sweeps on several nodes and trainings on several processes, and what a kill costs."""
+    return [line for part, render in SCALE.items() if part in data for line in render(data[part])]
+
+
+def several_nodes(found: dict) -> list[str]:
+    """Sweeps on Ray beside local ones."""
+    pairs = [(unit, where) for unit in ("cpu_s", "wall_s") for where in ("local", "ray")]
+    rows = [
+        [f"{cells} chains of {steps:,} steps", *(found[unit][name][where] for unit, where in pairs)]
+        for name, (cells, steps) in found["sizes"].items()
+    ]
+    names = ("overhead_per_cell", "overhead_per_sweep", "efficiency")
+    costs = [[name.replace("_", " "), *(found[unit][name] for unit in ("cpu_s", "wall_s"))] for name in names]
+    killed = found["killed"]
+    note = f"{found['nodes']} nodes of one core; medians of {found['rounds']} rounds. "
+    note += f"{len(found['files_that_differ'])} files differ from those of the local sweeps. One node killed after "
+    note += f"{killed['cells_done_at_kill']} of {found['sizes']['long'][0]} cells: {len(killed['files_that_differ'])} "
+    note += f"files differ, {killed['cpu_s']:.0f} processor seconds instead of {found['cpu_s']['long']['ray']:.0f}."
+    return [
+        *table(["Sweep", "Processor seconds, local", "On Ray", "Seconds, local", "On Ray"], rows),
+        *table(["Ray against local", "Processor seconds", "Seconds"], costs),
+        *(note, "", *machine(found["machine"])),
+    ]
+
+
+def several_processes(found: dict) -> list[str]:
+    """Trainings in one process, on two devices and in two processes."""
+    rows = [
+        [f"`{case['flags']}`", way, case["cpu_ms"][way], ms, case["difference_to_one_process"][way]]
+        for case in found["steps"].values()
+        for way, ms in case["wall_ms"].items()
+    ]
+    killed = found["killed"]
+    note = "One of two processes killed: the other one ended after "
+    note += f"{killed['seconds_until_the_other_ended']:.1f} s with exit code {killed['code']} and one sentence; the "
+    note += f"resumed run ended {killed['difference_of_the_resumed_run']:g} from an undisturbed one."
+    head = ["A step by Adam of", "In", "Processor ms", "ms", "Difference of the end from one process"]
+    return [*table(head, rows), note, "", *machine(found["machine"])]
+
+
+SCALE = {"sweeps": several_nodes, "trainings": several_processes}
 EXPECTED = ("pac_bayes", "pac_bayes_learned", "gibbs", "kl_ball", "theorem6", "kernel", "held_out")
 
 
@@ -353,11 +393,14 @@ PAGES: dict[str, Callable[[dict], list[str]]] = {
         sweeps,
         train,
         gram,
+        chains,
+        image_speed,
         estimators,
         coverage,
         solver,
         starting,
         cost,
+        scale,
     )
 }
 DERIVED = {"expect": ("certificates", expect), "expect_path": ("path", expect_path)}

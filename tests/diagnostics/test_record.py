@@ -42,7 +42,7 @@ def test_landscape_and_first_order_paths_see_both_classes(ordered, monkeypatch):
     monkeypatch.setattr(measurements, "landscape", lambda model, x, y: passed.append(x) or SimpleNamespace())
     monkeypatch.setattr(measurements, "first_order_share", lambda model, x: passed.append(x) or 0.0)
     job = assemble(config, split)
-    measurements.Measurements(job, set(), print).summary(job.state, [])
+    measurements.Measurements(job, print).summary(job.state, [])
     assert len(passed) == 2
     for x in passed:
         assert len(x) == 512 and abs(share(split, x) - 0.5) < 0.1

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import kstest, norm
 
 from mfresnet.errors import MfresnetError
+from mfresnet.flow import langevin
 from mfresnet.flow.annealing import AnnealingSchedule
 from mfresnet.flow.langevin import KERNELS, advance, check_kernel, leap, prices, propose, rounding, start
 
@@ -132,6 +133,38 @@ def test_stopping_and_going_on_changes_no_bit():
         now = advance(potential, now, data, *arrays, k_run, first, last)
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(now), strict=True):
         assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(("workers", "cached"), [(2, 1024), (4, 1), (3, 1024)])
+def test_cores_and_groups_share_the_chains_and_change_no_number(workers, cached, monkeypatch):
+    """Eight chains in shares of four and two, in groups of two; three cores cannot share them."""
+    schedule, data = AnnealingSchedule.power(30.0, 12), (jnp.asarray(POINTS), jnp.asarray(SIGNS))
+    shares = []
+
+    def counted(function, items, workers):
+        shares.append(len(items))
+        return [function(item) for item in items]
+
+    monkeypatch.setattr(langevin, "spread", counted)
+    monkeypatch.setattr(langevin, "cores", lambda: 1)
+    whole = run(potential, data, schedule, jax.random.key(5), 8)
+    monkeypatch.setattr(langevin, "cores", lambda: workers)
+    monkeypatch.setattr(langevin, "CACHED_POINTS", cached)
+    shared = run(potential, data, schedule, jax.random.key(5), 8)
+    assert shares == ([workers] if workers != 3 else [])
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(shared), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)  # float32 sums in another order
+
+
+@pytest.mark.parametrize("transform", [jax.jit, lambda f: lambda key: jax.vmap(f)(key[None])[0]])
+def test_chains_that_cores_share_run_inside_a_transformation_of_a_user(transform, monkeypatch):
+    """Numbers of the transformation may not reach another thread, whichever argument they enter by."""
+    monkeypatch.setattr(langevin, "cores", lambda: 2)
+    data, rates = (jnp.asarray(POINTS), jnp.asarray(SIGNS)), jnp.full(3, 0.5)
+    now = start(potential, data, 2, 4, 3, jax.random.key(1))
+    moved = transform(lambda key: advance(potential, now, data, rates, rates, key, 0, 3).z)(jax.random.key(2))
+    alone = advance(potential, now, data, rates, rates, jax.random.key(2), 0, 3).z
+    np.testing.assert_allclose(moved, alone, rtol=1e-5, atol=1e-5)  # float32 sums in another order
 
 
 def test_any_stretch_of_the_schedule_is_one_program():

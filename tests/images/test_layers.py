@@ -8,7 +8,7 @@ import pytest
 
 from mfresnet import MfresnetError
 from mfresnet.images import Architecture, BatchNorm, GroupNorm, ImageResNet, make_rule, norm
-from mfresnet.images.convolution import by_products, direct
+from mfresnet.images.convolution import by_parts, by_products, direct
 
 
 @pytest.mark.parametrize(("size", "stride", "groups"), [(3, 1, 1), (3, 2, 2), (1, 2, 1)])
@@ -25,8 +25,22 @@ def test_both_convolutions_are_the_sum(size, stride, groups, x64):
             for o in range(6):
                 inputs = slice(o // (6 // groups) * (4 // groups), (o // (6 // groups) + 1) * (4 // groups))
                 expected[:, a, b, o] = np.sum(patch[..., inputs] * kernel[..., o], (1, 2, 3))
-    for way in (by_products, direct):
+    for way in (by_products, by_parts, direct):
         np.testing.assert_allclose(way(jnp.asarray(x), jnp.asarray(kernel), stride, groups), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "size", "stride", "groups"), [(8, 3, 1, 1), (7, 3, 2, 2), (6, 1, 1, 1), (5, 3, 2, 1)])
+def test_derivatives_of_a_convolution_by_parts(n, size, stride, groups, x64):
+    """In parts of 4, of all 7, of 3 and of 5 images, against automatic differentiation of the whole."""
+    kx, kw, ks = jax.random.split(jax.random.key(0), 3)
+    x, w = jax.random.normal(kx, (n, 5, 6, 4)), jax.random.normal(kw, (size, size, 4 // groups, 6))
+    slope = jax.random.normal(ks, by_products(x, w, stride, groups).shape)
+    ways = [
+        jax.grad(lambda x, w, way=way: jnp.vdot(slope, way(x, w, stride, groups)), (0, 1))(x, w)
+        for way in (by_parts, by_products)
+    ]
+    for part, whole in zip(*ways, strict=True):
+        np.testing.assert_allclose(part, whole, atol=1e-11)  # sums of up to 210 products, in another order
 
 
 def test_batch_statistics(x64):

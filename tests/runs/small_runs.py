@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import forked
 from mfresnet.config import leaves
 from mfresnet.runs import checkpoint
 
@@ -46,43 +44,18 @@ def flags(**changes: Any) -> list[str]:
     ]
 
 
-def _child(argv: list[str], log: str) -> None:
-    from mfresnet.cli import main
+def without_picture() -> None:
+    """Leave the picture of a run out, in this process."""
     from mfresnet.runs import training
 
     training.network_figures = lambda start, end, split: {"nothing": np.zeros(1, np.float32)}
-    # tests that were started in the background inherit an ignored Ctrl-C
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    # under another name until all is ready: a signal sent as soon as the log is there finds the command itself at work
-    with open(f"{log}.new", "a", encoding="utf-8") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
-    os.replace(f"{log}.new", log)
-    raise SystemExit(main(argv))
 
 
-class Commands:
-    """Starts commands in processes of their own, forked from one that has imported everything already."""
+class Commands(forked.Commands):
+    """Commands of runs, without the picture."""
 
     def __init__(self, folder: Path):
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["mfresnet.cli", "mfresnet.runs"])
-        self.log = folder / "log"
-
-    def start(self, *argv: Any) -> multiprocessing.Process:
-        """The process of a command."""
-        self.log.unlink(missing_ok=True)
-        process = self.context.Process(target=_child, args=([str(a) for a in argv], str(self.log)))
-        process.start()
-        return process
-
-    def run(self, *argv: Any, code: int = 0) -> str:
-        """Run a command to its end; returns what it wrote."""
-        process = self.start(*argv)
-        process.join(120)
-        said = self.log.read_text(encoding="utf-8")
-        assert process.exitcode == code, said
-        return said
+        super().__init__(folder, without_picture)
 
 
 def result(run: Path) -> dict[str, Any]:

@@ -23,7 +23,11 @@ from mfresnet.train.devices import Devices, connect
 
 FORCED = "--xla_force_host_platform_device_count="
 KINDS = {
-    "whole": {"train__rule": "gradient-flow", "train__solver": "heun", "data__n": 30},  # 30 points on 4 devices
+    "whole": {
+        "train__rule": "gradient-flow",
+        "train__solver": "heun",
+        "data__n": 9,
+    },  # on 4 devices: three points each of three
     "batches": {"train__rule": "adam", "train__batch_size": 8, "data__n": 30},
 }
 # as `--devices` and `--particle-devices`: 4 shares of points; 2 of points and 2 of particles; 4 of particles
@@ -280,6 +284,27 @@ def test_the_death_of_a_process_is_one_sentence_in_the_others(tmp_path):
         )
         assert re.search(sentence + rf"go on with `mfresnet resume {run}`\.\n$", said), said
         assert "Traceback" not in said and "***" not in said
+
+
+@pytest.mark.slow
+def test_a_process_killed_and_both_resumed_end_where_an_undisturbed_run_does(tmp_path):
+    """To the bit: the same program on as many devices; the sum of two shares has no order."""
+    long = ["train", *flags(train__solver="heun", train__steps=400, train__time=100, certify__enabled=False), "--quiet"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    together([*long, "--out", whole], devices=1)
+    processes = [start([[*long, "--out", cut]], own, address, 1) for address in [free_address()] for own in range(2)]
+    while not (cut / "checkpoints" / "step-000000002").exists():
+        assert all(process.poll() is None for process in processes), [p.communicate() for p in processes]
+        time.sleep(0.01)
+    processes[1].kill()
+    said = [process.communicate(timeout=30)[0] for process in processes]
+    assert "process 1 of 2 has died" in said[0], said
+    assert checkpoint.steps(cut / "checkpoints")[-1] < 400
+    together(["resume", cut, "--quiet"], devices=1)
+    first, second = state(whole), state(cut)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
 def test_a_run_too_small_for_many_processes_is_told_so():

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from small_sweeps import Commands, cells, same
+from small_sweeps import cells, same
 
+from forked import Commands
 from mfresnet.runs import checkpoint
 from mfresnet.runs.sweeps.checkpoints import Checkpoints
 

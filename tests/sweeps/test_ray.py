@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_sweeps import FLAGS, Commands, cells, same
+from small_sweeps import FLAGS, cells, same
 
+from forked import Commands
 from mfresnet.cli import main
 from mfresnet.runs.sweeps.on_ray import task_environment
 

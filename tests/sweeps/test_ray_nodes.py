@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_sweeps import FLAGS, Commands, cells, same
+from small_sweeps import FLAGS, cells, same
 
+from forked import Commands
 from mfresnet.errors import MfresnetError
 from mfresnet.runs.sweeps import ray_nodes
 from mfresnet.runs.sweeps.ray_nodes import Nodes

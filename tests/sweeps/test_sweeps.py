@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from small_sweeps import CELLS, FLAGS, Commands, cells, same
+from small_sweeps import CELLS, FLAGS, cells, same
 
+from forked import Commands
 from mfresnet import MfresnetError
 from mfresnet.cli import main
 from mfresnet.runs.lock import hold_lock

@@ -76,6 +76,12 @@ def printed(capsys):
     return dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
 
 
+@pytest.mark.parametrize("flags", ["--train.rule adam --train.chains 4", "--train.rule langevin --train.freeze head"])
+def test_a_dry_run_refuses_what_the_training_would_refuse(flags, capsys):
+    assert main(["train", "two-spirals", *flags.split(), "--dry-run"]) == 2
+    assert "does not go with train.rule" in capsys.readouterr().err
+
+
 def test_a_dry_run_of_a_sweep_pads_the_points_of_a_batch(tmp_path, monkeypatch, capsys):
     """Two cells of 8 and 64 points in one batch cost as much as two of 64."""
     monkeypatch.chdir(tmp_path)

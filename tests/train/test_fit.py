@@ -144,7 +144,13 @@ def test_convergence_certificate_of_slow_rates_and_batches():
 
 
 X = np.random.default_rng(0).uniform(-1, 1, (40, 3))
-OPTIMISED = {"data": {"n": 24, "n_test": 16}, "model": {"depth": 2, "width": 4}, "train": {"rule": "adam", "steps": 2}}
+UNMEASURED = {"landscape": False, "gram_every": 0, "kl_every": 0, "solver_error": False}
+OPTIMISED = {
+    "data": {"n": 24, "n_test": 16},
+    "model": {"depth": 2, "width": 4, "head_width": 4},
+    "train": {"rule": "adam", "steps": 2},
+    "diagnostics": UNMEASURED,
+}
 
 
 @pytest.mark.parametrize("library", ["numpy", "jax", "polars", "pandas"])

@@ -158,11 +158,7 @@ def kl_ball_certificate(
         "confidence": confidence,
     }
     hypotheses = (
-        INDEPENDENT,
-        Hypothesis("|sigma0| <= 1 and |sigma0'| <= 1", "proved", note=f"known of {sigma.name}"),
-        Hypothesis("the laws start at standard Gaussians", "proved", note="by construction"),
-        Hypothesis("KL(tau_t || tau_0) <= r_tau", "estimated", head_error, f"r_tau = {r_head:g}"),
-        Hypothesis("mean over depth of KL(nu_t || nu_0) <= r_nu", "estimated", encoder_error, f"r_nu = {r_encoder:g}"),
+        *hypotheses_of_balls(sigma, (r_head, r_encoder), (head_error, encoder_error)),
         about_margins(margin_error, gamma),
         Hypothesis("the grid of radii and margins was fixed before the data", "assumed", note=f"{grid} points"),
     )
@@ -210,6 +206,20 @@ def check_ball(
             "set them to 1, or use the PAC-Bayes certificate."
         )
     return margins, check_points(len(margins)), check_delta(delta)
+
+
+def hypotheses_of_balls(
+    sigma: Activation, radii: tuple[float, float], errors: tuple[float, float]
+) -> tuple[Hypothesis, ...]:
+    """What bounds over a ball of laws rest on; ``radii`` and ``errors`` of head and encoder."""
+    (r_head, r_encoder), (head_error, encoder_error) = radii, errors
+    return (
+        INDEPENDENT,
+        Hypothesis("|sigma0| <= 1 and |sigma0'| <= 1", "proved", note=f"known of {sigma.name}"),
+        Hypothesis("the laws start at standard Gaussians", "proved", note="by construction"),
+        Hypothesis("KL(tau_t || tau_0) <= r_tau", "estimated", head_error, f"r_tau = {r_head:g}"),
+        Hypothesis("mean over depth of KL(nu_t || nu_0) <= r_nu", "estimated", encoder_error, f"r_nu = {r_encoder:g}"),
+    )
 
 
 def about_margins(margin_error: float | None, gamma: float) -> Hypothesis:

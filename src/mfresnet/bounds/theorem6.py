@@ -9,9 +9,9 @@ import numpy as np
 
 from ..errors import MfresnetError
 from ..model import Activation
-from .certificate import INDEPENDENT, Certificate, Hypothesis, build
+from .certificate import Certificate, Hypothesis, build
 from .checks import check_count, check_delta, check_values
-from .kl_ball import RADII, about_margins, check_ball, rademacher_bound, ramp_loss, round_up
+from .kl_ball import RADII, about_margins, check_ball, hypotheses_of_balls, rademacher_bound, ramp_loss, round_up
 
 MARGIN = 0.5  # of labels -1/+1; stated before the data, so that no union over margins is needed
 
@@ -106,11 +106,7 @@ def theorem6_certificate(
         "6 sqrt(log(2/delta)/(2n))": theorem6_form(0.0, n, delta),
     }
     hypotheses = (
-        INDEPENDENT,
-        Hypothesis("|sigma0| <= 1 and |sigma0'| <= 1", "proved", note=f"known of {sigma.name}"),
-        Hypothesis("the laws start at standard Gaussians", "proved", note="by construction"),
-        Hypothesis("KL(tau_t || tau_0) <= r_tau", "estimated", head_error, f"r_tau = {radii[0]:g}"),
-        Hypothesis("mean over depth of KL(nu_t || nu_0) <= r_nu", "estimated", encoder_error, f"r_nu = {radii[1]:g}"),
+        *hypotheses_of_balls(sigma, radii, (head_error, encoder_error)),
         about_margins(margin_error, MARGIN),
         Hypothesis("|grid| <= (2/delta)^3: the 6 pays for the union", "computed", note=f"{grid} radii and settings"),
     )

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import MfresnetError
-from ..flow.langevin import Chains
+from ..flow.langevin import TRACES, Chains
 
 
 def share_chains(devices: int, m: int) -> Callable[[Chains, Any], tuple[Chains, Any]]:
@@ -34,8 +34,7 @@ def share_chains(devices: int, m: int) -> Callable[[Chains, Any], tuple[Chains, 
     mesh = Mesh(np.array(there[:devices]), ("chains",))
 
     def place(now: Chains, points: Any) -> tuple[Chains, Any]:
-        traces = ("increments", "losses", "errors", "acceptance")  # of shape (T, m)
-        parts = {name: PartitionSpec(*[None] * (name in traces), "chains") for name in Chains.__dataclass_fields__}
+        parts = {name: PartitionSpec(*[None] * (name in TRACES), "chains") for name in Chains.__dataclass_fields__}
         placed = {name: jax.device_put(getattr(now, name), NamedSharding(mesh, part)) for name, part in parts.items()}
         return Chains(**placed), jax.device_put(points, NamedSharding(mesh, PartitionSpec()))
 

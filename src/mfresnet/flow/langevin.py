@@ -41,13 +41,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jaxtyping import Float
 
 from ..errors import MfresnetError
+from ..threads import cores, spread
 from .annealing import AnnealingSchedule
 
 Kernel = Literal["adjusted", "unadjusted", "minibatch"]
 KERNELS: tuple[str, ...] = get_args(Kernel)
+
+TRACES = ("increments", "losses", "errors", "acceptance")  # of a time and a chain
+CACHED_POINTS = 1024  # of the data times chains followed side by side on a CPU
 
 # (z, data) to (L, number of mistakes); data is a tree of arrays with the points along the first axis
 T = TypeVar("T")
@@ -170,11 +175,52 @@ def advance(
 ) -> Chains:
     """Steps ``first`` to ``last`` - 1 of the schedule, one program for any of them.
 
-    The numbers of step k depend on the key and k alone, so stopping and going on changes nothing.
+    The numbers of step k depend on the key and k alone, so stopping and going on changes nothing. On a CPU each core
+    follows its share of the chains.
     """
     # as arrays: the compiler would make a program for every pair of numbers
     bounds = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
-    return _advance(potential, chains, data, gammas, steps, key, *bounds, kernel, batch, leaps)
+    given = jax.tree.leaves((potential, chains, data, gammas, steps, key, bounds, jnp.zeros(())))
+    traced = any(isinstance(leaf, Tracer) for leaf in given)
+    points = batch or jax.tree.leaves(data)[0].shape[0]
+    m, (share, together) = len(chains.z), _plan(chains.z, points, traced)
+
+    def run(begin: int, start: Array, end: Array) -> Chains:
+        at = jnp.asarray(begin, jnp.int32)
+        options = {"share": share, "kernel": kernel, "batch": batch, "leaps": leaps, "together": together}
+        return _advance(potential, chains, data, gammas, steps, key, start, end, at, **options)
+
+    if share == m:
+        return run(0, *bounds)
+    run(0, bounds[0], bounds[0])  # no step: compiled once, not by every thread
+    parts = spread(lambda begin: jax.block_until_ready(run(begin, *bounds)), range(0, m, share), m // share)
+    return _joined(parts)
+
+
+def _of_chains(function: Callable[..., Array], *chains: Chains) -> Chains:
+    """The function of the arrays of each field and the axis of the chains in them."""
+    names = Chains.__dataclass_fields__
+    return Chains(**{name: function([getattr(one, name) for one in chains], int(name in TRACES)) for name in names})
+
+
+@eqx.filter_jit
+def _joined(parts: list[Chains]) -> Chains:
+    return _of_chains(jnp.concatenate, *parts)
+
+
+def _plan(z: Array, points: int, traced: bool) -> tuple[int, int]:
+    """How many chains each core follows, and how many of them side by side: divisors of their number.
+
+    What a CPU computes for one layer of all of them would not stay in the cache of a core (a sixth of the time at 512
+    points and 64 chains), and one alone costs more than two. An accelerator takes all of them, and so do devices that
+    share them, and a program that this one is part of, as threads do not know its arrays (``traced``).
+    """
+    m = len(z)
+    devices = z.sharding.device_set if isinstance(z, Array) and not traced else ()
+    if jax.default_backend() != "cpu" or traced or len(devices) > 1:
+        return m, m
+    share = m // cores() if m % cores() == 0 and m >= 2 * cores() else m
+    return share, next((k for k in range(max(2, CACHED_POINTS // points), 1, -1) if share % k == 0), share)
 
 
 @eqx.filter_jit
@@ -187,28 +233,42 @@ def _advance(
     key: Array,
     first: Array,
     last: Array,
+    begin: Array,
+    share: int,
     kernel: Kernel,
     batch: int,
     leaps: int,
+    together: int,
 ) -> Chains:
+    """Steps of a share of the chains, those from ``begin`` on."""
+    m, size = chains.z.shape
+
+    def own(drawn: Array, axis: int = 0) -> Array:
+        return drawn if share == m else jax.lax.dynamic_slice_in_dim(drawn, begin, share, axis)
+
+    def each(function: Callable, *chains: Array) -> Any:
+        """The function of each chain."""
+        if together == len(chains[0]):
+            return jax.vmap(function)(*chains)
+        return jax.lax.map(lambda one: function(*one), chains, batch_size=together)
+
     def step(k: Array, now: Chains) -> Chains:
         gamma, e = gammas[k], steps[k]
         noise, uniform = jax.random.split(jax.random.fold_in(key, k))
-        m, size = now.z.shape
-        v = jax.random.normal(noise, (m * size,), now.z.dtype).reshape(m, size)
+        v = own(jax.random.normal(noise, (m * size,), now.z.dtype).reshape(m, size))
         part, gradient = data, now.gradient
         if kernel == "minibatch":
             n = jax.tree.leaves(data)[0].shape[0]
             chosen = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, k), 2), n)[:batch]
             part = jax.tree.map(lambda leaf: leaf[chosen], data)
-            _, gradient = jax.vmap(_look(potential, part))(now.z)
+            _, gradient = each(_look(potential, part), now.z)
         move = partial(propose, _look(potential, part), gamma=gamma, e=e, leaps=leaps)
-        new, (loss, mistakes), new_gradient, r = jax.vmap(lambda z, v, g: move(z, v, g))(now.z, v, gradient)
+        new, (loss, mistakes), new_gradient, r = each(move, now.z, v, gradient)
         if kernel == "minibatch":
             return _record(now, k, new, loss, now.gradient, mistakes, r, jnp.ones_like(r))
         if kernel == "unadjusted":
             return _record(now, k, new, loss, new_gradient, mistakes, r, jnp.ones_like(r))
-        accept, chance = decide(gamma * (now.loss - loss) - r, jax.random.uniform(uniform, (m,), now.z.dtype))
+        accept, chance = decide(gamma * (now.loss - loss) - r, own(jax.random.uniform(uniform, (m,), now.z.dtype)))
 
         def choose(a: Array, b: Array) -> Array:
             return jnp.where(accept.reshape(-1, *[1] * (a.ndim - 1)), a, b)
@@ -218,7 +278,7 @@ def _advance(
         )  # fmt: skip
         return _record(now, k, place, loss, gradient, mistakes, jnp.zeros_like(loss), chance)
 
-    return jax.lax.fori_loop(first, last, step, chains)
+    return jax.lax.fori_loop(first, last, step, _of_chains(lambda leaves, axis: own(leaves[0], axis), chains))
 
 
 def decide(log_ratio: Array, uniform: Array) -> tuple[Array, Array]:

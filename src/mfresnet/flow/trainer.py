@@ -12,7 +12,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from ..model import AbstractResNet, InitialScales
-from .field import Batch, Options, field
+from .field import Batch, Field, Options, Probes, field
 from .layout import Layout
 from .losses import Loss, error, loss_of
 from .rules import Rule
@@ -98,10 +98,23 @@ class Trainer(eqx.Module):
             state.model,
             state.ensemble,
             state.rule,
-            lambda model, probes, curvature: field(model, self.trained, batch, self.options, probes, curvature),
+            lambda model, probes, curvature: self.field(model, batch, probes, curvature),
         )
         time = state.time + passed.astype(state.time.dtype)
         return TrainState(model, ensemble, rule_state, state.step + 1, time, order), loss
+
+    def field(self, model: AbstractResNet, batch: Batch, probes: Probes | None, curvature: str) -> Field:
+        """The field of a batch, each device taking its points where they are divided."""
+
+        def of(batch: Batch) -> Field:
+            return field(model, self.trained, batch, self.options, probes, curvature)
+
+        return of(batch) if self.layout is None or not self._is_divided else self.layout.average(of, batch)
+
+    @property
+    def _is_divided(self) -> bool:
+        """Whether the points of a step are divided among the devices."""
+        return self.layout is not None and (self.batch_size is None or self.batch_size % self.layout.shares == 0)
 
     def batch(self, state: TrainState, data: Batch, key: Array) -> tuple[Batch, Int[Array, " n"] | None]:
         """The points of this step: every epoch visits whole batches in an order of its own."""
@@ -116,7 +129,7 @@ class Trainer(eqx.Module):
         )
         chosen = jax.lax.dynamic_slice_in_dim(order, place * self.batch_size, self.batch_size)
         batch = jax.tree.map(lambda leaf: leaf[chosen], data)
-        if self.layout is not None and self.batch_size % self.layout.shares == 0:
+        if self.layout is not None and self._is_divided:
             batch = jax.lax.with_sharding_constraint(batch, self.layout.points)
         return batch, order
 

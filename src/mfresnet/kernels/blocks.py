@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from math import ceil
-from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax import Array
 
 from ..errors import MfresnetError
-
-T = TypeVar("T")
+from ..threads import spread
 
 # Rows of a block (data points times outputs) on a CPU. Large blocks are packed less often for their products, small
 # ones leave out more of what symmetry spares; beyond the larger limit the running sum of a pair leaves the cache
@@ -43,13 +39,6 @@ def split(x: np.ndarray, length: int) -> np.ndarray:
     """Blocks of equal length along a new first axis; the last is padded with the last row."""
     padded = np.pad(x, [(0, -len(x) % length)] + [(0, 0)] * (x.ndim - 1), mode="edge")
     return padded.reshape(-1, length, *x.shape[1:])
-
-
-def cores() -> int:
-    """Processor cores this process may use; 1 where an accelerator does the work."""
-    if jax.default_backend() != "cpu":
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def pair_batches(rows: int, columns: int | None, pair_bytes: int, workers: int) -> np.ndarray:
@@ -97,11 +86,3 @@ def fill(
                     result[across : across + part.shape[1], down : down + part.shape[0]] = part.T
 
     spread(write, batches, workers)
-
-
-def spread(function: Callable[[Any], T], items: Sequence[Any] | np.ndarray, workers: int) -> list[T]:
-    """The function of each item, on threads where there is more than one item and more than one worker."""
-    if workers == 1 or len(items) < 2:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, items))

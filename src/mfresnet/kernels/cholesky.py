@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import linalg
 
-from .blocks import cores, spread
+from ..threads import cores, spread
 from .precision import blas_threads
 
 PANEL = 512  # columns of the factor computed at once

@@ -20,7 +20,8 @@ from ..errors import MfresnetError
 from ..flow.adjoint import check_euler, head_adjoint
 from ..model import AbstractParticles, AbstractResNet, Activation, Particles, scaling
 from ..model.particles import preactivation, row_factors, split_rows
-from .blocks import block_length, cores, fill, pair_batches, split, spread
+from ..threads import cores, spread
+from .blocks import block_length, fill, pair_batches, split
 from .matrix_free import GramOperator, gram_operator
 from .output_adjoint import input_width, ranks_of, states_and_adjoints
 from .parts import gram_by_parts

@@ -70,25 +70,38 @@ def _jumps(kind: Any, state: int, outputs: int) -> Callable[[Array], Array]:
         def phi(t: Array) -> Array:
             return c @ kind.function(z, unravel(start + t * (end - start)))
 
-        slope = jax.grad(phi)
-        return jnp.stack([_jump(phi, slope), _jump(slope, jax.grad(slope))])
+        def value_and_slope(t: Array) -> Array:
+            return jnp.stack(jax.value_and_grad(phi)(t))
+
+        return _jump(lambda t: jax.jvp(value_and_slope, (t,), (jnp.ones_like(t),)))
 
     return jumps
 
 
-def _jump(f: Callable[[Array], Array], slope: Callable[[Array], Array]) -> Array:
-    """The gap of the interval that is left of [0, 1] after all halvings, relative to the largest |f| at 17 points."""
+def _jump(taylor: Callable[[Array], tuple[Array, Array]]) -> Array:
+    """Of a function and its derivative: the gap of the interval that is left of [0, 1] after all halvings, relative to
+    the largest absolute value at 17 points.
+
+    Args:
+        taylor: of t: (f(t), f'(t)) and its derivative.
+    """
 
     def gap(low: Array, high: Array) -> Array:
-        nodes = (low + high) / 2 + (high - low) * NODES
-        return jnp.abs(f(high) - f(low) - (high - low) * (WEIGHTS @ jax.vmap(slope)(nodes)))
+        """Of intervals (..., 2), one for the function and one for its derivative."""
+        width = high - low
+        points = jnp.stack([low, high, *((low + high) / 2 + width * node for node in NODES)])
+        f, slope = (
+            jnp.diagonal(each, axis1=-2, axis2=-1) for each in jnp.vectorize(taylor, signature="()->(k),(k)")(points)
+        )
+        return jnp.abs(f[1] - f[0] - width * jnp.tensordot(WEIGHTS, slope[2:], 1))
 
     def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
-        left = gap(low, middle) > gap(middle, high)
+        of_left, of_right = gap(jnp.stack([low, middle]), jnp.stack([middle, high]))
+        left = of_left > of_right
         return jnp.where(left, low, middle), jnp.where(left, middle, high)
 
-    low, high = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros(()), jnp.ones(())))
-    size = jnp.max(jnp.abs(jax.vmap(f)(jnp.linspace(0, 1, 17))))
+    low, high = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros(2), jnp.ones(2)))
+    size = jnp.max(jnp.abs(jax.vmap(lambda t: taylor(t)[0])(jnp.linspace(0, 1, 17))), axis=0)
     return gap(low, high) / jnp.maximum(size, 1e-30)

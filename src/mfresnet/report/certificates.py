@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..digits import format_bound, format_plain, format_share, format_with_error
-from .parts import Figure, Fold, Notes, Section, Table, axis, log_axis, plain
+from .parts import Figure, Fold, Notes, Section, Table, axis, curve, log_axis, plain
 from .reading import Run, number
 
 NAMES = {
@@ -151,17 +151,16 @@ def _course(record: Mapping[str, Any]) -> Figure | None:
     x = [number(row.get("time")) for row in rows]
     sizes = [f"k′ = {number(row.get('heads')):g}, N′ = {number(row.get('residuals')):g}" for row in rows]
     data = [
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": name,
-            "x": x,
-            "y": [100 * number(row.get(key)) for row in rows],
-            "customdata": sizes,
-            "line": {"color": colour, "dash": dash, "width": 2},
-            "marker": {"size": 4},
-            "hovertemplate": "%{y:.3g} %" + (" (%{customdata})" if key == "value" else ""),
-        }
+        curve(
+            name,
+            x,
+            [100 * number(row.get(key)) for row in rows],
+            colour,
+            dash,
+            size=4,
+            hover="%{y:.3g} %" + (" (%{customdata})" if key == "value" else ""),
+            customdata=sizes,
+        )
         for name, (key, colour, dash) in series.items()
     ]
     layout = {

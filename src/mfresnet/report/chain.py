@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..digits import format_plain, format_share
-from .parts import Figure, Section, axis, log_axis
+from .parts import Figure, Section, axis, curve, log_axis
 from .reading import Run, number
 
 ERRORS = {
@@ -24,7 +24,7 @@ def chain(run: Run) -> Section | None:
         return None
     step, gamma, price = (run.column(name) for name in ("step", "chain.gamma", "chain.c"))
     errors = [
-        _line(label, step, 100 * run.column(name), colour, dash) for name, (label, colour, dash) in ERRORS.items()
+        curve(label, step, 100 * run.column(name), colour, dash) for name, (label, colour, dash) in ERRORS.items()
     ]
     accepted = np.diff(run.column("chain.acceptance") * step) / np.diff(step)
     warm = gamma > 0
@@ -34,17 +34,17 @@ def chain(run: Run) -> Section | None:
         Figure("Errors and certificate, %", errors, _axes("step", "") | {"yaxis": levels}),
         Figure(
             "Price c against inverse temperature",
-            [_line("price c, nats", gamma[warm], price[warm], "@ink")],
+            [curve("price c, nats", gamma[warm], price[warm], "@ink")],
             _axes("inverse temperature", "c, nats", x=log) | {"margin": {"b": 52}},
         ),
         Figure(
             "Inverse temperature",
-            [_line("inverse temperature", step[warm], gamma[warm], "@class-0")],
+            [curve("inverse temperature", step[warm], gamma[warm], "@class-0")],
             _axes("step", "", y=log),
         ),
         Figure(
             "Acceptance since the previous row, %",
-            [_line("acceptance, %", step[1:], 100 * accepted, "@class-0")],
+            [curve("acceptance, %", step[1:], 100 * accepted, "@class-0")],
             _axes("step", "", y={"range": [0, 100]}),
         ),
     ]
@@ -84,23 +84,11 @@ def _several(run: Run) -> list[Figure]:
     }
     figures = [Figure("Price c over the chains", [bars], _axes("c, nats", "chains"))]
     points = [
-        _line(label, price, 100 * error, colour) | {"mode": "markers"}
+        curve(label, price, 100 * error, colour) | {"mode": "markers"}
         for error, (label, colour, _) in zip(errors, (ERRORS["train.error"], ERRORS["test.error"]), strict=True)
         if error.shape == price.shape
     ]
     return [*figures, Figure("Errors of the chains, %", points, _axes("c, nats", "error, %"))]
-
-
-def _line(name: str, x: np.ndarray, y: np.ndarray, colour: str, dash: str = "solid") -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": x,
-        "y": y,
-        "line": {"color": colour, "dash": dash, "width": 2},
-        "hovertemplate": "%{y:.3g}",
-    }
 
 
 def _axes(x_title: str, y_title: str, *, x: Any = (), y: Any = ()) -> dict[str, Any]:

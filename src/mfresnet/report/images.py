@@ -172,6 +172,25 @@ def _percent(values: Mapping[str, Any], unit: str) -> str:
     return f"{100 * mean:.2f} {unit}" if math.isfinite(mean) else "not finite"
 
 
+def _over_epochs(
+    name: str, rows: Sequence[Mapping[str, Any]], y: list[float], colour: int, dash: int | None = None
+) -> dict[str, Any]:
+    """A line over epochs in the colour and (by default) the dashes of that number."""
+    return {
+        "type": "scatter",
+        "mode": "lines" if len(rows) > 1 else "markers",
+        "name": name,
+        "x": [row["epoch"] for row in rows],
+        "y": y,
+        "line": {
+            "color": class_colour(colour),
+            "dash": DASHES[(colour if dash is None else dash) % len(DASHES)],
+            "width": 1.5,
+        },
+        "marker": {"color": class_colour(colour)},
+    }
+
+
 def _curves(
     title: str, by_rule: Mapping[str, Sequence[Mapping[str, Any]]], key: str, scale: float, log: bool = False
 ) -> Figure | None:
@@ -180,17 +199,8 @@ def _curves(
         tested = [row for row in rows if row.get(key)]
         for seed in range(len(tested[0][key]) if tested else 0):
             traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines" if len(tested) > 1 else "markers",
-                    "name": plain(name),
-                    "legendgroup": name,
-                    "showlegend": seed == 0,
-                    "x": [row["epoch"] for row in tested],
-                    "y": [scale * number(row[key][seed]) for row in tested],
-                    "line": {"color": class_colour(index), "dash": DASHES[index % len(DASHES)], "width": 1.5},
-                    "marker": {"color": class_colour(index)},
-                }
+                _over_epochs(plain(name), tested, [scale * number(row[key][seed]) for row in tested], index)
+                | {"legendgroup": name, "showlegend": seed == 0}
             )
     values = [value for trace in traces for value in trace["y"]]
     layout = {"xaxis": axis("epoch"), "yaxis": log_axis("", values) if log else axis(""), "showlegend": True}
@@ -200,15 +210,8 @@ def _curves(
 def _paths(by_rule: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """The share of single-block paths over training."""
     traces = [
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": plain(name),
-            "x": [row["epoch"] for row in rows],
-            "y": [number(row["sensitivity"].get("first_order_share")) for row in rows],
-            "line": {"color": class_colour(index), "dash": DASHES[index % len(DASHES)], "width": 1.5},
-            "marker": {"color": class_colour(index)},
-        }
+        _over_epochs(plain(name), rows, [number(row["sensitivity"].get("first_order_share")) for row in rows], index)
+        | {"mode": "lines+markers"}
         for index, (name, rows) in enumerate(by_rule.items())
     ]
     layout = {"xaxis": axis("epoch"), "yaxis": axis(""), "showlegend": True}
@@ -218,15 +221,9 @@ def _paths(by_rule: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
 def _trajectories(name: str, stage: int, rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
     count = len(rows[0]["t"][0][stage])
     traces = [
-        {
-            "type": "scatter",
-            "mode": "lines" if len(rows) > 1 else "markers",
-            "name": f"block {block + 1}",
-            "x": [row["epoch"] for row in rows],
-            "y": [number(row["t"][0][stage][block]) for row in rows],
-            "line": {"color": class_colour(block), "dash": DASHES[block // 10 % len(DASHES)], "width": 1.5},
-            "marker": {"color": class_colour(block)},
-        }
+        _over_epochs(
+            f"block {block + 1}", rows, [number(row["t"][0][stage][block]) for row in rows], block, block // 10
+        )
         for block in range(count)
     ]
     layout = {"xaxis": axis("epoch"), "yaxis": axis("t", range=[0, 1])}
@@ -236,15 +233,13 @@ def _trajectories(name: str, stage: int, rows: Sequence[Mapping[str, Any]]) -> l
 def _measure(title: str, rows: Sequence[Mapping[str, Any]], key: str, over_stages: Any) -> Figure:
     rows = [row for row in rows if row.get(key)]
     traces = [
-        {
-            "type": "scatter",
-            "mode": "lines" if len(rows) > 1 else "markers",
-            "name": f"seed {seed + 1} of {len(rows[0][key])}",
-            "x": [row["epoch"] for row in rows],
-            "y": [float(over_stages([number(value) for value in row[key][seed]])) for row in rows],
-            "line": {"color": class_colour(seed), "width": 1.5},
-            "marker": {"color": class_colour(seed)},
-        }
+        _over_epochs(
+            f"seed {seed + 1} of {len(rows[0][key])}",
+            rows,
+            [float(over_stages([number(value) for value in row[key][seed]])) for row in rows],
+            seed,
+            0,
+        )
         for seed in range(len(rows[0][key]) if rows else 0)
     ]
     return Figure(title, traces, {"xaxis": axis("epoch"), "yaxis": axis("", rangemode="tozero")})

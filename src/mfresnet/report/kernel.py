@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..digits import format_plain, format_share, format_with_error
-from .parts import Facts, Figure, Section, axis
+from .parts import Facts, Figure, Section, axis, curve
 from .reading import Run, number
 from .training import clocks
 
@@ -83,18 +83,16 @@ def _lowest(run: Run, rows: list[Mapping[str, Any]]) -> Figure | None:
         if not np.any((error > 0) & (value > error)):
             continue
         data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": name,
-                "x": x,
-                "y": np.maximum(value, error),
-                "error_y": {"array": error, "visible": True, "width": 2, "thickness": 1},
-                "line": {"color": colour, "width": 2},
-                "marker": {"size": 5},
-                "customdata": value,
-                "hovertemplate": "%{customdata:.3g}",
-            }
+            curve(
+                name,
+                x,
+                np.maximum(value, error),
+                colour,
+                size=5,
+                hover="%{customdata:.3g}",
+                customdata=value,
+                error_y={"array": error, "visible": True, "width": 2, "thickness": 1},
+            )
         )
     if not data:
         return None
@@ -113,37 +111,9 @@ def _certificate(run: Run, rows: list[Mapping[str, Any]]) -> Figure | None:
     title, x = clock(rows)
     _, against = clocks(run)["training time"]
     data = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "training loss",
-            "x": against,
-            "y": run.column("train.loss"),
-            "line": {"color": "@class-0", "width": 2},
-            "hovertemplate": "%{y:.3g}",
-        },
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": "certificate",
-            "x": x,
-            "y": np.array([number(b) for b in bound]),
-            "line": {"color": "@ink", "dash": "dash", "width": 1.5},
-            "marker": {"size": 4},
-            "hovertemplate": "%{y:.3g}",
-        },
-    ]
-    data += [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": name,
-            "x": xs,
-            "y": ys,
-            "line": {"color": colour, "dash": "dot", "width": 1.5},
-            "hovertemplate": "%{y:.3g}",
-        }
-        for name, xs, ys, colour in _comparisons(run)
+        curve("training loss", against, run.column("train.loss"), "@class-0"),
+        curve("certificate", x, np.array([number(b) for b in bound]), "@ink", "dash", width=1.5, size=4),
+        *(curve(name, xs, ys, colour, "dot", width=1.5) for name, xs, ys, colour in _comparisons(run)),
     ]
     layout = {"xaxis": axis(title), "yaxis": axis("", **LOG), "hovermode": "x unified"}
     return Figure("Loss under its certificate", data, layout)
@@ -172,15 +142,12 @@ def _spectrum(rows: list[Mapping[str, Any]]) -> Figure | None:
     share = np.linspace(0, 1, spectra.shape[1])
     title, x = clock(rows)
     data = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": f"{title} {format_plain(x[i])}",
-            "x": share,
-            "y": np.maximum(spectra[i], floor),
-            "line": {"color": f"@ramp-{min(4, round(4 * j / max(1, len(shown) - 1)))}", "width": 2},
-            "hovertemplate": "%{y:.3g}",
-        }
+        curve(
+            f"{title} {format_plain(x[i])}",
+            share,
+            np.maximum(spectra[i], floor),
+            f"@ramp-{min(4, round(4 * j / max(1, len(shown) - 1)))}",
+        )
         for j, i in enumerate(shown)
     ]
     layout = {"xaxis": axis("share of eigenvalues below"), "yaxis": axis("", **(LOG | {"dtick": 3}))}
@@ -195,16 +162,7 @@ def _change(rows: list[Mapping[str, Any]]) -> Figure | None:
         "encoder's share": ("gram.encoder_share", "@class-2", "dot"),
     }
     data = [
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": name,
-            "x": x,
-            "y": column(rows, key),
-            "line": {"color": colour, "dash": dash, "width": 2},
-            "marker": {"size": 4},
-            "hovertemplate": "%{y:.3g}",
-        }
+        curve(name, x, column(rows, key), colour, dash, size=4)
         for name, (key, colour, dash) in series.items()
         if np.isfinite(column(rows, key)).any()
     ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..digits import format_plain, format_with_error
 from .kernel import clock, column, rows_with
-from .parts import Facts, Figure, Section, axis
+from .parts import Facts, Figure, Section, axis, curve
 from .reading import Run, number
 
 PARTS = {"head": ("head, KL(τₜ‖τ₀)", "@class-1"), "encoder": ("encoder, KL(νₜ‖ν₀)", "@class-0")}
@@ -66,16 +66,7 @@ def _divergence(rows: list[Mapping[str, Any]]) -> Figure | None:
                 "fill": "tonexty",
                 "fillcolor": f"{colour}/20",
             },
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": name,
-                "x": x,
-                "y": value,
-                "customdata": error,
-                "line": {"color": colour, "width": 2},
-                "hovertemplate": "%{y:.2g} ± %{customdata:.1g}",
-            },
+            curve(name, x, value, colour, hover="%{y:.2g} ± %{customdata:.1g}", customdata=error),
         ]
     layout = {"xaxis": axis(title), "yaxis": axis("nats", rangemode="tozero"), "hovermode": "x unified"}
     return Figure("KL to the start", data, layout) if data else None
@@ -114,15 +105,7 @@ def _displacement(run: Run) -> Figure | None:
         "bound on states, α√(2 KL)": ("check.features", "@muted", "dot"),
     }
     data = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": name,
-            "x": x,
-            "y": column(rows, key),
-            "line": {"color": colour, "dash": dash, "width": 2},
-            "hovertemplate": "%{y:.3g}",
-        }
+        curve(name, x, column(rows, key), colour, dash)
         for name, (key, colour, dash) in series.items()
         if np.isfinite(column(rows, key)).any()
     ]

@@ -19,7 +19,7 @@ from ..config import build
 from ..errors import MfresnetError
 from ..flow import TrainState
 from ..messages import Say, print_message
-from ..train.certifying import certify_by_test_points, check_possible, problem_of, recorded_steps, why_no_laws
+from ..train.certifying import certify_by_test_points, check_possible, problem_of, why_no_laws
 from ..train.job import Job, assemble, load_split, precision
 from ..train.langevin import LANGEVIN
 from ..train.path import path_certificates
@@ -86,7 +86,7 @@ def certify_job(run: RunDirectory, job: Job, *, settings: int | None = None, say
         say(f"certified by the test points alone: {reason}")
         return _write(run, certificates, begun, delta=job.config.certify.delta, n=len(job.split.train.x), points=paid)
     check_possible(job.config, job.split.train.task)
-    states = list(read_states(run, job, recorded_steps(job.config), say))
+    states = list(read_states(run, job, job.kept[1:], say))
     if not states:
         raise MfresnetError(
             f"no sound checkpoint of a recorded time is left in {str(run.checkpoints)!r}: train again with --overwrite."

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -151,7 +151,7 @@ def discard_after(folder: Path, step: int) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def prune(folder: Path, keep: set[int], newest: int = 2) -> None:
+def prune(folder: Path, keep: Collection[int], newest: int = 2) -> None:
     """Remove all checkpoints but the steps in ``keep`` and the ``newest`` ones."""
     for step in steps(folder)[:-newest]:
         if step not in keep:

@@ -29,7 +29,7 @@ from safetensors.numpy import save as tensors_bytes
 from ..errors import MfresnetError
 from ..json_types import plain
 from ..messages import Say
-from .files import read_json, write_bytes, write_json, writing
+from .files import holds, read_json, write_bytes, write_json, writing
 from .lock import NAME as LOCK
 from .lock import hold_lock
 
@@ -230,11 +230,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _is_run(path: Path) -> bool:
     """Whether a run lives there: many programs write a file named config.json, and theirs must not be removed."""
-    try:
-        value = read_json(path / "config.json")
-    except MfresnetError:
-        return False
-    return all(part in value for part in PARTS)
+    return holds(path / "config.json", PARTS)
 
 
 def _is_bare(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,3 +79,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MfresnetError(f"{str(path)!r} is damaged: it holds no JSON object.")
     return value
+
+
+def holds(path: Path, parts: Iterable[str]) -> bool:
+    """Whether the file is a JSON object with all these parts."""
+    try:
+        value = read_json(path)
+    except MfresnetError:
+        return False
+    return all(part in value for part in parts)

@@ -48,7 +48,7 @@ def _measure_points(run: RunDirectory, points: int | None, say: Say) -> list[dic
     rows: list[dict[str, Any]] = []
     with precision(config):
         job = assemble(config, load_split(config))
-        measurements = Measurements(job, set(), say)
+        measurements = Measurements(job, say)
         for step in checkpoint.steps(run.checkpoints):
             try:
                 arrays, facts = checkpoint.read(run.checkpoints, step)

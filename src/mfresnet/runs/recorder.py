@@ -14,7 +14,6 @@ from ..flow import TrainState
 from ..messages import Say
 from ..train.devices import Devices
 from ..train.job import Job
-from ..train.schedule import snapshot_steps
 from . import checkpoint
 from .directory import RunDirectory
 from .identity import fingerprint
@@ -68,9 +67,6 @@ class RunRecorder:
     say: Say
     saved_at: float = field(default_factory=time.perf_counter, init=False)
 
-    def __post_init__(self) -> None:
-        self.kept = snapshot_steps(self.job.steps, self.job.every, self.job.config.record.snapshots)
-
     @cached_property
     def settings(self) -> str:
         """The fingerprint of the run's settings as they were written; the leader alone may ask."""
@@ -108,10 +104,10 @@ class RunRecorder:
         self.run.append_metrics(row)
         step = row["step"]
         due = time.perf_counter() - self.saved_at >= self.job.config.record.checkpoint_seconds
-        if step in self.kept or step == self.job.steps or self.devices.any(due or stopping):
+        if step in self.job.kept or step == self.job.steps or self.devices.any(due or stopping):
             self.save(state, wall_s)
             if self.devices.leader:
-                checkpoint.prune(self.run.checkpoints, self.kept)
+                checkpoint.prune(self.run.checkpoints, self.job.kept)
             self.saved_at = time.perf_counter()
 
     def close(self, state: TrainState, wall_s: float) -> None:

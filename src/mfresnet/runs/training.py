@@ -21,7 +21,6 @@ from ..train.certifying import Watch, check_possible, tune_config
 from ..train.devices import Devices
 from ..train.fit import train_job
 from ..train.job import Job, assemble, data_arrays, data_facts, load_split, precision
-from ..train.schedule import snapshot_steps
 from . import checkpoint
 from .certifying import certify_job, entries
 from .directory import Follower, RunDirectory
@@ -210,8 +209,7 @@ def early_stopping(run: RunDirectory, job: Job, done: int, say: Say) -> Watch:
     """Early stopping on the certificate, as it stands after ``done`` steps."""
     check_possible(job.config, job.split.train.task)
     watch = Watch(job)
-    kept = snapshot_steps(job.steps, job.every, job.config.record.snapshots)
-    for state in read_states(run, job, sorted(step for step in kept if 0 < step <= done), say):
+    for state in read_states(run, job, [step for step in job.kept if 0 < step <= done], say):
         watch.see(state)
     return watch
 

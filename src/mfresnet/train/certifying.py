@@ -18,10 +18,9 @@ from ..data.transform import Transform
 from ..errors import MfresnetError
 from ..flow import TrainState
 from ..messages import Say, print_message
-from .job import Job, assemble, initial_scales, resolved
+from .job import Job, assemble
 from .langevin import LANGEVIN
 from .path import held_out_of
-from .schedule import snapshot_steps
 
 
 def check_possible(config: Config, task: str | None) -> None:
@@ -78,12 +77,6 @@ def certify_by_test_points(job: Job, state: TrainState, reason: str, delta: floa
     return Certificates(made, {"pac_bayes": reason})
 
 
-def recorded_steps(config: Config) -> tuple[int, ...]:
-    """The steps at which laws are kept, all but the start: the grid of training times, fixed before training."""
-    every = config.record.metrics_every or 1
-    return tuple(sorted(snapshot_steps(config.train.steps or 1, every, config.record.snapshots) - {0}))
-
-
 def numbers(text: str | Sequence[int]) -> list[int]:
     """Different numbers in order.
 
@@ -98,10 +91,10 @@ def snapshot_of(job: Job, state: TrainState) -> Snapshot:
     train, step = job.config.train, int(state.step)
     return Snapshot.of(
         step,
-        step * train.time / resolved(train.steps),
+        step * train.time / job.steps,
         state.model,
         state.ensemble,
-        scales=initial_scales(job.config),
+        scales=job.initial,
         solver=train.solver,
         tolerance=train.tolerance if job.trainer.rule.adaptive else None,
     )
@@ -147,7 +140,7 @@ def problem_of(
     if not snapshots:
         raise MfresnetError("there is no recorded time to certify: train at least one step.")
     grid = Grid.feasible(
-        recorded_steps(config),
+        job.kept[1:],  # the grid of training times, fixed before training
         numbers(wanted["heads"]),
         numbers(wanted["residuals"]),
         pool(snapshots[-1].ensemble.probes),
@@ -165,9 +158,7 @@ def problem_of(
         steps = wanted["prior_steps"]
         h = config.train.time * job.unit / steps
         prior = PriorTraining(job.state, job.trainer, h, steps, wanted["prior_share"], job.key)
-    return Problem(
-        job.state.model, snapshots, data_of(job), spec, config.seed, scales=initial_scales(config), prior=prior
-    )
+    return Problem(job.state.model, snapshots, data_of(job), spec, config.seed, scales=job.initial, prior=prior)
 
 
 def data_of(job: Job) -> Data:
@@ -237,7 +228,7 @@ def tune_config(
 
 def train_states(job: Job) -> list[TrainState]:
     """Train a job with nothing recorded but the states at the recorded times."""
-    steps, state, done, states = recorded_steps(job.config), job.state, 0, []
+    steps, state, done, states = job.kept[1:], job.state, 0, []
     while done < max(steps):
         count = min(job.every, max(steps) - done)
         state, _ = job.trainer.advance(state, job.train, job.key, jnp.asarray(count), job.every)

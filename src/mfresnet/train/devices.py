@@ -29,7 +29,7 @@ from ..flow.layout import PARTICLES, POINTS
 from .job import Job
 
 T = TypeVar("T")
-LEAST_WORK = 1e8  # multiplications a device: some 10 ms, the order of magnitude of a hundred reductions over a network
+LEAST_WORK = 2e7  # multiplications a device: some 2 ms, the order of magnitude of a sum over processes
 VARIABLES = {name: f"MFRESNET_{name.upper()}" for name in ("coordinator", "processes", "process_id")}
 
 
@@ -113,8 +113,8 @@ class Devices:
     def why_slow(self, config: Config, n: int, inputs: int) -> str | None:
         """A sentence where messages between processes cost more than dividing the work gains, else None.
 
-        A field evaluation multiplies about 6 n L (M + probes) d numbers and adds up about a hundred small arrays (at
-        ten layers) over all processes. Below `LEAST_WORK` a device it mostly waits for them.
+        A field evaluation multiplies about 6 n L (M + probes) d numbers and adds up one array over all processes.
+        Below `LEAST_WORK` a device it mostly waits for them.
         """
         model, probes = config.model, config.train.probes if config.train.rule == "gradient-flow" else 0
         points = min(n, config.train.batch_size or n)

@@ -19,7 +19,7 @@ from ..errors import MfresnetError, unknown_name
 from ..flow import Ensemble, Loss, Solver, TrainState
 from ..messages import Say
 from ..model import AbstractResNet
-from .certifying import certify_by_test_points, problem_of, recorded_steps, why_no_laws
+from .certifying import certify_by_test_points, problem_of, why_no_laws
 from .devices import Devices
 from .divergence import likely_cause
 from .job import Job, assemble, load_split, map_share, precision
@@ -28,7 +28,6 @@ from .loop import Callback, End, Loop, Recorder, Row, Stopping
 from .measurements import Measurements
 from .objects import Objects
 from .path import acceptance_of, describe_chains, path_certificates
-from .schedule import snapshot_steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +95,10 @@ class Result:
         Args:
             changes: see `mfresnet.train.certifying.problem_of`.
         """
-        steps = recorded_steps(self.config)
         with precision(self.config):
-            return problem_of(self.job, [self.snapshots[step] for step in steps if step in self.snapshots], **changes)
+            return problem_of(
+                self.job, [self.snapshots[step] for step in self.job.kept[1:] if step in self.snapshots], **changes
+            )
 
     def _repr_html_(self) -> str:
         """Table and loss curves for a notebook."""
@@ -152,7 +152,7 @@ class Result:
 class MemoryRecorder:
     """Keeps rows and the states at the recorded times in memory."""
 
-    steps: set[int]
+    steps: Sequence[int]
     rows: list[Row] = field(default_factory=list)
     snapshots: dict[int, TrainState] = field(default_factory=dict)
 
@@ -233,7 +233,7 @@ def fit(
         job = where.place_start(assemble(config, split, objects))
         for message in job.split.notes:
             note(message)
-        recorder = MemoryRecorder(snapshot_steps(job.steps, job.every, job.config.record.snapshots))
+        recorder = MemoryRecorder(job.kept)
         rule = None if stopping is None else stopping(where.fetch_start(job))
         result = train_job(job, recorder, devices=where, stopping=rule, callback=callback, say=note)
     return replace(result, messages=tuple(messages))
@@ -285,8 +285,7 @@ def train_job(
         wall_s, spent: seconds of training, and of diagnostics, before ``state``.
     """
     where = devices or Devices()
-    snapshots = snapshot_steps(job.steps, job.every, job.config.record.snapshots)
-    measurements = Measurements(job, snapshots, say, spent, (where.share(job.train), where.share(job.test)))
+    measurements = Measurements(job, say, spent, (where.share(job.train), where.share(job.test)))
     loop = Loop(job, measurements, recorder, where, stopping, stop, callback)
     end = loop.run(job.state if state is None else state, wall_s)
     job, rows = loop.job, recorder.rows

@@ -25,6 +25,7 @@ from . import langevin
 from .langevin import LANGEVIN, check_langevin, langevin_rule
 from .memory import check_memory, recomputes
 from .objects import Objects
+from .schedule import snapshot_steps
 
 ALPHA, BETA = 10.0, 20.0
 RATES = {"sgd": 0.5, "momentum": 0.05}
@@ -46,16 +47,10 @@ class Job:
     key: Array
     unit: float  # length of one unit of training time
     loss: str | Loss  # whose values are recorded
-
-    @property
-    def steps(self) -> int:
-        """Steps of the whole run."""
-        return resolved(self.config.train.steps)
-
-    @property
-    def every(self) -> int:
-        """Steps between two rows of metrics."""
-        return resolved(self.config.record.metrics_every)
+    initial: InitialScales  # of the starting laws
+    steps: int  # of the whole run
+    every: int  # steps between two rows of metrics
+    kept: tuple[int, ...]  # steps whose states are kept, in order: the first is 0
 
     @property
     def rate(self) -> float:
@@ -272,22 +267,17 @@ def assemble(config: Config, split: Split, objects: Objects | None = None) -> Jo
     k_model, k_probes, k_batches = keys(config.seed)
     # compiled whole: drawn one array at a time, the start would cost seconds of small compilations
     model = eqx.filter_jit(lambda key: build_model(config, key, inputs, outputs))(k_model)
-    rule, data = None, batch_of(train.x, train.y, dtype)
+    rule, data, initial = None, batch_of(train.x, train.y, dtype), initial_scales(config)
     if config.train.rule == LANGEVIN:
-        check_langevin(config, train.task)
         moved = eqx.filter(model, moving(config, model))
         loss = lowered_loss(config, objects)
-        rule = langevin_rule(config, model, moved, data, initial_scales(config), k_batches, loss)
+        rule = langevin_rule(config, model, moved, data, initial, k_batches, loss)
         k_batches = jax.random.fold_in(k_batches, BATCHES)  # the chain's own numbers come from the key as it was
-    elif config.train.chains > 1:
-        raise MfresnetError(
-            f"train.chains = {config.train.chains} does not go with train.rule {config.train.rule}: set --train.rule "
-            "langevin, or leave it out."
-        )
     trainer, unit = build_trainer(config, model, n, rule, objects)
     state = eqx.filter_jit(
-        lambda model, key: trainer.begin(model, key, n, probes=probe_counts(config), initial=initial_scales(config))
+        lambda model, key: trainer.begin(model, key, n, probes=probe_counts(config), initial=initial)
     )(model, k_probes)
+    steps, every = resolved(config.train.steps), resolved(config.record.metrics_every)
     return Job(
         config=config,
         split=split,
@@ -297,7 +287,11 @@ def assemble(config: Config, split: Split, objects: Objects | None = None) -> Jo
         test=batch_of(test.x, test.y, dtype),
         key=k_batches,
         unit=unit,
-        loss=lowered_loss(config, objects),
+        loss=trainer.options.loss,
+        initial=initial,
+        steps=steps,
+        every=every,
+        kept=tuple(sorted(snapshot_steps(steps, every, config.record.snapshots))),
     )
 
 
@@ -308,7 +302,7 @@ def resolve_config(config: Config, split: Split, objects: Objects | None = None)
         objects: in place of names in the section ``train``.
 
     Raises:
-        MfresnetError: an unknown name, or a loss that does not fit the target.
+        MfresnetError: an unknown name, a loss that does not fit the target, or settings that do not fit the rule.
     """
     objects = objects or Objects()
     config = objects.name_in(config)
@@ -317,6 +311,13 @@ def resolve_config(config: Config, split: Split, objects: Objects | None = None)
         raise MfresnetError("train.loss = 'logistic' needs classes, but the target is numeric: use squared.")
     (n, inputs), n_test = split.train.x.shape, len(split.test.x)
     config = fill_defaults(config, n, n_test, inputs)
+    if config.train.rule == LANGEVIN:
+        check_langevin(config, split.train.task)
+    elif config.train.chains > 1:
+        raise MfresnetError(
+            f"train.chains = {config.train.chains} does not go with train.rule {config.train.rule}: set --train.rule "
+            "langevin, or leave it out."
+        )
     m = config.model
     no_ratio = m.kind == "continuous" or m.initial.law != "gaussian" or not _smooth(config, split)
     if config.train.rule == "gradient-flow" and no_ratio:

@@ -14,7 +14,6 @@ from ..flow import TrainState, first_bad_step
 from .devices import Devices
 from .job import Job
 from .measurements import Measurements
-from .schedule import snapshot_steps
 
 Row = dict[str, Any]
 
@@ -140,7 +139,6 @@ class Loop:
         """Train from ``state`` on; ``wall_s`` seconds were spent before."""
         job, devices, recorder = self.job, self.devices, self.recorder
         steps, every, done = job.steps, job.every, int(state.step)
-        snapshots = snapshot_steps(steps, every, job.config.record.snapshots)
         begun = time.perf_counter() - wall_s
 
         def elapsed() -> float:
@@ -153,7 +151,7 @@ class Loop:
         if done > 0:
             start_loss = self.measurements.metrics(devices.place(job.state), 0.0)["train.loss"]
         bad = None if np.isfinite(row["train.loss"]) else 0
-        asked = self._tell(row, state, done in snapshots)
+        asked = self._tell(row, state, done in job.kept)
         while bad is None and done < steps and not devices.any(asked or self.stop()) and not self._over:
             count = min(every, steps - done)
             after, losses = trainer.advance(state, data[0], key, devices.place(jnp.asarray(count)), every)
@@ -163,8 +161,8 @@ class Loop:
             if bad is not None:
                 break
             state, row, done = after, ahead | self._diagnostics(after), done + count
-            asked = self._tell(row, state, done in snapshots)
-            if self.stopping is not None and done in snapshots:
+            asked = self._tell(row, state, done in job.kept)
+            if self.stopping is not None and done in job.kept:
                 self.stopping.see(devices.fetch(state))
             recorder.record(state, row, elapsed(), stopping=asked or self.stop())
         recorder.close(state, elapsed())

@@ -20,7 +20,7 @@ from ..flow import Batch, LangevinMemory, LangevinRule, TrainState, evaluate, mi
 from ..json_types import plain
 from ..kernels.gram import gram
 from ..messages import Say
-from .job import Job, initial_scales
+from .job import Job
 from .path import bound_so_far
 
 LINEAR_LIMIT = 2048  # most outputs n C for which the linearised model is solved (an n C x n C eigenproblem)
@@ -42,12 +42,11 @@ def chain_row(job: Job, state: TrainState) -> dict[str, float]:
 class Measurements:
     """Metrics and diagnostics of one job.
 
-    Diagnostics fall on fixed steps, so that an interrupted and resumed run records the same rows;
-    what they cost is measured (``diagnostics_s``) and reported.
+    Diagnostics fall on fixed steps, Gram matrices by default on those whose states are kept, so an interrupted and
+    resumed run records the same rows; what they cost is measured (``diagnostics_s``) and reported.
 
     Args:
         job: what is trained.
-        snapshots: recorded steps, on which Gram matrices fall by default.
         say: is told, once, what cannot be measured.
         spent: seconds spent on diagnostics before.
         data: training and test points where losses are taken, divided among devices where there are several.
@@ -56,14 +55,12 @@ class Measurements:
     def __init__(
         self,
         job: Job,
-        snapshots: set[int],
         say: Say,
         spent: float = 0.0,
         data: tuple[Batch, Batch] | None = None,
     ):
         self.job = job
         self.data = data or (job.train, job.test)
-        self.snapshots = snapshots
         self.say = say
         self.spent = spent
         self.refused: set[str] = set()
@@ -86,7 +83,7 @@ class Measurements:
             train.x,
             train.y,
             points=points,
-            initial=initial_scales(self.job.config),
+            initial=self.job.initial,
             seed=self.job.config.seed,
         )
 
@@ -112,7 +109,7 @@ class Measurements:
         wanted = self.job.config.diagnostics
         laws = wanted.kl_every != 0 and step % (wanted.kl_every or 1) == 0
         if wanted.gram_every is None:
-            return laws, step in self.snapshots
+            return laws, step in self.job.kept
         return laws, wanted.gram_every != 0 and step % wanted.gram_every == 0
 
     def diagnostics(self, state: TrainState, *, everything: bool = False) -> dict[str, Any]:
@@ -179,8 +176,7 @@ class Measurements:
         job = self.job
         if "KL" in self.refused:
             state = replace(state, ensemble=None)
-        scales = initial_scales(job.config)
-        error = solver_error(job.trainer, job.state, state, job.train, job.test.x, scales)
+        error = solver_error(job.trainer, job.state, state, job.train, job.test.x, job.initial)
         if error is None:
             return {}
         row = {"solver.loss": error.loss, "solver.prediction": error.prediction}

@@ -22,7 +22,7 @@ from ..errors import MfresnetError
 from ..flow import Batch, LangevinMemory, LangevinRule, TrainState, is_misclassified, predict
 from ..flow.langevin import Chains, rounding
 from ..model import AbstractResNet
-from .job import Job, initial_scales
+from .job import Job
 from .langevin import points_of, potential_of, predictor_of
 
 
@@ -140,7 +140,7 @@ def describe_chains(job: Job, state: TrainState) -> dict[str, list[float]]:
 def _rounding(job: Job, state: TrainState, rule: LangevinRule, memory: LangevinMemory) -> float:
     """Largest error of c by the arithmetic of the acceptance (`mfresnet.flow.langevin.rounding`)."""
     f = predictor_of(job.config, state.model)
-    prior = f.prior(initial_scales(job.config))
+    prior = f.prior(job.initial)
     flat = jax.tree.map(jnp.divide, f.particles(), prior.std)
     z = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(flat)])[None]
     gradient = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(_select_moved(f, memory.gradient))])[None]

@@ -20,7 +20,6 @@ from .sets import ImageSet, refuse_labels
 
 PIXELS = 3 * 32 * 32
 MEMBERS, UNPACKED = 64, 256 * 2**20  # what a whole archive may hold: the published ones have 8 files and 185 MB
-Parts = Mapping[str, bytes]
 
 
 @dataclass(frozen=True)

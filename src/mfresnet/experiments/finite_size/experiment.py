@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...errors import MfresnetError
-from ...kernels.blocks import cores
 from ...model import Particles
+from ...threads import cores
 from ..experiment import Cell, Experiment, Pulse, Result, Row
 from ..settings import FiniteSizeSettings
 from .network import Networks, Scales, train

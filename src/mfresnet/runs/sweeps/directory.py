@@ -23,7 +23,7 @@ from typing import Any
 import polars as pl
 
 from ...errors import MfresnetError
-from ..files import read_json, write_bytes, write_json, writing
+from ..files import holds, read_json, write_bytes, write_json, writing
 from ..lock import NAME as LOCK
 
 PARTS = ("experiment", "settings", "cells", "batches")
@@ -49,11 +49,7 @@ class SweepDirectory:
     @staticmethod
     def is_sweep(path: Path) -> bool:
         """Whether a sweep lives there."""
-        try:
-            value = read_json(path / "config.json")
-        except MfresnetError:
-            return False
-        return all(part in value for part in PARTS)
+        return holds(path / "config.json", PARTS)
 
     @classmethod
     def open(cls, path: Path, flags: tuple[str, ...] = ()) -> SweepDirectory:

@@ -14,7 +14,7 @@ import psutil
 
 from ...errors import MfresnetError, unknown_name
 from ...experiments import Checkpoints, Experiment, Stopped
-from ...kernels.blocks import cores
+from ...threads import cores
 from . import on_ray
 
 MOST_THREADS = 4  # each holds a batch in memory
