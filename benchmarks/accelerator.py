@@ -5,12 +5,8 @@
     python benchmarks/accelerator.py --quick              # tiny sizes on any machine, nothing written
 
 suite     the fast tests of the mathematics, computed on the device
-<<<<<<< HEAD
-images    images/s and share of the measured matmul peak beside PyTorch (extra bench), bfloat16
-=======
 images    (needs the extra bench) images/s and share of the measured matmul peak beside PyTorch (channels last,
           bfloat16, eager and compiled)
->>>>>>> main
 table1    ResNet-20 plain and mean-field on CIFAR-10, three matched seeds, 160 epochs ([L20], table 1)
 gram      one product with the Gram matrix of 100,000 points, matrix-free, float32
 chains    4,096 annealed Langevin chains on 1,024 points of two spirals, and their certificate
