@@ -41,7 +41,8 @@ PACKAGES = {
 }
 MOCKED = {"mfresnet.torch": "PyTorch modules"}  # needs an extra, which autodoc mocks: described, not imported here
 NOT_PYTHON_API = {"mfresnet.cli": "the command line", "mfresnet.__main__": "the command line"}
-INTERNAL = {f"mfresnet.{name}" for name in ("cache", "digits", "fields", "html", "json_types", "messages", "stats")}
+HELPERS = ("cache", "digits", "fields", "html", "json_types", "messages", "stats", "threads")
+INTERNAL = {f"mfresnet.{name}" for name in HELPERS}
 
 
 def exports(package: str) -> dict[str, Any]:
