@@ -90,12 +90,10 @@ def test_coordinates_do_not_depend_on_the_size(optimiser, rate, axis, sizes, oth
 def test_the_best_rate_carries_over_from_depth_4_to_64(factory):
     """By at most one step (a factor of 2) with the rules, by at least two without, over two seeds.
 
-    Depth 16 between them is not asserted: the transformer's best rate there was two steps away.
+    Six seeds and depth 16 between them: benchmarks/own_models.py.
     """
-    rates = [2.0**-k for k in range(3, 14)]
-    scaled, plain = (
-        transfer(factory, (4, 16, 64), rates, other=8, steps=40, seeds=2, scaled=on) for on in (True, False)
-    )
+    rates = [2.0**-k for k in range(1, 12)]
+    scaled, plain = (transfer(factory, (4, 64), rates, other=8, steps=40, seeds=2, scaled=on) for on in (True, False))
     print(factory.__name__, "scaled", scaled.best, scaled.losses.round(3), "plain", plain.best, plain.losses.round(3))
     assert abs(scaled.best[-1] - scaled.best[0]) <= 1
     assert abs(plain.best[-1] - plain.best[0]) >= 2
