@@ -10,7 +10,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -316,6 +316,10 @@ class Config(Section):
     record: RecordConfig = Field(default_factory=RecordConfig, description="recording")
     diagnostics: DiagnosticsConfig = Field(default_factory=DiagnosticsConfig, description="diagnostics")
     certify: CertifyConfig = Field(default_factory=CertifyConfig, description="certificates")
+
+    if TYPE_CHECKING:  # a section may be given as a dictionary, which Pydantic's own signature leaves out
+
+        def __init__(self, *, seed: int = 0, **sections: Section | Mapping[str, Any]) -> None: ...
 
 
 def leaves(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -177,7 +177,7 @@ def fit(
     data: Any = None,
     *,
     loss: Loss | None = None,
-    solver: Solver | diffrax.AbstractSolver | None = None,
+    solver: Solver | diffrax.AbstractSolver[Any] | None = None,
     optimiser: optax.GradientTransformation | None = None,
     callback: Callback | None = None,
     stopping: Callable[[Job], Stopping] | None = None,

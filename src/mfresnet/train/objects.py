@@ -25,7 +25,7 @@ class Objects:
     """
 
     loss: Loss | None = None
-    solver: Solver | diffrax.AbstractSolver | None = None
+    solver: Solver | diffrax.AbstractSolver[Any] | None = None
     optimiser: optax.GradientTransformation | None = None
 
     def name_in(self, config: Config) -> Config:
