@@ -17,16 +17,16 @@ def dry_run_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--dry-run", action="store_true", help=f"print what the {what} would cost, and do nothing else")
 
 
-def print_cost(cost: Cost) -> int:
-    """Print a prediction, a line for each of its numbers."""
+def print_cost(cost: Cost, *, without: str = "compilation and measurements") -> int:
+    """Print a prediction, a line for each of its numbers, and what its seconds leave out."""
     about = "" if cost.exact else " (estimated: the solver chooses its steps)"
     estimated = ("fields", "with probes")
     rows = [(name, f"{count:,}{about if name in estimated else ''}") for name, count in cost.counts.items()]
     rows += [
-        ("seconds", f"{format_plain(cost.seconds)} on this machine when idle, without compilation and measurements"),
+        ("seconds", f"{format_plain(cost.seconds)} on this machine when idle, without {without}"),
         ("limited by", cost.limit),
         ("memory", f"{cost.memory / 2**30:.2f} GiB"),
-        ("files", f"{cost.files / 1e6:.1f} MB"),
+        ("files", f"{format_plain(cost.files / 1e6)} MB"),
     ]
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))

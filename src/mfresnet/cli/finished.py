@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import MfresnetError
 from ..messages import print_message
+from .dry_run import dry_run_argument, print_cost
 from .parsing import EXIT_OK, Once, run_argument
 
 
@@ -64,12 +65,16 @@ def measure_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--points", type=int, metavar="N", help="training points of the Gram matrices (of images: test images)"
     )
+    dry_run_argument(parser, "measurement")
 
 
 def measure(options: argparse.Namespace, argv: list[str]) -> int:
     """Measure a run again and print a row for each kept checkpoint, or what each block of image networks does."""
     from ..runs import measure as measured
+    from ..runs import predict_measure
 
+    if options.dry_run:
+        return print_cost(predict_measure(options.run, points=options.points), without="compilation")
     rows = measured(options.run, points=options.points)
     print(blocks_table(rows) if "rule" in rows[0] else points_table(rows))
     print(*(path for _, path in report_rows(options.run)))
@@ -142,6 +147,7 @@ def certify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settings", type=int, action=Once, metavar="S", help="configurations tried on these training points"
     )
+    dry_run_argument(parser, "certificates of a run")
 
 
 def certify(options: argparse.Namespace, argv: list[str]) -> int:
@@ -153,10 +159,12 @@ def certify(options: argparse.Namespace, argv: list[str]) -> int:
     if given:
         raise MfresnetError(f"--{given[0]} is for a predictor outside of a run: leave it out, or leave RUN out.")
     from ..runs import certify as certified
-    from ..runs import read_certificates
+    from ..runs import predict_certify, read_certificates
 
-    names = ("delta", "heads", "residuals", "settings")
-    certificates = certified(options.run, **{name: getattr(options, name) for name in names})
+    wanted = {name: getattr(options, name) for name in ("delta", "heads", "residuals", "settings")}
+    if options.dry_run:
+        return print_cost(predict_certify(options.run, **wanted), without="compilation")
+    certificates = certified(options.run, **wanted)
     for certificate in certificates.values():
         print(f"{certificate}\n  {certificate.reading}\n")
     for name, reason in read_certificates(options.run)[1].items():
@@ -171,9 +179,9 @@ def certify_counts(options: argparse.Namespace, given: Sequence[str]) -> int:
 
     if not {"errors", "points"} <= set(given):
         raise MfresnetError("nothing to certify: give a run directory, or --errors and --points.")
-    for name in ("heads", "residuals", "settings"):
-        if getattr(options, name) is not None:
-            raise MfresnetError(f"--{name} is for a run: leave it out, or give a run directory.")
+    for name in ("heads", "residuals", "settings", "dry_run"):
+        if getattr(options, name) not in (None, False):
+            raise MfresnetError(f"--{name.replace('_', '-')} is for a run: leave it out, or give a run directory.")
     more = {name: getattr(options, name) for name in ("delta", *given) if getattr(options, name) is not None}
     certificate = held_out_certificate(**more)
     print(f"{certificate}\n  {certificate.reading}")

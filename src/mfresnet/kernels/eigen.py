@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -181,8 +180,12 @@ def _near_zero(a: np.ndarray, value: float, error: float) -> str:
     """Why a smallest eigenvalue is zero within its error, where that can be seen."""
     if abs(value) > error:
         return ""
-    order = np.argsort(a @ np.random.default_rng(0).normal(size=len(a)), kind="stable")
-    for one, two in pairwise(order):
+    weights = np.random.default_rng(0).normal(size=len(a))
+    images = a @ weights
+    order = np.argsort(images, kind="stable")
+    # rows that differ by at most the error in each entry have images this close; twice, for rounding of the images
+    near = np.flatnonzero(np.diff(images[order]) <= 2 * error * np.abs(weights).sum())
+    for one, two in zip(order[near], order[near + 1], strict=True):
         if np.allclose(a[one], a[two], rtol=0, atol=error):
             low, high = sorted((int(one), int(two)))
             return f"zero within its error: rows {low} and {high} of the matrix are equal"

@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from ..bounds import Certificate
-from ..bounds.checks import check_delta
+from ..bounds.checks import check_count, check_delta
 from ..certify import Certificates, Grid
 from ..certify import run as run_pipeline
-from ..config import build
+from ..config import Config, build
 from ..errors import MfresnetError
 from ..flow import TrainState
 from ..messages import Say, print_message
 from ..train.certifying import certify_by_test_points, check_possible, problem_of, why_no_laws
+from ..train.cost import Cost, measure_machine
+from ..train.finished_cost import predict_certifying
 from ..train.job import Job, assemble, load_split, precision
 from ..train.langevin import LANGEVIN
 from ..train.path import path_certificates
+from . import checkpoint
 from .directory import RunDirectory
 from .files import read_json, write_json
 from .identity import check_data
@@ -59,19 +62,54 @@ def certify(
     run.refuse_images("certify")
     with hold_lock(path):
         stored = run.config
-        tree = build(stored["config"]).model_dump()
-        if delta is not None:
-            check_delta(delta)
-        changes = {"delta": delta, "heads": heads, "residuals": residuals, "settings": settings}
-        changes = {name: value for name, value in changes.items() if value is not None}
-        tree["certify"] |= {name: value for name, value in changes.items() if name != "settings"}
-        config = build(tree)
-        if config.train.rule != LANGEVIN and not why_no_laws(config):
-            check_possible(config, stored.get("data", {}).get("task"))
+        config = _configure(stored, {"delta": delta, "heads": heads, "residuals": residuals})
         with precision(config):
             job = assemble(config, load_split(config))
             check_data(stored, job, say)
             return certify_job(run, job, settings=settings, say=say)
+
+
+def predict_certify(
+    path: Path,
+    *,
+    delta: float | None = None,
+    heads: Sequence[int] | str | None = None,
+    residuals: Sequence[int] | str | None = None,
+    settings: int | None = None,
+) -> Cost:
+    """What `certify` costs on this machine; nothing is certified, and no look is recorded.
+
+    Args:
+        delta, heads, residuals, settings: as in `certify`.
+
+    Raises:
+        MfresnetError: as `certify`, before it reads a checkpoint.
+    """
+    run = RunDirectory.open(path)
+    run.refuse_images("certify")
+    if settings is not None:
+        check_count(settings, name="settings")
+    config = _configure(run.config, {"delta": delta, "heads": heads, "residuals": residuals})
+    data, times = run.config["data"], max(0, len(checkpoint.steps(run.checkpoints)) - 1)
+    return predict_certifying(
+        config, data["n"], data["n_test"], data["inputs"], data["outputs"], times, measure_machine()
+    )
+
+
+def _configure(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
+    """The configuration of a run with other settings of ``certify`` where they are given.
+
+    Raises:
+        MfresnetError: a bad value, or what was trained cannot be certified.
+    """
+    tree = build(stored["config"]).model_dump()
+    if changes["delta"] is not None:
+        check_delta(changes["delta"])
+    tree["certify"] |= {name: value for name, value in changes.items() if value is not None}
+    config = build(tree)
+    if config.train.rule != LANGEVIN and not why_no_laws(config):
+        check_possible(config, stored.get("data", {}).get("task"))
+    return config
 
 
 def certify_job(run: RunDirectory, job: Job, *, settings: int | None = None, say: Say = print_message) -> Certificates:

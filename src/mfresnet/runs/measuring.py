@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..config import build
+from ..config import Config, build
 from ..errors import MfresnetError
 from ..json_types import plain
 from ..messages import Say, print_message
+from ..train.cost import Cost, measure_machine
+from ..train.finished_cost import predict_measuring
 from ..train.job import assemble, load_split, precision
 from ..train.measurements import Measurements
 from . import checkpoint
@@ -40,11 +42,31 @@ def measure(path: Path, *, points: int | None = None, say: Say = print_message) 
     return rows
 
 
+def predict_measure(path: Path, *, points: int | None = None) -> Cost:
+    """What `measure` costs on this machine; nothing is measured.
+
+    Raises:
+        MfresnetError: no run on points there, or no checkpoint.
+    """
+    run = RunDirectory.open(path)
+    run.refuse_images("measure --dry-run")
+    kept = len(checkpoint.steps(run.checkpoints))
+    if not kept:
+        raise MfresnetError(f"no checkpoint is in {str(run.checkpoints)!r} yet: there is nothing to measure.")
+    config, data = _with_points(build(run.config["config"]), points), run.config["data"]
+    return predict_measuring(config, data["n"], data["inputs"], data["outputs"], kept, measure_machine())
+
+
+def _with_points(config: Config, points: int | None) -> Config:
+    """The configuration with another number of points of the Gram matrices."""
+    if points is None:
+        return config
+    wanted = config.diagnostics.model_copy(update={"gram_points": points})
+    return build(config.model_copy(update={"diagnostics": wanted}).model_dump())
+
+
 def _measure_points(run: RunDirectory, points: int | None, say: Say) -> list[dict[str, Any]]:
-    config = build(run.config["config"])
-    if points is not None:
-        wanted = config.diagnostics.model_copy(update={"gram_points": points})
-        config = build(config.model_copy(update={"diagnostics": wanted}).model_dump())
+    config = _with_points(build(run.config["config"]), points)
     rows: list[dict[str, Any]] = []
     with precision(config):
         job = assemble(config, load_split(config))

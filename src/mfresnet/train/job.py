@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
@@ -32,6 +32,7 @@ RATES = {"sgd": 0.5, "momentum": 0.05}
 BATCHES = 3  # number of the stream of a chain's mini-batches
 
 Value = TypeVar("Value")
+Kind = type[LayeredResNet] | type[ContinuousResNet]
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,16 @@ def resolved(value: Value | None) -> Value:
 
 def build_model(config: Config, key: Array, inputs: int, outputs: int) -> AbstractResNet:
     """The network at its start."""
+    return create_model(key, *model_arguments(config, inputs, outputs))
+
+
+def create_model(key: Array, kind: Kind, arguments: Mapping[str, Any]) -> AbstractResNet:
+    """The network at its start, from what `model_arguments` says."""
+    return kind.create(key, **arguments)
+
+
+def model_arguments(config: Config, inputs: int, outputs: int) -> tuple[Kind, dict[str, Any]]:
+    """The kind of network, and the arguments of its ``create`` beside the key."""
     m = config.model
     if m.embedding == "none" and m.embedding_dimension is not None:
         raise MfresnetError(
@@ -143,10 +154,9 @@ def build_model(config: Config, key: Array, inputs: int, outputs: int) -> Abstra
                     f"model.{name} = {getattr(m, name)!r} has no meaning for a continuous model, whose particles lie "
                     "on one depth axis: leave it out, or set model.kind layered."
                 )
-        return ContinuousResNet.create(key, particles=m.depth * m.width, **common)
-    return LayeredResNet.create(
-        key, depth=m.depth, width=m.width, shared=m.shared, scheme=m.scheme, antithetic=m.antithetic, **common
-    )
+        return ContinuousResNet, common | {"particles": m.depth * m.width}
+    layers = {"depth": m.depth, "width": m.width, "shared": m.shared, "scheme": m.scheme, "antithetic": m.antithetic}
+    return LayeredResNet, common | layers
 
 
 def check_particles(config: Config) -> None:
@@ -249,6 +259,18 @@ def check_rule(name: str, rule: OptaxRule, moved: AbstractResNet) -> None:
         ) from error
 
 
+# Compiled whole, and once for all runs that differ only in the seed: drawn one array at a time, the start would cost
+# seconds of small compilations.
+_create_model = eqx.filter_jit(create_model)
+
+
+@eqx.filter_jit
+def _begin(
+    trainer: Trainer, model: AbstractResNet, key: Array, n: int, probes: tuple[int, int], initial: InitialScales
+) -> TrainState:
+    return trainer.begin(model, key, n, probes=probes, initial=initial)
+
+
 def assemble(config: Config, split: Split, objects: Objects | None = None) -> Job:
     """Everything of a run, from the configuration and its data. Call it in the run's precision.
 
@@ -265,8 +287,7 @@ def assemble(config: Config, split: Split, objects: Objects | None = None) -> Jo
     check_memory(config, inputs, outputs, n)
     dtype = "float64" if config.train.precision == "float64" else "float32"
     k_model, k_probes, k_batches = keys(config.seed)
-    # compiled whole: drawn one array at a time, the start would cost seconds of small compilations
-    model = eqx.filter_jit(lambda key: build_model(config, key, inputs, outputs))(k_model)
+    model = _create_model(k_model, *model_arguments(config, inputs, outputs))
     rule, data, initial = None, batch_of(train.x, train.y, dtype), initial_scales(config)
     if config.train.rule == LANGEVIN:
         moved = eqx.filter(model, moving(config, model))
@@ -274,9 +295,7 @@ def assemble(config: Config, split: Split, objects: Objects | None = None) -> Jo
         rule = langevin_rule(config, model, moved, data, initial, k_batches, loss)
         k_batches = jax.random.fold_in(k_batches, BATCHES)  # the chain's own numbers come from the key as it was
     trainer, unit = build_trainer(config, model, n, rule, objects)
-    state = eqx.filter_jit(
-        lambda model, key: trainer.begin(model, key, n, probes=probe_counts(config), initial=initial)
-    )(model, k_probes)
+    state = _begin(trainer, model, k_probes, n, probe_counts(config), initial)
     steps, every = resolved(config.train.steps), resolved(config.record.metrics_every)
     return Job(
         config=config,

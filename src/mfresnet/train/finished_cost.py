@@ -1,0 +1,165 @@
+"""What measuring or certifying a finished run costs, before it is paid (docs/cost.md).
+
+Measuring takes eigenvalues at every kept checkpoint: all of G1, G2 and G, and the smallest of each that may be regular.
+Certifying takes forward passes of drawn sub-networks. Both use the constants of `mfresnet.train.cost`, and the seconds
+of LAPACK at the size at hand.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from ..bounds.supremum import quadrature
+from ..certify.draws import FEW
+from ..certify.kernel import POINTS as KERNEL_POINTS
+from ..certify.learned_prior import MOVED
+from ..config import Config
+from ..kernels.eigen import DENSE_LIMIT
+from ..kernels.precision import blas_threads
+from .certifying import numbers, why_no_laws
+from .cost import PROBE_ELEMENT, PROBE_PRODUCT, PROCESS_BYTES, PRODUCTS, REPORT_BYTES, Cost, Machine
+from .memory import memory_estimate
+
+MEASURED_ROWS = 1000  # most rows at which the eigenvalues of the machine are timed
+LOWEST = 1.3  # of the time of all eigenvalues: the smallest one with its vector
+CHOLESKY = 0.25  # the same, where it is found by factorisations
+FORWARD = 0.5  # of an activation with its derivatives: an activation
+DRAW_LAYERS = 30  # overhead of a draw, in that of layers
+INVERSION = 12  # evaluations of the field that turn one Euler step of a prior back
+ROW_BYTES = 4000  # of a row of results
+CERTIFICATE_BYTES = 40_000  # of ``certificates.json``
+
+
+def eigenvalue_seconds(rows: int) -> float:
+    """Seconds of all eigenvalues of a symmetric matrix, measured at ``rows`` or, cubed up, at fewer.
+
+    >>> 0 < eigenvalue_seconds(20) < 1
+    True
+    """
+    size = min(rows, MEASURED_ROWS)
+    matrix = np.random.default_rng(0).standard_normal((size, size))
+    matrix += matrix.T
+    best = float("inf")
+    with blas_threads(size):
+        for _ in range(3):
+            begun = time.perf_counter()
+            np.linalg.eigvalsh(matrix)
+            best = min(best, time.perf_counter() - begun)
+    return best * (rows / size) ** 3
+
+
+def predict_measuring(config: Config, n: int, inputs: int, outputs: int, checkpoints: int, machine: Machine) -> Cost:
+    """The cost of measuring a run at its kept checkpoints.
+
+    Args:
+        config: resolved.
+        n: training points.
+        inputs, outputs: of the data.
+        checkpoints: their number.
+        machine: constants (`mfresnet.train.cost.measure_machine`).
+
+    >>> from mfresnet.train.job import fill_defaults
+    >>> machine = Machine(4e-6, 2e-9, 2e-11)
+    >>> cost = predict_measuring(fill_defaults(Config(), 64, 64, 2), 64, 2, 1, 14, machine)
+    >>> cost.counts, cost.limit
+    ({'checkpoints': 14, 'Gram rows': 64, 'eigenvalue problems': 84}, 'eigenvalues')
+    """
+    m = config.model
+    state, head = _state(config, inputs), m.head_width if m.head else 0
+    rows = min(n, max(2, config.diagnostics.gram_points // outputs)) * outputs
+    numbers_of = {
+        "encoder": (1 if m.shared else m.depth) * m.width * (2 * state + m.bias),
+        "head": head * (state + outputs + m.bias),
+    }
+    numbers_of["total"] = sum(numbers_of.values())
+    regular = sum(size >= rows for size in numbers_of.values())
+    lowest = LOWEST if rows <= DENSE_LIMIT else CHOLESKY
+    product = 2 * machine.product  # in double precision
+    parts = {
+        "eigenvalues": (len(numbers_of) + lowest * regular) * eigenvalue_seconds(rows),
+        # two products for each layer, of which symmetry leaves a half
+        "Gram matrices": rows**2 * 2 * (m.depth * (m.width + state) + head) * product,
+        "layers": 3 * (m.depth + 1) * machine.operation,
+    }
+    return Cost(
+        counts={
+            "checkpoints": checkpoints,
+            "Gram rows": rows,
+            "eigenvalue problems": checkpoints * (len(numbers_of) + regular),
+        },
+        seconds=checkpoints * sum(parts.values()),
+        memory=PROCESS_BYTES + memory_estimate(config, inputs, outputs, n) + 7 * 8 * rows**2,
+        files=checkpoints * ROW_BYTES + (REPORT_BYTES if config.record.report else 0),
+        limit=max(parts, key=lambda name: parts[name]),
+        exact=True,
+    )
+
+
+def predict_certifying(
+    config: Config, n: int, n_test: int, inputs: int, outputs: int, times: int, machine: Machine
+) -> Cost:
+    """The cost of the certificates of a run.
+
+    Args:
+        config: resolved, with the settings of ``certify`` that are to be used.
+        n, n_test: training and test points.
+        inputs, outputs: of the data.
+        times: recorded times.
+        machine: constants (`mfresnet.train.cost.measure_machine`).
+
+    >>> from mfresnet.train.job import fill_defaults
+    >>> machine = Machine(4e-6, 2e-9, 2e-11)
+    >>> cost = predict_certifying(fill_defaults(Config(), 512, 256, 2), 512, 256, 2, 1, 13, machine)
+    >>> cost.counts, cost.limit
+    ({'draws': 1792}, 'draws')
+    """
+    m, train, wanted = config.model, config.train, config.certify
+    state, double = _state(config, inputs), 2 if train.precision == "float64" else 1
+    head = m.head_width if m.head else 0
+    files = CERTIFICATE_BYTES + (REPORT_BYTES if config.record.report else 0)
+    memory = PROCESS_BYTES + memory_estimate(config, inputs, outputs, n)
+    each = FORWARD * machine.element + 4 * state * machine.product
+    if train.rule == "langevin" or why_no_laws(config):
+        seconds = (n + n_test) * (m.depth * m.width + head) * each * double
+        return Cost({"draws": 0}, seconds, memory, files, "the network's errors", True)
+    heads, residuals = numbers(wanted.heads), numbers(wanted.residuals)
+    whole = FEW * -(-wanted.draws // FEW)
+    most = max((k for k in heads if k <= train.head_probes), default=0)
+    count = times * (len(residuals) * min(FEW, whole) + whole)
+    disjoint = sum(max(1, min(train.head_probes // k, 256)) for k in heads if k <= most)
+    count += FEW * -(-disjoint // FEW)
+    share = wanted.prior_share if train.batch_size is None else 0.0
+    if share > 0:
+        count += (len(MOVED) + 2) * len(residuals) * whole
+    draw = DRAW_LAYERS * machine.operation
+    draw += n * double * ((most + max(residuals)) * each + 2 * most * len(heads) * outputs * machine.product)
+    kernel = min(n, KERNEL_POINTS)
+    parts = {
+        "draws": count * draw,
+        "kernel": 2 * eigenvalue_seconds(kernel) if outputs == 1 else 0.0,
+        "Rademacher complexity": 32 * n * quadrature(n) * machine.product * state if outputs == 1 and head else 0.0,
+    }
+    if share > 0:  # Euler steps with probes, in double precision, and their inversion for four laws
+        particles = m.depth * m.width + head
+        probes = m.depth * train.probes + train.head_probes
+        moved = machine.element + PRODUCTS * state * machine.product
+        followed = PROBE_ELEMENT * machine.element + PROBE_PRODUCT * PRODUCTS * state * machine.product
+        forward = (m.depth + 1) * machine.operation + 2 * share * n * (particles * moved + probes * followed)
+        back = (m.depth + 1) * machine.operation + 2 * share * n * probes * followed
+        parts["trained prior"] = wanted.prior_steps * (forward + (len(MOVED) + 2) * INVERSION * back)
+    return Cost(
+        counts={"draws": count},
+        seconds=sum(parts.values()),
+        memory=memory + 8 * FEW * n * double * max(most, 1),
+        files=files,
+        limit=max(parts, key=lambda name: parts[name]),
+        exact=True,
+    )
+
+
+def _state(config: Config, inputs: int) -> int:
+    """Dimension of the state."""
+    m = config.model
+    return inputs if m.embedding == "none" else (m.embedding_dimension or inputs)
