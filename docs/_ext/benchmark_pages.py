@@ -298,11 +298,11 @@ def starting(data: dict) -> list[str]:
 
 
 def cost(data: dict) -> list[str]:
-    """Predicted and measured seconds of training."""
+    """Predicted and measured seconds of training, measuring and certifying."""
     if not data:
         return ["Not measured on this version: `python benchmarks/cost.py` measures it.", ""]
     rows = [
-        [", ".join(f"{k} {v}" for k, v in (row["run"] | row["run"]["train"]).items() if k != "train"),
+        [", ".join(f"{k} {v}" for k, v in (row["run"] | row["run"].get("train", {})).items() if k != "train"),
          row["measured_s"], row["predicted_s"], row["ratio"]]
         for row in data["rows"]
     ]  # fmt: skip

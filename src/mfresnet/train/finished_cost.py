@@ -25,9 +25,11 @@ from .memory import memory_estimate
 MEASURED_ROWS = 1000  # most rows at which the eigenvalues of the machine are timed
 LOWEST = 1.3  # of the time of all eigenvalues: the smallest one with its vector
 CHOLESKY = 0.25  # the same, where it is found by factorisations
-FORWARD = 0.5  # of an activation with its derivatives: an activation
-DRAW_LAYERS = 30  # overhead of a draw, in that of layers
-INVERSION = 12  # evaluations of the field that turn one Euler step of a prior back
+FORWARD = 0.7  # of an activation with its derivatives: an activation
+DRAW_LAYERS = 40  # overhead of a draw, in that of layers
+INVERSION = 3  # evaluations of the field that turn one Euler step of a prior back
+ROW_LAYERS = 2500  # overhead of a row of diagnostics, in that of layers
+LAWS = len(MOVED) + 1  # posteriors of a trained prior
 ROW_BYTES = 4000  # of a row of results
 CERTIFICATE_BYTES = 40_000  # of ``certificates.json``
 
@@ -81,7 +83,7 @@ def predict_measuring(config: Config, n: int, inputs: int, outputs: int, checkpo
         "eigenvalues": (len(numbers_of) + lowest * regular) * eigenvalue_seconds(rows),
         # two products for each layer, of which symmetry leaves a half
         "Gram matrices": rows**2 * 2 * (m.depth * (m.width + state) + head) * product,
-        "layers": 3 * (m.depth + 1) * machine.operation,
+        "layers": (3 * (m.depth + 1) + ROW_LAYERS) * machine.operation,
     }
     return Cost(
         counts={
@@ -132,7 +134,7 @@ def predict_certifying(
     count += FEW * -(-disjoint // FEW)
     share = wanted.prior_share if train.batch_size is None else 0.0
     if share > 0:
-        count += (len(MOVED) + 2) * len(residuals) * whole
+        count += LAWS * len(residuals) * whole
     draw = DRAW_LAYERS * machine.operation
     draw += n * double * ((most + max(residuals)) * each + 2 * most * len(heads) * outputs * machine.product)
     kernel = min(n, KERNEL_POINTS)
@@ -141,14 +143,14 @@ def predict_certifying(
         "kernel": 2 * eigenvalue_seconds(kernel) if outputs == 1 else 0.0,
         "Rademacher complexity": 32 * n * quadrature(n) * machine.product * state if outputs == 1 and head else 0.0,
     }
-    if share > 0:  # Euler steps with probes, in double precision, and their inversion for four laws
+    if share > 0:  # Euler steps with probes, in double precision, and their inversion for each law
         particles = m.depth * m.width + head
         probes = m.depth * train.probes + train.head_probes
         moved = machine.element + PRODUCTS * state * machine.product
         followed = PROBE_ELEMENT * machine.element + PROBE_PRODUCT * PRODUCTS * state * machine.product
         forward = (m.depth + 1) * machine.operation + 2 * share * n * (particles * moved + probes * followed)
         back = (m.depth + 1) * machine.operation + 2 * share * n * probes * followed
-        parts["trained prior"] = wanted.prior_steps * (forward + (len(MOVED) + 2) * INVERSION * back)
+        parts["trained prior"] = wanted.prior_steps * (forward + LAWS * INVERSION * back)
     return Cost(
         counts={"draws": count},
         seconds=sum(parts.values()),
