@@ -29,8 +29,8 @@ demo: .venv/.run  ## set up, then train and certify a mean-field ResNet on two s
 test: .venv/.test .venv/.browser  ## set up, then run the tests and the documentation's examples
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --doctest-modules $(TESTS)
 
-slow: .venv/.slow .venv/.browser  ## the scientific checks that take minutes
-	@$(BIN)/python -m pytest -m slow --timeout 3600 tests
+slow: .venv/.slow .venv/.browser  ## the scientific checks that take minutes, with the compiler's own flags
+	@XLA_FLAGS= $(BIN)/python -m pytest -m slow --timeout 3600 tests
 
 exact: .venv/.test  ## what holds to the bit, with the compiler's own flags (the other tests leave its costly passes out)
 	@XLA_FLAGS= $(BIN)/python -m pytest -m exact tests
