@@ -7,9 +7,7 @@ A value is set by a flag (``--model.depth 64``), by a TOML file (``[model] depth
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -351,16 +349,6 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = out.get(name)
         out[name] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
     return out
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """The values of a TOML file; a missing or malformed file is one sentence."""
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MfresnetError(f"configuration file {str(path)!r} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise MfresnetError(f"configuration file {str(path)!r} is no valid TOML: {error}.") from error
 
 
 Tree = TypeVar("Tree", bound=Section)

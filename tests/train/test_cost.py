@@ -99,9 +99,26 @@ def test_a_dry_run_of_a_sweep_pads_the_points_of_a_batch(tmp_path, monkeypatch, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_experiment_without_a_model_says_so(capsys):
-    assert main(["sweep", "finite-size", "--dry-run"]) == 2
-    assert "the cost of experiment 'finite-size' is not known" in capsys.readouterr().err
+def test_networks_of_finite_size_cost_what_they_are_padded_to(tmp_path, monkeypatch, capsys):
+    """Widths 20 and 32 are one program of width 32; a reference is not padded."""
+    monkeypatch.chdir(tmp_path)
+    machine = Machine(operation=0.0, element=0.0, product=1e-6)
+    monkeypatch.setattr("mfresnet.experiments.finite_size.experiment.measure_machine", lambda: machine)
+    small = "--seeds 2 --draws 1 --steps 3 --points 5 --dimension 4 --reference 40 --reference-width 33"
+    assert main(["sweep", "finite-size", *small.split(), "--depth", "4", "--width", "20,32", "--dry-run"]) == 0
+    lines = printed(capsys)
+    assert (lines["cells"], lines["networks"]) == ("5", "5")
+    whole = [3 * 5 * 48 * 1e-6 * particles for particles in (4 * 4 * 32, 40 * 33)]  # networks, reference
+    slowest = max(max(whole), sum(whole) / int(lines["at"].split()[1]))
+    assert float(lines["seconds"].split()[0]) == pytest.approx(slowest, rel=0.03)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_experiment_without_a_model_says_so(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_networks.py").write_text("def factory(depth, width, seed): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["sweep", "own-transfer", "--factory", "own_networks:factory", "--dry-run"]) == 2
+    assert "the cost of experiment 'own-transfer' is not known" in capsys.readouterr().err
 
 
 def test_a_dry_run_of_images_counts_the_steps(tmp_path, monkeypatch, capsys):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..config import Config, Section, build, leaves, merge, nest, read_toml
+from ..config import Config, Section, build, leaves, merge, nest
 from ..errors import MfresnetError
 from ..fields import allowed, is_repeated
 
@@ -88,6 +89,16 @@ def quiet_argument(parser: argparse.ArgumentParser) -> None:
 def run_argument(parser: argparse.ArgumentParser) -> None:
     """An existing run directory."""
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The values of a TOML file; a missing or malformed file is one sentence."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MfresnetError(f"configuration file {str(path)!r} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise MfresnetError(f"configuration file {str(path)!r} is no valid TOML: {error}.") from error
 
 
 def settings(

@@ -14,12 +14,14 @@ import numpy as np
 from ...errors import MfresnetError
 from ...model import Particles
 from ...threads import cores
+from ...train.cost import PROCESS_BYTES, PRODUCTS, Cost, Machine, measure_machine
 from ..experiment import Cell, Experiment, Pulse, Result, Row
 from ..settings import FiniteSizeSettings
 from .network import Networks, Scales, train
 from .problem import Problem, fill_defaults, problem, reference_size, start
 
 NETWORKS = 16  # most networks of one program
+LAYER = 2.0  # overhead of a layer, in that of `mfresnet.train.cost`
 
 
 class FiniteSize(Experiment):
@@ -84,6 +86,31 @@ class FiniteSize(Experiment):
         particles = max(self.longest, cells[0]["depth"]) * len(cells) * self._padded_width(cells[0])
         # particles, their update and what is read while it is written
         return 3 * np.dtype(self.settings.precision).itemsize * particles * (2 * cells[0]["dimension"] + 1)
+
+    def costs(self, cells: Sequence[Cell], batches: Sequence[Sequence[int]]) -> list[Cost]:
+        machine = measure_machine()
+        return [self._cost([cells[place] for place in batch], machine) for batch in batches]
+
+    def _cost(self, cells: Sequence[Cell], machine: Machine) -> Cost:
+        """Of the networks that one call trains: padded to one width, in a loop over the layers of this depth."""
+        s, depth, dimension = self.settings, cells[0]["depth"], cells[0]["dimension"]
+        double = 2 if s.precision == "float64" else 1
+        particles = double * depth * len(cells) * self._padded_width(cells[0])
+        parts = {
+            "layers": depth * LAYER * machine.operation,
+            "activations": s.points * particles * machine.element,
+            "products": s.points * particles * PRODUCTS * dimension * machine.product,
+            # to read and write a number of a particle costs about as much as an activation
+            "memory": particles * (2 * dimension + 1) * machine.element,
+        }
+        return Cost(
+            counts={"networks": len(cells), "fields": s.steps},
+            seconds=s.steps * sum(parts.values()),
+            memory=PROCESS_BYTES + self.memory(cells),
+            files=0,
+            limit=max(parts, key=lambda name: parts[name]),
+            exact=True,
+        )
 
     def run(self, cells: Sequence[Cell], pulse: Pulse = lambda share: None) -> list[dict[str, Any]]:
         """Train the networks, batches of them side by side on the machine's cores."""
