@@ -26,7 +26,8 @@ from mfresnet.config import build
 from mfresnet.data import load
 from mfresnet.diagnostics.divergence import log_density_ratios
 from mfresnet.diagnostics.estimate import hall_quantile, moments, upper_limit
-from mfresnet.train.job import assemble, initial_scales
+from mfresnet.train.job import assemble
+from mfresnet.train.start import initial_scales
 
 RESULTS = Path(__file__).parent / "results" / "coverage.json"
 DELTAS = (0.05, 1e-3, 1.6e-5)

@@ -9,7 +9,8 @@ from mfresnet import Config
 from mfresnet.cli import main
 from mfresnet.data import load
 from mfresnet.train.cost import Machine, field_counts, predict_cost
-from mfresnet.train.job import assemble, fill_defaults
+from mfresnet.train.defaults import fill_defaults
+from mfresnet.train.job import assemble
 
 MACHINE = Machine(operation=7e-6, element=2e-9, product=2e-11)
 
@@ -76,10 +77,20 @@ def printed(capsys):
     return dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
 
 
-@pytest.mark.parametrize("flags", ["--train.rule adam --train.chains 4", "--train.rule langevin --train.freeze head"])
-def test_a_dry_run_refuses_what_the_training_would_refuse(flags, capsys):
-    assert main(["train", "two-spirals", *flags.split(), "--dry-run"]) == 2
-    assert "does not go with train.rule" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--train.rule adam --train.chains 4", "does not go with train.rule"),
+        ("--train.rule langevin --train.freeze head", "does not go with train.rule"),
+        ("--train.rule adam --train.batch-size 999", "larger than the 64 training points"),
+        ("--model.head false --model.embedding fixed --model.embedding-dimension 1 --train.freeze head", "has no head"),
+        ("--model.kind continuous --model.shared true", "no meaning for a continuous model"),
+        ("--train.rule optax:lbfgs", "needs more than gradients"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_training_would_refuse(flags, message, capsys):
+    assert main(["train", "two-spirals", "--data.n", "64", *flags.split(), "--dry-run"]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_dry_run_of_a_sweep_pads_the_points_of_a_batch(tmp_path, monkeypatch, capsys):

@@ -15,6 +15,7 @@ from mfresnet import Config
 from mfresnet.data import load
 from mfresnet.flow import squared
 from mfresnet.runs import RunDirectory, checkpoint, train
+from mfresnet.train.job import assemble, load_split, precision
 
 SETTINGS = {
     "data": {"n": 24, "n_test": 16},
@@ -195,6 +196,29 @@ def test_objects_do_what_their_names_do():
     assert jax.tree.all(jax.tree.map(np.array_equal, named.model, given.model))
     with pytest.raises(mfresnet.MfresnetError, match="the solver Euler estimates no error"):
         mfresnet.fit(Config(**flowing), solver=diffrax.Euler())
+    for solver in (diffrax.Kvaerno3(), diffrax.KenCarp3(), diffrax.SPaRK()):  # implicit, split, stochastic
+        with pytest.raises(mfresnet.MfresnetError, match=f"the solver {type(solver).__name__} is not for the gradient"):
+            mfresnet.fit(Config(**flowing), solver=solver)
+    halved = mfresnet.fit(Config(**flowing), solver=diffrax.HalfSolver(diffrax.Euler()))
+    assert halved.status == "completed"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"steps": 2, "probes": 2, "head_probes": 3}, {"rule": "adam"}, {"rule": "sgd", "precision": "float64"}],
+    ids=str,
+)
+def test_a_second_start_of_one_kind_compiles_nothing(settings, caplog):
+    """A start with another seed is another run of one program, for every rule."""
+    compiled = []
+    for seed in (0, 1):
+        config = Config(data={"n": 12, "n_test": 6}, model={"depth": 2, "width": 3}, train=settings, seed=seed)
+        with precision(config), jax.log_compiles(), caplog.at_level("WARNING"):
+            split = load_split(config)
+            caplog.clear()
+            assemble(config, split)
+        compiled.append([line for line in caplog.messages if "create_model" in line or "_begin" in line])
+    assert compiled[0] and not compiled[1]
 
 
 @pytest.mark.filterwarnings("error:Explicitly requested dtype float64")

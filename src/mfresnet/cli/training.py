@@ -124,11 +124,14 @@ def train(options: argparse.Namespace, argv: list[str]) -> int:
 def predict(config: Config) -> Cost:
     """The cost of a training, on its own data."""
     from ..train.cost import measure_machine, predict_cost
-    from ..train.job import load_split, resolve_config
+    from ..train.defaults import resolve_config
+    from ..train.job import check_settings, load_split
 
     split = load_split(config)
     (n, inputs), outputs = split.train.x.shape, split.train.y.shape[1]
-    return predict_cost(resolve_config(config, split), n, inputs, outputs, measure_machine())
+    config = resolve_config(config, split)
+    check_settings(config, n, inputs, outputs)
+    return predict_cost(config, n, inputs, outputs, measure_machine())
 
 
 def print_outcome(out: Path, summary: dict[str, Any], *, report: bool) -> int:

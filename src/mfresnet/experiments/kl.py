@@ -18,7 +18,7 @@ from ..flow import TrainState
 from ..kernels import initial_kernel
 from ..model import activation
 from ..stats import power_law, student
-from ..train.job import resolved
+from ..train.defaults import resolved
 from .experiment import Plot, Result, Row, completed_rows, divergence_notes
 from .settings import KlSettings
 from .training import TrainingExperiment, check_grid

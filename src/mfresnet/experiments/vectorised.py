@@ -23,18 +23,10 @@ from ..config import Config
 from ..data import Dataset, Split
 from ..flow import Batch, Rule, Trainer, TrainState, evaluate, first_bad_step
 from ..model import AbstractResNet, scaling
-from ..train.job import (
-    build_model,
-    build_rule,
-    build_trainer,
-    initial_scales,
-    keys,
-    precision,
-    probe_counts,
-    resolve_config,
-    resolved,
-)
+from ..train.defaults import resolve_config, resolved
+from ..train.job import build_rule, build_trainer, precision
 from ..train.memory import check_memory
+from ..train.start import build_model, initial_scales, keys, model_shapes, probe_counts
 from .batching import Program
 from .experiment import Pulse
 
@@ -172,8 +164,7 @@ def _train(
 def _begin(program: Program, trainings: Sequence[Training]) -> tuple[Trainer, TrainState, Array]:
     """Trainers, first states and batch keys of all cells, stacked."""
     template, dtype = program.template, _dtype(program.template)
-    shapes = jax.eval_shape(lambda: build_model(template, jax.random.key(0), program.inputs, program.outputs))
-    shapes = eqx.tree_at(lambda model: model.beta, shapes, jnp.asarray(1.0, dtype))
+    shapes = model_shapes(template, program.inputs, program.outputs)
     largest = max(training.n for training in trainings)
     common, _ = build_trainer(trainings[0].config, shapes, largest)
 

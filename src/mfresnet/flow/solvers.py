@@ -42,7 +42,7 @@ def control_steps(
         controller: makes the controller from the tolerance.
 
     Raises:
-        MfresnetError: a solver without an error estimate.
+        MfresnetError: a solver without an error estimate, an implicit one, or one of split or stochastic equations.
 
     >>> control_steps(diffrax.Tsit5()).adaptive
     True
@@ -51,6 +51,11 @@ def control_steps(
         raise MfresnetError(
             f"the solver {type(solver).__name__} estimates no error, so its steps cannot be controlled: wrap it in "
             "diffrax.HalfSolver, or choose another."
+        )
+    if isinstance(solver, diffrax.AbstractImplicitSolver) or solver.term_structure is not diffrax.AbstractTerm:
+        raise MfresnetError(
+            f"the solver {type(solver).__name__} is not for the gradient flow, which is one ordinary differential "
+            "equation in millions of numbers: choose an explicit Runge-Kutta method, such as diffrax.Tsit5."
         )
     return Solver(partial(AdaptiveFlow, solver=solver, control=controller), steps=200, adaptive=True)
 

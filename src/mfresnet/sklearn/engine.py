@@ -17,8 +17,10 @@ from ..errors import DivergedError
 from ..flow import Batch, Ensemble, Options, Rule, Trainer, TrainState, batch_of, evaluate, predict
 from ..kernels.precision import double_precision
 from ..model import AbstractResNet, LayeredResNet, Particles, activation, scaling, trainable
-from ..train.job import build_model, build_rule, resolved
+from ..train.defaults import resolved
+from ..train.job import build_rule
 from ..train.langevin import LANGEVIN
+from ..train.start import build_model
 from .rows import Rows, fill_rows, weighted_moments
 
 FLOW = "gradient-flow"

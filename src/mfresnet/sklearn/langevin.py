@@ -12,7 +12,7 @@ from ..bounds import Certificate, Hypothesis
 from ..certify import NetworkPredictor, path
 from ..errors import MfresnetError
 from ..model import AbstractResNet
-from ..train.job import resolved
+from ..train.defaults import resolved
 from .engine import Settings, Trained
 
 SHARPNESS = 27.0  # scale of the surrogate in units of the standard deviation of f at the start

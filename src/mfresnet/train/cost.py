@@ -167,7 +167,7 @@ def predict_cost(config: Config, n: int, inputs: int, outputs: int, machine: Mac
         inputs, outputs: of the data.
         machine: its constants (`measure_machine`).
 
-    >>> from mfresnet.train.job import fill_defaults
+    >>> from mfresnet.train.defaults import fill_defaults
     >>> config = fill_defaults(Config(train={"rule": "adam", "steps": 100}), 512, 64, 2)
     >>> cost = predict_cost(config, 512, 2, 1, Machine(4e-6, 2e-9, 2e-11))
     >>> cost.counts["fields"], cost.exact, 0.01 < cost.seconds < 0.1

@@ -62,7 +62,7 @@ def predict_measuring(config: Config, n: int, inputs: int, outputs: int, checkpo
         checkpoints: their number.
         machine: constants (`mfresnet.train.cost.measure_machine`).
 
-    >>> from mfresnet.train.job import fill_defaults
+    >>> from mfresnet.train.defaults import fill_defaults
     >>> machine = Machine(4e-6, 2e-9, 2e-11)
     >>> cost = predict_measuring(fill_defaults(Config(), 64, 64, 2), 64, 2, 1, 14, machine)
     >>> cost.counts, cost.limit
@@ -111,7 +111,7 @@ def predict_certifying(
         times: recorded times.
         machine: constants (`mfresnet.train.cost.measure_machine`).
 
-    >>> from mfresnet.train.job import fill_defaults
+    >>> from mfresnet.train.defaults import fill_defaults
     >>> machine = Machine(4e-6, 2e-9, 2e-11)
     >>> cost = predict_certifying(fill_defaults(Config(), 512, 256, 2), 512, 256, 2, 1, 13, machine)
     >>> cost.counts, cost.limit

@@ -20,9 +20,10 @@ from ..flow import Ensemble, Loss, Solver, TrainState
 from ..messages import Say
 from ..model import AbstractResNet
 from .certifying import certify_by_test_points, problem_of, why_no_laws
+from .defaults import map_share
 from .devices import Devices
 from .divergence import likely_cause
-from .job import Job, assemble, load_split, map_share, precision
+from .job import Job, assemble, load_split, precision
 from .langevin import LANGEVIN
 from .loop import Callback, End, Loop, Recorder, Row, Stopping
 from .measurements import Measurements

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,22 +17,16 @@ from jax import Array
 from ..config import Config
 from ..data import Split, load
 from ..errors import MfresnetError
-from ..flow import Batch, Loss, OptaxRule, Options, Rule, Trainer, TrainState, batch_of, solver_of
-from ..model import AbstractResNet, ContinuousResNet, InitialScales, LayeredResNet, activation, scaling, trainable
-from ..model.own import TWO_LAYER, particle
-from ..model.smoothness import check_smooth
-from . import langevin
-from .langevin import LANGEVIN, check_langevin, langevin_rule
+from ..flow import Batch, Loss, OptaxRule, Options, Rule, Trainer, TrainState, batch_of
+from ..model import AbstractResNet, InitialScales, scaling, trainable
+from .defaults import map_share, resolve_config, resolved
+from .langevin import LANGEVIN, langevin_rule
 from .memory import check_memory, recomputes
 from .objects import Objects
 from .schedule import snapshot_steps
+from .start import create_model, initial_scales, keys, model_arguments, model_shapes, probe_counts
 
-ALPHA, BETA = 10.0, 20.0
-RATES = {"sgd": 0.5, "momentum": 0.05}
 BATCHES = 3  # number of the stream of a chain's mini-batches
-
-Value = TypeVar("Value")
-Kind = type[LayeredResNet] | type[ContinuousResNet]
 
 
 @dataclass(frozen=True)
@@ -69,125 +63,6 @@ def precision(config: Config) -> Iterator[None]:
 def load_split(config: Config) -> Split:
     """The data of a configuration."""
     return load(config.data, config.seed, map_share=map_share(config))
-
-
-def map_share(config: Config) -> float:
-    """Share of the training rows that fix the map of the inputs, where the section ``data`` names none."""
-    return langevin.MAP_SHARE if config.train.rule == LANGEVIN else 1.0
-
-
-def fill_defaults(config: Config, n: int, n_test: int, inputs: int) -> Config:
-    """The configuration with every default that depends on another value filled in, but ``data.map_share``.
-
-    Args:
-        n, n_test, inputs: number of training points, test points and dimensions.
-    """
-    train, record, alpha, beta = config.train, config.record, config.model.alpha, config.model.beta
-    flowing = train.rule == "gradient-flow"
-    if (steps := train.steps) is None:  # a solver that is an object comes with its steps
-        steps = solver_of(train.solver).steps if flowing else langevin.STEPS if train.rule == LANGEVIN else 1000
-    if alpha is None:
-        alpha = langevin.default_alpha(inputs) if train.rule == LANGEVIN else ALPHA
-    if beta is None:
-        beta = langevin.BETA if train.rule == LANGEVIN else BETA
-    rate = train.learning_rate or (None if flowing else RATES.get(train.rule, 0.01))
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(update={"n": n, "n_test": n_test}),
-            "model": config.model.model_copy(update={"alpha": alpha, "beta": beta}),
-            "train": train.model_copy(update={"steps": steps, "learning_rate": rate}),
-            "record": record.model_copy(
-                update={"metrics_every": min(record.metrics_every or max(1, steps // 100), steps)}
-            ),
-        }
-    )
-
-
-def resolved(value: Value | None) -> Value:
-    """A setting without a fixed default, of a configuration in which `fill_defaults` has filled it in."""
-    assert value is not None, "`fill_defaults` fills in every setting that a run reads"
-    return value
-
-
-def build_model(config: Config, key: Array, inputs: int, outputs: int) -> AbstractResNet:
-    """The network at its start."""
-    return create_model(key, *model_arguments(config, inputs, outputs))
-
-
-def create_model(key: Array, kind: Kind, arguments: Mapping[str, Any]) -> AbstractResNet:
-    """The network at its start, from what `model_arguments` says."""
-    return kind.create(key, **arguments)
-
-
-def model_arguments(config: Config, inputs: int, outputs: int) -> tuple[Kind, dict[str, Any]]:
-    """The kind of network, and the arguments of its ``create`` beside the key."""
-    m = config.model
-    if m.embedding == "none" and m.embedding_dimension is not None:
-        raise MfresnetError(
-            f"model.embedding_dimension = {m.embedding_dimension} has no effect without an embedding: "
-            "set model.embedding fixed or trained."
-        )
-    check_particles(config)
-    state = inputs if m.embedding == "none" else (m.embedding_dimension or inputs)
-    common: dict[str, Any] = {
-        "inputs": inputs,
-        "outputs": outputs,
-        "head_width": m.head_width,
-        "alpha": resolved(m.alpha),
-        "beta": resolved(m.beta),
-        "sigma": activation(m.activation),
-        "particle": None if m.particle == TWO_LAYER else particle(m.particle, state, state),
-        "head_particle": None if m.head_particle == TWO_LAYER else particle(m.head_particle, state, outputs),
-        "bias": m.bias,
-        "head": m.head,
-        "embedding": None if m.embedding == "none" else (m.embedding_dimension or inputs),
-        "initial": initial_scales(config),
-        "dtype": "float64" if config.train.precision == "float64" else "float32",
-    }
-    if m.kind == "continuous":
-        layered = {"shared": False, "scheme": "euler", "antithetic": False}
-        layered |= {"particle": TWO_LAYER, "head_particle": TWO_LAYER}
-        del common["particle"], common["head_particle"]
-        for name, plain in layered.items():
-            if getattr(m, name) != plain:
-                raise MfresnetError(
-                    f"model.{name} = {getattr(m, name)!r} has no meaning for a continuous model, whose particles lie "
-                    "on one depth axis: leave it out, or set model.kind layered."
-                )
-        return ContinuousResNet, common | {"particles": m.depth * m.width}
-    layers = {"depth": m.depth, "width": m.width, "shared": m.shared, "scheme": m.scheme, "antithetic": m.antithetic}
-    return LayeredResNet, common | layers
-
-
-def check_particles(config: Config) -> None:
-    """Refuse settings of the two-layer particles where they have no meaning, because particles are of another kind.
-
-    Raises:
-        MfresnetError: naming the setting.
-    """
-    m = config.model
-    scales = {"particle": ("u", "w", "b"), "head_particle": ("a", "head_w", "head_b")}
-    for name, own in scales.items():
-        kind = getattr(m, name)
-        if kind == TWO_LAYER:
-            continue
-        if m.antithetic:
-            raise MfresnetError(
-                f"model.antithetic is for two-layer particles, not for {name} = {kind!r}: leave it out."
-            )
-        for scale in own:
-            if getattr(m.initial, scale) != 1.0:
-                raise MfresnetError(
-                    f"model.initial.{scale} belongs to two-layer particles: give model.{name} = {kind!r} its standard "
-                    "deviations in its Particle."
-                )
-    if not m.head and m.head_particle != TWO_LAYER:
-        raise MfresnetError(f"model.head_particle = {m.head_particle!r} has no effect without a head: leave it out.")
-
-
-def initial_scales(config: Config) -> InitialScales:
-    """Standard deviations of the starting laws."""
-    return InitialScales(**config.model.initial.model_dump())
 
 
 def build_rule(config: Config, unit: float, objects: Objects | None = None) -> Rule:
@@ -259,6 +134,17 @@ def check_rule(name: str, rule: OptaxRule, moved: AbstractResNet) -> None:
         ) from error
 
 
+def check_settings(config: Config, n: int, inputs: int, outputs: int) -> None:
+    """Refuse settings of a resolved configuration that `assemble` would refuse, without computing anything.
+
+    Raises:
+        MfresnetError: naming the setting.
+    """
+    model = model_shapes(config, inputs, outputs)
+    if config.train.rule != LANGEVIN:  # whose rule needs the data
+        build_trainer(config, model, n)
+
+
 # Compiled whole, and once for all runs that differ only in the seed: drawn one array at a time, the start would cost
 # seconds of small compilations.
 _create_model = eqx.filter_jit(create_model)
@@ -312,63 +198,6 @@ def assemble(config: Config, split: Split, objects: Objects | None = None) -> Jo
         every=every,
         kept=tuple(sorted(snapshot_steps(steps, every, config.record.snapshots))),
     )
-
-
-def resolve_config(config: Config, split: Split, objects: Objects | None = None) -> Config:
-    """The configuration with all that depends on the data or on another value filled in.
-
-    Args:
-        objects: in place of names in the section ``train``.
-
-    Raises:
-        MfresnetError: an unknown name, a loss that does not fit the target, or settings that do not fit the rule.
-    """
-    objects = objects or Objects()
-    config = objects.name_in(config)
-    objects.check(config)  # an unknown name is an error before anything is allocated
-    if config.train.loss == "logistic" and split.train.task == "regression":
-        raise MfresnetError("train.loss = 'logistic' needs classes, but the target is numeric: use squared.")
-    (n, inputs), n_test = split.train.x.shape, len(split.test.x)
-    config = fill_defaults(config, n, n_test, inputs)
-    if config.train.rule == LANGEVIN:
-        check_langevin(config, split.train.task)
-    elif config.train.chains > 1:
-        raise MfresnetError(
-            f"train.chains = {config.train.chains} does not go with train.rule {config.train.rule}: set --train.rule "
-            "langevin, or leave it out."
-        )
-    m = config.model
-    no_ratio = m.kind == "continuous" or m.initial.law != "gaussian" or not _smooth(config, split)
-    if config.train.rule == "gradient-flow" and no_ratio:
-        # the flow itself needs neither layers, nor a Gaussian start, nor a second derivative: carry no probes
-        config = config.model_copy(update={"train": config.train.model_copy(update={"probes": 0, "head_probes": 0})})
-    return config
-
-
-def _smooth(config: Config, split: Split) -> bool:
-    """Whether the particles have second derivatives."""
-    m, (inputs, outputs) = config.model, (split.train.x.shape[1], split.train.y.shape[1])
-    state = inputs if m.embedding == "none" else (m.embedding_dimension or inputs)
-    kinds = [(m.particle, state)] + ([(m.head_particle, outputs)] if m.head else [])
-    own = [(particle(name, state, made), made) for name, made in kinds if name != TWO_LAYER]
-    smooth = all(kind.smooth for kind, _ in own) and (
-        len(own) == len(kinds) or activation(m.activation).second is not None
-    )
-    if smooth and config.train.probes + config.train.head_probes > 0:
-        for kind, size in own:
-            check_smooth(kind, state, size)
-    return smooth
-
-
-def keys(seed: int | Array) -> tuple[Array, Array, Array]:
-    """The streams of a seed: of the start, of the probes, of the batches."""
-    k_model, k_probes, k_batches = jax.random.split(jax.random.key(seed), 3)
-    return k_model, k_probes, k_batches
-
-
-def probe_counts(config: Config) -> tuple[int, int]:
-    """Probe particles of each layer, and of the head."""
-    return config.train.probes, config.train.head_probes
 
 
 def data_facts(split: Split) -> dict[str, Any]:
