@@ -147,8 +147,7 @@ def gram(
         cast_model, workers = cast(model, dtype), cores()
 
         def side_of(points: np.ndarray) -> _Side:
-            with double_precision():  # of the thread
-                return _side(cast_model, points.reshape(-1, width).astype(dtype), keep)
+            return _side(cast_model, points.reshape(-1, width).astype(dtype), keep)
 
         def side(table: np.ndarray) -> tuple[_Side, int]:
             blocks = split(table, length)
@@ -156,8 +155,7 @@ def gram(
             return parts[0] if len(parts) == 1 else _joined(parts), len(blocks)
 
         def products(pairs: np.ndarray) -> tuple[Array | None, Array | None, Array]:
-            with double_precision():
-                return _products(cast_model, rows, columns, pairs, **options)
+            return _products(cast_model, rows, columns, pairs, **options)
 
         rows, down = side(left)
         columns, across = (rows, None) if right is None else side(right)
