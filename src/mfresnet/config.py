@@ -142,6 +142,10 @@ class ModelConfig(Section):
     )
     initial: InitialScaleConfig = Field(default_factory=InitialScaleConfig, description="initial standard deviations")
 
+    def state_dimension(self, inputs: int) -> int:
+        """D, of the state: that of the embedding, or of the inputs."""
+        return inputs if self.embedding == "none" else (self.embedding_dimension or inputs)
+
 
 RULES = ("gradient-flow", "langevin", "sgd", "momentum", "adam")
 

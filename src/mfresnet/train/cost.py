@@ -175,7 +175,7 @@ def predict_cost(config: Config, n: int, inputs: int, outputs: int, machine: Mac
     """
     m, train = config.model, config.train
     points = min(n, train.batch_size or n)
-    state = inputs if m.embedding == "none" else (m.embedding_dimension or inputs)
+    state = m.state_dimension(inputs)
     alone, together, exact = field_counts(config, n)
     head = m.head_width if m.head else 0
     copied = LOOP if m.depth > UNROLL else 1.0

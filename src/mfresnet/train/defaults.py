@@ -92,7 +92,7 @@ def resolve_config(config: Config, split: Split, objects: Objects | None = None)
 def _smooth(config: Config, split: Split) -> bool:
     """Whether the particles have second derivatives."""
     m, (inputs, outputs) = config.model, (split.train.x.shape[1], split.train.y.shape[1])
-    state = inputs if m.embedding == "none" else (m.embedding_dimension or inputs)
+    state = m.state_dimension(inputs)
     kinds = [(m.particle, state)] + ([(m.head_particle, outputs)] if m.head else [])
     own = [(particle(name, state, made), made) for name, made in kinds if name != TWO_LAYER]
     smooth = all(kind.smooth for kind, _ in own) and (

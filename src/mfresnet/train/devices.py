@@ -118,7 +118,7 @@ class Devices:
         """
         model, probes = config.model, config.train.probes if config.train.rule == "gradient-flow" else 0
         points = min(n, config.train.batch_size or n)
-        state = inputs if model.embedding == "none" else (model.embedding_dimension or inputs)
+        state = model.state_dimension(inputs)
         work = 6 * points * model.depth * (model.width + probes) * state / self.count
         if self.processes == 1 or work >= LEAST_WORK:
             return None

@@ -69,7 +69,7 @@ def predict_measuring(config: Config, n: int, inputs: int, outputs: int, checkpo
     ({'checkpoints': 14, 'Gram rows': 64, 'eigenvalue problems': 84}, 'eigenvalues')
     """
     m = config.model
-    state, head = _state(config, inputs), m.head_width if m.head else 0
+    state, head = m.state_dimension(inputs), m.head_width if m.head else 0
     rows = min(n, max(2, config.diagnostics.gram_points // outputs)) * outputs
     numbers_of = {
         "encoder": (1 if m.shared else m.depth) * m.width * (2 * state + m.bias),
@@ -118,7 +118,7 @@ def predict_certifying(
     ({'draws': 1792}, 'draws')
     """
     m, train, wanted = config.model, config.train, config.certify
-    state, double = _state(config, inputs), 2 if train.precision == "float64" else 1
+    state, double = m.state_dimension(inputs), 2 if train.precision == "float64" else 1
     head = m.head_width if m.head else 0
     files = CERTIFICATE_BYTES + (REPORT_BYTES if config.record.report else 0)
     memory = PROCESS_BYTES + memory_estimate(config, inputs, outputs, n)
@@ -159,9 +159,3 @@ def predict_certifying(
         limit=max(parts, key=lambda name: parts[name]),
         exact=True,
     )
-
-
-def _state(config: Config, inputs: int) -> int:
-    """Dimension of the state."""
-    m = config.model
-    return inputs if m.embedding == "none" else (m.embedding_dimension or inputs)

@@ -15,14 +15,14 @@ def activation_bytes(config: Config, inputs: int, n: int) -> int:
     """Activations of one reverse sweep that stores everything: about three n x (M + probes) arrays a layer."""
     model, train = config.model, config.train
     width = model.width + (train.probes if train.rule == "gradient-flow" else 0)
-    state = inputs if model.embedding == "none" else (model.embedding_dimension or inputs)
+    state = model.state_dimension(inputs)
     return 4 * n * model.depth * (3 * width + 2 * state) * train.chains
 
 
 def memory_estimate(config: Config, inputs: int, outputs: int, n: int) -> int:
     """Bytes a training step needs at least: particles (with gradients and moments), data, activations, Hessians."""
     model, train = config.model, config.train
-    state = inputs if model.embedding == "none" else (model.embedding_dimension or inputs)
+    state = model.state_dimension(inputs)
     encoder = (1 if model.shared else model.depth) * (model.width + train.probes) * (2 * state + 1)
     head = (model.head_width + train.head_probes) * (state + outputs + 1)
     points = min(n, train.batch_size or n)

@@ -44,7 +44,7 @@ def model_arguments(config: Config, inputs: int, outputs: int) -> tuple[Kind, di
             "set model.embedding fixed or trained."
         )
     check_particles(config)
-    state = inputs if m.embedding == "none" else (m.embedding_dimension or inputs)
+    state = m.state_dimension(inputs)
     common: dict[str, Any] = {
         "inputs": inputs,
         "outputs": outputs,
