@@ -17,6 +17,8 @@ from forked import Commands
 from mfresnet.cli import main
 from mfresnet.runs.sweeps.on_ray import task_environment
 
+# a cluster forks its processes, which call exec at once, from one where earlier tests have used JAX
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork\\(\\) was called:RuntimeWarning")
 installed = pytest.mark.skipif(
     not any((Path(folder) / "ray" / "__init__.py").is_file() for folder in sys.path if folder),
     reason="Ray is not installed: pip install 'mfresnet[ray]'",

@@ -18,6 +18,8 @@ from mfresnet.errors import MfresnetError
 from mfresnet.runs.sweeps import ray_nodes
 from mfresnet.runs.sweeps.ray_nodes import Nodes
 
+# a cluster forks its processes, which call exec at once, from one where earlier tests have used JAX
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork\\(\\) was called:RuntimeWarning")
 installed = pytest.mark.skipif(
     not any((Path(folder) / "ray" / "__init__.py").is_file() for folder in sys.path if folder),
     reason="Ray is not installed: pip install 'mfresnet[ray]'",
