@@ -125,9 +125,10 @@ def test_nodes_killed(victims, cluster, tmp_path):
     """One of two nodes: the other one does the rest. Both: the sweep waits for a new one. The same files as without."""
     started, nodes = cluster
     commands = Commands(tmp_path)
-    commands.run("sweep", "grid", *FLAGS, "--out", tmp_path / "local")
+    long = [*FLAGS[:-1], "200000"]  # half a minute: Ray takes seconds to miss a node
+    commands.run("sweep", "grid", *long, "--out", tmp_path / "local")
     sweep = tmp_path / "ray"
-    process = commands.start("sweep", "grid", *FLAGS, "--executor", "ray", "--address", started.address, "--out", sweep)
+    process = commands.start("sweep", "grid", *long, "--executor", "ray", "--address", started.address, "--out", sweep)
     wait_for(lambda: all(map(at_work, nodes)), process, commands)
     for node in nodes[:victims]:
         kill(node)
@@ -150,7 +151,7 @@ def test_head_killed(cluster, tmp_path):
     """The driver ends with a sentence, and the sweep is resumed without the cluster."""
     started, nodes = cluster
     commands, sweep = Commands(tmp_path), tmp_path / "ray"
-    long = [*FLAGS[:-1], "40000"]
+    long = [*FLAGS[:-1], "600000"]  # a minute of work: the driver gives up after half of one
     process = commands.start("sweep", "grid", *long, "--executor", "ray", "--address", started.address, "--out", sweep)
     wait_for(lambda: all(map(at_work, nodes)), process, commands)
     kill(started.head_node)
