@@ -82,15 +82,34 @@ def printed(capsys):
     [
         ("--train.rule adam --train.chains 4", "does not go with train.rule"),
         ("--train.rule langevin --train.freeze head", "does not go with train.rule"),
-        ("--train.rule adam --train.batch-size 999", "larger than the 64 training points"),
+        ("--data.n 64 --train.rule adam --train.batch-size 999", "larger than the 64 training points"),
         ("--model.head false --model.embedding fixed --model.embedding-dimension 1 --train.freeze head", "has no head"),
         ("--model.kind continuous --model.shared true", "no meaning for a continuous model"),
         ("--train.rule optax:lbfgs", "needs more than gradients"),
+        (
+            "--data.n 64 --train.rule langevin --train.kernel minibatch --train.batch-size 99",
+            "than the 64 training points",
+        ),
+        ("--train.rule langevin --data.n 7", "n = 7 is not allowed"),
     ],
 )
 def test_a_dry_run_refuses_what_the_training_would_refuse(flags, message, capsys):
-    assert main(["train", "two-spirals", "--data.n", "64", *flags.split(), "--dry-run"]) == 2
+    assert main(["train", "two-spirals", *flags.split(), "--dry-run"]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+@pytest.mark.parametrize("particle", ["two-layer", "gated"])
+def test_a_dry_run_in_another_precision_warns_of_nothing(precision, particle, capsys):
+    flags = f"--train.precision {precision} --model.particle {particle} --train.solver heun --data.n 16 --dry-run"
+    assert main(["train", "two-spirals", *flags.split()]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_memory_beyond_what_is_free_is_marked(capsys):
+    flags = "--model.depth 100000 --model.width 100000 --train.rule adam --train.steps 1 --dry-run"
+    assert main(["train", "two-spirals", *flags.split()]) == 0
+    assert "GiB, more than the" in printed(capsys)["memory"]
 
 
 def test_a_dry_run_of_a_sweep_pads_the_points_of_a_batch(tmp_path, monkeypatch, capsys):

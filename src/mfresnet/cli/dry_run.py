@@ -17,6 +17,14 @@ def dry_run_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--dry-run", action="store_true", help=f"print what the {what} would cost, and do nothing else")
 
 
+def _compare(memory: int) -> str:
+    """What the user should know of this much memory."""
+    from psutil import virtual_memory
+
+    free = virtual_memory().available
+    return f", more than the {free / 2**30:.2f} GiB that are free" if memory > free else ""
+
+
 def print_cost(cost: Cost, *, without: str = "compilation and measurements") -> int:
     """Print a prediction, a line for each of its numbers, and what its seconds leave out."""
     about = "" if cost.exact else " (estimated: the solver chooses its steps)"
@@ -25,7 +33,7 @@ def print_cost(cost: Cost, *, without: str = "compilation and measurements") -> 
     rows += [
         ("seconds", f"{format_plain(cost.seconds)} on this machine when idle, without {without}"),
         ("limited by", cost.limit),
-        ("memory", f"{cost.memory / 2**30:.2f} GiB"),
+        ("memory", f"{cost.memory / 2**30:.2f} GiB{_compare(cost.memory)}"),
         ("files", f"{format_plain(cost.files / 1e6)} MB"),
     ]
     width = max(len(name) for name, _ in rows)

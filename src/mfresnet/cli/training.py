@@ -125,12 +125,13 @@ def predict(config: Config) -> Cost:
     """The cost of a training, on its own data."""
     from ..train.cost import measure_machine, predict_cost
     from ..train.defaults import resolve_config
-    from ..train.job import check_settings, load_split
+    from ..train.job import check_settings, load_split, precision
 
     split = load_split(config)
     (n, inputs), outputs = split.train.x.shape, split.train.y.shape[1]
-    config = resolve_config(config, split)
-    check_settings(config, n, inputs, outputs)
+    with precision(config):
+        config = resolve_config(config, split)
+        check_settings(config, n, inputs, outputs)
     return predict_cost(config, n, inputs, outputs, measure_machine())
 
 

@@ -12,19 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from ..bounds import Certificate
-from ..bounds.checks import check_count, check_delta
-from ..certify import Certificates, Grid
+from ..bounds.checks import check_count, check_delta, check_points
+from ..certify import Certificates, Data, Grid
 from ..certify import run as run_pipeline
 from ..config import Config, build
 from ..errors import MfresnetError
 from ..flow import TrainState
 from ..messages import Say, print_message
-from ..train.certifying import certify_by_test_points, check_possible, problem_of, why_no_laws
+from ..train.certifying import (
+    certify_by_test_points,
+    check_classes,
+    check_possible,
+    grid_of,
+    problem_of,
+    why_no_laws,
+)
 from ..train.cost import Cost, measure_machine
 from ..train.finished_cost import predict_certifying
-from ..train.job import Job, assemble, load_split, precision
+from ..train.job import Job, assemble, check_settings, load_split, precision
 from ..train.langevin import LANGEVIN
-from ..train.path import path_certificates
+from ..train.path import check_tried, path_certificates
+from ..train.schedule import kept_steps
 from . import checkpoint
 from .directory import RunDirectory
 from .files import read_json, write_json
@@ -87,13 +95,27 @@ def predict_certify(
     """
     run = RunDirectory.open(path)
     run.refuse_images("certify")
+    config = _configure(run.config, {"delta": delta, "heads": heads, "residuals": residuals})
     if settings is not None:
         check_count(settings, name="settings")
-    config = _configure(run.config, {"delta": delta, "heads": heads, "residuals": residuals})
-    data, times = run.config["data"], max(0, len(checkpoint.steps(run.checkpoints)) - 1)
-    return predict_certifying(
-        config, data["n"], data["n_test"], data["inputs"], data["outputs"], times, measure_machine()
-    )
+    check_tried(config, settings)
+    with precision(config):
+        split = load_split(config)
+        (n, inputs), outputs = split.train.x.shape, split.train.y.shape[1]
+        check_settings(config, n, inputs, outputs)
+    kept = kept_steps(config)
+    there, grid = set(checkpoint.steps(run.checkpoints)) & set(kept[1:]), None
+    if config.train.rule == LANGEVIN or why_no_laws(config):
+        check_classes(split.train.task)
+        if kept[-1] not in there:
+            raise _no_last_state(run)
+    else:
+        check_possible(config, split.train.task)
+        if not there:
+            raise _no_states(run)
+        grid = grid_of(config, sorted(there))
+    check_points(len(Data(split.train.x, split.train.y, fitted_on=split.fitted_on).rows))
+    return predict_certifying(config, grid, n, len(split.test.x), inputs, outputs, measure_machine())
 
 
 def _configure(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
@@ -108,7 +130,8 @@ def _configure(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
     tree["certify"] |= {name: value for name, value in changes.items() if value is not None}
     config = build(tree)
     if config.train.rule != LANGEVIN and not why_no_laws(config):
-        check_possible(config, stored.get("data", {}).get("task"))
+        facts = stored.get("data")
+        check_possible(config, facts.get("task") if isinstance(facts, dict) else None)
     return config
 
 
@@ -126,9 +149,7 @@ def certify_job(run: RunDirectory, job: Job, *, settings: int | None = None, say
     check_possible(job.config, job.split.train.task)
     states = list(read_states(run, job, job.kept[1:], say))
     if not states:
-        raise MfresnetError(
-            f"no sound checkpoint of a recorded time is left in {str(run.checkpoints)!r}: train again with --overwrite."
-        )
+        raise _no_states(run)
     earlier, tried = read_tried(run.path, say)
     own = job.config.certify.settings
     if settings is None or settings >= own:  # what was once given stays; fewer than the run's own are refused below
@@ -155,8 +176,18 @@ def _certify_path(run: RunDirectory, job: Job, settings: int | None, say: Say) -
 def _last_state(run: RunDirectory, job: Job, say: Say) -> TrainState:
     states = list(read_states(run, job, [job.steps], say))
     if not states:
-        raise MfresnetError(f"the last checkpoint is not in {str(run.checkpoints)!r}: resume the run first.")
+        raise _no_last_state(run)
     return states[-1]
+
+
+def _no_states(run: RunDirectory) -> MfresnetError:
+    return MfresnetError(
+        f"no sound checkpoint of a recorded time is left in {str(run.checkpoints)!r}: train again with --overwrite."
+    )
+
+
+def _no_last_state(run: RunDirectory) -> MfresnetError:
+    return MfresnetError(f"the last checkpoint is not in {str(run.checkpoints)!r}: resume the run first.")
 
 
 def _write(run: RunDirectory, certificates: Certificates, begun: float, **facts: Any) -> Certificates:

@@ -12,7 +12,7 @@ from ..json_types import plain
 from ..messages import Say, print_message
 from ..train.cost import Cost, measure_machine
 from ..train.finished_cost import predict_measuring
-from ..train.job import assemble, load_split, precision
+from ..train.job import assemble, check_settings, load_split, precision
 from ..train.measurements import Measurements
 from . import checkpoint
 from .directory import RunDirectory
@@ -53,8 +53,12 @@ def predict_measure(path: Path, *, points: int | None = None) -> Cost:
     kept = len(checkpoint.steps(run.checkpoints))
     if not kept:
         raise MfresnetError(f"no checkpoint is in {str(run.checkpoints)!r} yet: there is nothing to measure.")
-    config, data = _with_points(build(run.config["config"]), points), run.config["data"]
-    return predict_measuring(config, data["n"], data["inputs"], data["outputs"], kept, measure_machine())
+    config = _with_points(build(run.config["config"]), points)
+    with precision(config):
+        train = load_split(config).train
+        (n, inputs), outputs = train.x.shape, train.y.shape[1]
+        check_settings(config, n, inputs, outputs)
+    return predict_measuring(config, n, inputs, outputs, kept, measure_machine())
 
 
 def _with_points(config: Config, points: int | None) -> Config:

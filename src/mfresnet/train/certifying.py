@@ -10,7 +10,7 @@ import numpy as np
 
 from ..bounds import pool
 from ..bounds.checks import check_points
-from ..certify import Certificates, Data, Grid, Patience, PriorTraining, Problem, Snapshot, Spec, parse_settings
+from ..certify import Certificates, Grid, Patience, PriorTraining, Problem, Snapshot, Spec, parse_settings
 from ..certify.tuning import best_row, tune
 from ..config import Config, build, merge, nest
 from ..data import Dataset, Split
@@ -20,7 +20,19 @@ from ..flow import TrainState
 from ..messages import Say, print_message
 from .job import Job, assemble
 from .langevin import LANGEVIN
-from .path import held_out_of
+from .path import check_tried, data_of, held_out_of
+
+
+def check_classes(task: str | None) -> None:
+    """Refuse a target without classes.
+
+    Raises:
+        MfresnetError: regression.
+    """
+    if task == "regression":
+        raise MfresnetError(
+            "certificates bound the share of wrong classes, and this target is numeric: use data with classes."
+        )
 
 
 def check_possible(config: Config, task: str | None) -> None:
@@ -29,10 +41,7 @@ def check_possible(config: Config, task: str | None) -> None:
     Raises:
         MfresnetError: regression, an optimiser that is no flow, no probes, a trained embedding.
     """
-    if task == "regression":
-        raise MfresnetError(
-            "certificates bound the share of wrong classes, and this target is numeric: use data with classes."
-        )
+    check_classes(task)
     if config.train.rule == LANGEVIN:
         raise MfresnetError(
             "the rule 'langevin' has a certificate of its own, of the network at the end of its chain: leave "
@@ -71,8 +80,7 @@ def certify_by_test_points(job: Job, state: TrainState, reason: str, delta: floa
     Raises:
         MfresnetError: regression.
     """
-    if job.split.train.task == "regression":
-        check_possible(job.config, "regression")
+    check_classes(job.split.train.task)
     made = {"held_out": held_out_of(job, state, job.config.certify.delta if delta is None else delta)}
     return Certificates(made, {"pac_bayes": reason})
 
@@ -84,6 +92,21 @@ def numbers(text: str | Sequence[int]) -> list[int]:
     ([10, 20], [4, 8])
     """
     return sorted({int(part) for part in (text.split(",") if isinstance(text, str) else text)})
+
+
+def grid_of(config: Config, steps: Sequence[int]) -> Grid:
+    """The grid of the certificates of a run that recorded these steps, from its configuration alone.
+
+    Raises:
+        MfresnetError: its probes can serve no size.
+    """
+    m, train, wanted = config.model, config.train, config.certify
+    pool = {
+        "layers": 1 if m.shared else m.depth,
+        "probes": train.probes,
+        "head_probes": train.head_probes if m.head else 0,
+    }
+    return Grid.feasible(steps, numbers(wanted.heads), numbers(wanted.residuals), pool)
 
 
 def snapshot_of(job: Job, state: TrainState) -> Snapshot:
@@ -129,22 +152,15 @@ def problem_of(
         "delta": delta, "heads": heads, "residuals": residuals, "settings": settings, "draws": draws,
         "prior_share": prior_share, "prior_steps": prior_steps,
     }  # fmt: skip
-    own = config.certify.model_dump()
-    if settings is not None and settings < own["settings"]:
-        raise MfresnetError(
-            f"settings = {settings} is fewer than the {own['settings']} that this run tried on its points, all of "
-            f"which the union bound pays for: give {own['settings']} or more."
-        )
-    wanted: dict[str, Any] = own | {name: value for name, value in given.items() if value is not None}
+    check_tried(config, settings)
+    wanted: dict[str, Any] = config.certify.model_dump() | {
+        name: value for name, value in given.items() if value is not None
+    }
     snapshots = tuple(snapshot_of(job, state) for state in states)
     if not snapshots:
         raise MfresnetError("there is no recorded time to certify: train at least one step.")
-    grid = Grid.feasible(
-        job.kept[1:],  # the grid of training times, fixed before training
-        numbers(wanted["heads"]),
-        numbers(wanted["residuals"]),
-        pool(snapshots[-1].ensemble.probes),
-    )
+    sizes = numbers(wanted["heads"]), numbers(wanted["residuals"])
+    grid = Grid.feasible(job.kept[1:], *sizes, pool(snapshots[-1].ensemble.probes))  # times fixed before training
     spec = Spec(
         grid,
         delta=wanted["delta"],
@@ -159,12 +175,6 @@ def problem_of(
         h = config.train.time * job.unit / steps
         prior = PriorTraining(job.state, job.trainer, h, steps, wanted["prior_share"], job.key)
     return Problem(job.state.model, snapshots, data_of(job), spec, config.seed, scales=job.initial, prior=prior)
-
-
-def data_of(job: Job) -> Data:
-    """The points of a job."""
-    train, test = job.split.train, job.split.test
-    return Data(train.x, train.y, test.x, test.y, job.split.fitted_on, str(job.train.x.dtype))
 
 
 class Watch(Patience):

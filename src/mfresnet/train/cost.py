@@ -28,7 +28,7 @@ from ..model import scaling
 from ..model.depth import UNROLL
 from .langevin import LANGEVIN, PILOT_LEAST, PILOT_SHARE, PILOTS
 from .memory import memory_estimate
-from .schedule import snapshot_steps
+from .schedule import kept_steps
 
 PRODUCTS = 12  # floating-point operations per dimension, particle and point, of both sweeps
 PROBE_ELEMENT, PROBE_PRODUCT = 3.5, 1.3  # of a probe, in those of a particle
@@ -192,12 +192,11 @@ def predict_cost(config: Config, n: int, inputs: int, outputs: int, machine: Mac
         )  # fmt: skip
     numbers = m.depth * (m.width + 2 * train.probes) * (2 * state + 1)
     numbers += (head + 2 * train.head_probes) * (state + outputs + 1)
-    kept = len(snapshot_steps(train.steps or 1, config.record.metrics_every or 1, config.record.snapshots))
     return Cost(
         counts={"fields": alone, "with probes": together},
         seconds=sum(parts.values()),
         memory=PROCESS_BYTES + memory_estimate(config, inputs, outputs, n),
-        files=kept * 4 * double * numbers + (REPORT_BYTES if config.record.report else 0),
+        files=len(kept_steps(config)) * 4 * double * numbers + (REPORT_BYTES if config.record.report else 0),
         limit=max(parts, key=lambda name: parts[name]),
         exact=exact,
     )

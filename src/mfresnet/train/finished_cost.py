@@ -11,14 +11,16 @@ import time
 
 import numpy as np
 
+from ..bounds import probes_needed
 from ..bounds.supremum import quadrature
+from ..certify import Grid
 from ..certify.draws import FEW
+from ..certify.gibbs import MOST
 from ..certify.kernel import POINTS as KERNEL_POINTS
 from ..certify.learned_prior import MOVED
 from ..config import Config
 from ..kernels.eigen import DENSE_LIMIT
 from ..kernels.precision import blas_threads
-from .certifying import numbers, why_no_laws
 from .cost import PROBE_ELEMENT, PROBE_PRODUCT, PROCESS_BYTES, PRODUCTS, REPORT_BYTES, Cost, Machine
 from .memory import memory_estimate
 
@@ -64,23 +66,26 @@ def predict_measuring(config: Config, n: int, inputs: int, outputs: int, checkpo
 
     >>> from mfresnet.train.defaults import fill_defaults
     >>> machine = Machine(4e-6, 2e-9, 2e-11)
-    >>> cost = predict_measuring(fill_defaults(Config(), 64, 64, 2), 64, 2, 1, 14, machine)
+    >>> cost = predict_measuring(fill_defaults(Config(), 512, 64, 2), 512, 2, 1, 14, machine)
     >>> cost.counts, cost.limit
-    ({'checkpoints': 14, 'Gram rows': 64, 'eigenvalue problems': 84}, 'eigenvalues')
+    ({'checkpoints': 14, 'Gram rows': 512, 'eigenvalue problems': 70}, 'eigenvalues')
     """
     m = config.model
     state, head = m.state_dimension(inputs), m.head_width if m.head else 0
     rows = min(n, max(2, config.diagnostics.gram_points // outputs)) * outputs
+    if m.scheme != "euler":  # there is no closed form
+        rows = 0
     numbers_of = {
         "encoder": (1 if m.shared else m.depth) * m.width * (2 * state + m.bias),
         "head": head * (state + outputs + m.bias),
     }
     numbers_of["total"] = sum(numbers_of.values())
-    regular = sum(size >= rows for size in numbers_of.values())
+    whole = len(numbers_of) if rows else 0
+    regular = sum(size >= rows for size in numbers_of.values()) if rows else 0
     lowest = LOWEST if rows <= DENSE_LIMIT else CHOLESKY
     product = 2 * machine.product  # in double precision
     parts = {
-        "eigenvalues": (len(numbers_of) + lowest * regular) * eigenvalue_seconds(rows),
+        "eigenvalues": (whole + lowest * regular) * eigenvalue_seconds(max(rows, 1)),
         # two products for each layer, of which symmetry leaves a half
         "Gram matrices": rows**2 * 2 * (m.depth * (m.width + state) + head) * product,
         "layers": (3 * (m.depth + 1) + ROW_LAYERS) * machine.operation,
@@ -89,7 +94,7 @@ def predict_measuring(config: Config, n: int, inputs: int, outputs: int, checkpo
         counts={
             "checkpoints": checkpoints,
             "Gram rows": rows,
-            "eigenvalue problems": checkpoints * (len(numbers_of) + regular),
+            "eigenvalue problems": checkpoints * (whole + regular),
         },
         seconds=checkpoints * sum(parts.values()),
         memory=PROCESS_BYTES + memory_estimate(config, inputs, outputs, n) + 7 * 8 * rows**2,
@@ -100,22 +105,23 @@ def predict_measuring(config: Config, n: int, inputs: int, outputs: int, checkpo
 
 
 def predict_certifying(
-    config: Config, n: int, n_test: int, inputs: int, outputs: int, times: int, machine: Machine
+    config: Config, grid: Grid | None, n: int, n_test: int, inputs: int, outputs: int, machine: Machine
 ) -> Cost:
     """The cost of the certificates of a run.
 
     Args:
         config: resolved, with the settings of ``certify`` that are to be used.
+        grid: what a certificate of the laws is minimised over (`mfresnet.certify.Grid`); None of a run that is
+            certified by its errors alone.
         n, n_test: training and test points.
         inputs, outputs: of the data.
-        times: recorded times.
         machine: constants (`mfresnet.train.cost.measure_machine`).
 
     >>> from mfresnet.train.defaults import fill_defaults
-    >>> machine = Machine(4e-6, 2e-9, 2e-11)
-    >>> cost = predict_certifying(fill_defaults(Config(), 512, 256, 2), 512, 256, 2, 1, 13, machine)
+    >>> machine, grid = Machine(4e-6, 2e-9, 2e-11), Grid(tuple(range(13)), (8, 256), (5, 10, 20, 40))
+    >>> cost = predict_certifying(fill_defaults(Config(), 512, 256, 2), grid, 512, 256, 2, 1, machine)
     >>> cost.counts, cost.limit
-    ({'draws': 1792}, 'draws')
+    ({'draws': 1712}, 'draws')
     """
     m, train, wanted = config.model, config.train, config.certify
     state, double = m.state_dimension(inputs), 2 if train.precision == "float64" else 1
@@ -123,33 +129,31 @@ def predict_certifying(
     files = CERTIFICATE_BYTES + (REPORT_BYTES if config.record.report else 0)
     memory = PROCESS_BYTES + memory_estimate(config, inputs, outputs, n)
     each = FORWARD * machine.element + 4 * state * machine.product
-    if train.rule == "langevin" or why_no_laws(config):
+    if grid is None:
         seconds = (n + n_test) * (m.depth * m.width + head) * each * double
-        return Cost({"draws": 0}, seconds, memory, files, "the network's errors", True)
-    heads, residuals = numbers(wanted.heads), numbers(wanted.residuals)
-    whole = FEW * -(-wanted.draws // FEW)
-    most = max((k for k in heads if k <= train.head_probes), default=0)
-    count = times * (len(residuals) * min(FEW, whole) + whole)
-    disjoint = sum(max(1, min(train.head_probes // k, 256)) for k in heads if k <= most)
-    count += FEW * -(-disjoint // FEW)
-    share = wanted.prior_share if train.batch_size is None else 0.0
-    if share > 0:
-        count += LAWS * len(residuals) * whole
+        return Cost({"draws": 0}, seconds, memory, files, "errors of the network", True)
+    trained_prior = wanted.prior_share > 0 and train.batch_size is None
+    sizes, whole, most = len(grid.residuals), _blocks(wanted.draws), max(grid.heads)
+    count = len(grid.steps) * (sizes * FEW + whole)
+    if train.probes and grid.residuals:  # the disjoint draws of each number of head particles
+        shared = train.probes // probes_needed(min(grid.residuals), 1 if m.shared else m.depth)
+        count += sum(_blocks(max(1, min(MOST, shared, train.head_probes // k if k else MOST))) for k in grid.heads)
+    if trained_prior:  # its posteriors, and itself on the points that it did not see
+        count += (LAWS + 1) * sizes * whole
     draw = DRAW_LAYERS * machine.operation
-    draw += n * double * ((most + max(residuals)) * each + 2 * most * len(heads) * outputs * machine.product)
-    kernel = min(n, KERNEL_POINTS)
+    draw += n * double * ((most + max(grid.residuals)) * each + 2 * most * len(grid.heads) * outputs * machine.product)
     parts = {
         "draws": count * draw,
-        "kernel": 2 * eigenvalue_seconds(kernel) if outputs == 1 else 0.0,
+        "kernel": 2 * eigenvalue_seconds(min(n, KERNEL_POINTS)) if outputs == 1 else 0.0,
         "Rademacher complexity": 32 * n * quadrature(n) * machine.product * state if outputs == 1 and head else 0.0,
     }
-    if share > 0:  # Euler steps with probes, in double precision, and their inversion for each law
-        particles = m.depth * m.width + head
-        probes = m.depth * train.probes + train.head_probes
+    if trained_prior:  # Euler steps with probes, in double precision, and their inversion for each law
+        particles, probes = m.depth * m.width + head, m.depth * train.probes + train.head_probes
         moved = machine.element + PRODUCTS * state * machine.product
         followed = PROBE_ELEMENT * machine.element + PROBE_PRODUCT * PRODUCTS * state * machine.product
-        forward = (m.depth + 1) * machine.operation + 2 * share * n * (particles * moved + probes * followed)
-        back = (m.depth + 1) * machine.operation + 2 * share * n * probes * followed
+        seen = 2 * wanted.prior_share * n
+        forward = (m.depth + 1) * machine.operation + seen * (particles * moved + probes * followed)
+        back = (m.depth + 1) * machine.operation + seen * probes * followed
         parts["trained prior"] = wanted.prior_steps * (forward + LAWS * INVERSION * back)
     return Cost(
         counts={"draws": count},
@@ -159,3 +163,8 @@ def predict_certifying(
         limit=max(parts, key=lambda name: parts[name]),
         exact=True,
     )
+
+
+def _blocks(draws: int) -> int:
+    """Draws that are computed: whole blocks."""
+    return FEW * -(-draws // FEW)

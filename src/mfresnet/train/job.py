@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from ..bounds.checks import check_points
 from ..config import Config
 from ..data import Split, load
 from ..errors import MfresnetError
@@ -23,7 +24,7 @@ from .defaults import map_share, resolve_config, resolved
 from .langevin import LANGEVIN, langevin_rule
 from .memory import check_memory, recomputes
 from .objects import Objects
-from .schedule import snapshot_steps
+from .schedule import kept_steps
 from .start import create_model, initial_scales, keys, model_arguments, model_shapes, probe_counts
 
 BATCHES = 3  # number of the stream of a chain's mini-batches
@@ -89,12 +90,7 @@ def build_trainer(
         objects: in place of names.
     """
     t = config.train
-    if t.batch_size is not None and t.batch_size > n:
-        raise MfresnetError(
-            f"train.batch_size = {t.batch_size} is larger than the {n} training points: give a value <= {n}."
-        )
-    if config.model.head is False and t.freeze == "head":
-        raise MfresnetError("train.freeze = 'head' has no effect: this network has no head (model.head false).")
+    _check_fit(config, n)
     unit = scaling.time_unit(t.time_unit, n, float(model.beta))
     options = Options(
         loss=lowered_loss(config, objects),
@@ -107,6 +103,19 @@ def build_trainer(
     if isinstance(rule, OptaxRule):
         check_rule(t.rule, rule, eqx.filter(model, trained))
     return Trainer(rule, trained, options, t.batch_size), unit
+
+
+def _check_fit(config: Config, n: int) -> None:
+    """Refuse a batch larger than the data, and what freezes nothing or everything."""
+    m, t = config.model, config.train
+    if t.batch_size is not None and t.batch_size > n:
+        raise MfresnetError(
+            f"train.batch_size = {t.batch_size} is larger than the {n} training points: give a value <= {n}."
+        )
+    if m.head is False and t.freeze == "head":
+        raise MfresnetError("train.freeze = 'head' has no effect: this network has no head (model.head false).")
+    if m.head is False and t.freeze == "encoder" and m.embedding != "trained":
+        raise MfresnetError("train.freeze = 'encoder' leaves nothing to train: this network has no head.")
 
 
 def lowered_loss(config: Config, objects: Objects | None = None) -> str | Loss:
@@ -137,11 +146,16 @@ def check_rule(name: str, rule: OptaxRule, moved: AbstractResNet) -> None:
 def check_settings(config: Config, n: int, inputs: int, outputs: int) -> None:
     """Refuse settings of a resolved configuration that `assemble` would refuse, without computing anything.
 
+    Memory is not looked at: a predicted cost names it. Call it in the run's precision.
+
     Raises:
         MfresnetError: naming the setting.
     """
     model = model_shapes(config, inputs, outputs)
-    if config.train.rule != LANGEVIN:  # whose rule needs the data
+    if config.train.rule == LANGEVIN:  # the rule itself needs the data
+        check_points(n)
+        _check_fit(config, n)
+    else:
         build_trainer(config, model, n)
 
 
@@ -196,7 +210,7 @@ def assemble(config: Config, split: Split, objects: Objects | None = None) -> Jo
         initial=initial,
         steps=steps,
         every=every,
-        kept=tuple(sorted(snapshot_steps(steps, every, config.record.snapshots))),
+        kept=kept_steps(config),
     )
 
 

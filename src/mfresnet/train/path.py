@@ -38,9 +38,8 @@ def path_certificates(
         MfresnetError: fewer settings than the configuration's.
     """
     config = job.config.certify
+    check_tried(job.config, settings)
     settings = config.settings if settings is None else settings
-    if settings < config.settings:
-        raise MfresnetError(f"settings = {settings} is fewer than the {config.settings} that were tried: give those.")
     delta = config.delta if delta is None else delta
     certificates = {"path": path_of(job, state, settings, delta)}
     if job.config.train.chains > 1:
@@ -91,10 +90,24 @@ def bound_so_far(job: Job, state: TrainState) -> float:
     )
 
 
+def check_tried(config: Config, settings: int | None) -> None:
+    """Refuse to pay for fewer settings than a run tried.
+
+    Raises:
+        MfresnetError: fewer.
+    """
+    tried = config.certify.settings
+    if settings is not None and settings < tried:
+        raise MfresnetError(
+            f"settings = {settings} is fewer than the {tried} that this run tried on its points, all of which the "
+            f"union bound pays for: give {tried} or more."
+        )
+
+
 def data_of(job: Job) -> Data:
     """The points of a job."""
     train, test = job.split.train, job.split.test
-    return Data(train.x, train.y, test.x, test.y, job.split.fitted_on)
+    return Data(train.x, train.y, test.x, test.y, job.split.fitted_on, str(job.train.x.dtype))
 
 
 def count_mistakes(state: TrainState, points: Batch | Dataset, all_chains: bool = False) -> np.ndarray:
