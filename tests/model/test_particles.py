@@ -334,9 +334,3 @@ def test_names_and_factories(tmp_path, monkeypatch):
         particle("convolution", 7, 7)
     with pytest.raises(MfresnetError, match="no sequence of tokens"):
         particle("attention", 7, 7)
-
-
-def test_a_function_of_another_shape_is_named_before_its_derivatives_are_tried():
-    doubled = Particle(lambda z, theta: jnp.concatenate([theta["u"] * z, z]), {"u": np.ones(2)}, smooth=True)
-    with pytest.raises(MfresnetError, match=r"makes \(4,\) of a state of shape \(2,\)"):
-        check_smooth(doubled, 2, 2)

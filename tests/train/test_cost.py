@@ -106,6 +106,17 @@ def test_a_dry_run_in_another_precision_warns_of_nothing(precision, particle, ca
     assert capsys.readouterr().err == ""
 
 
+def test_an_own_particle_of_another_shape_is_named(tmp_path, monkeypatch, capsys):
+    """Before its derivatives are tried."""
+    lines = ["import numpy as np, mfresnet, jax.numpy as jnp", "f = lambda z, t: jnp.concatenate([t['u'] * z, z])"]
+    lines += ["def make(state, outputs): return mfresnet.Particle(f, {'u': np.ones(state)}, smooth=True)"]
+    (tmp_path / "own_blocks.py").write_text("\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for words in (["--dry-run"], ["--out", str(tmp_path / "run")]):
+        assert main(["train", "two-spirals", "--model.particle", "own_blocks:make", *words]) == 2
+        assert "makes (4,) of a state of shape (2,): return an array of shape (2,)" in capsys.readouterr().err
+
+
 def test_memory_beyond_what_is_free_is_marked(capsys):
     flags = "--model.depth 100000 --model.width 100000 --train.rule adam --train.steps 1 --dry-run"
     assert main(["train", "two-spirals", *flags.split()]) == 0

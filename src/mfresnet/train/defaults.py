@@ -100,5 +100,6 @@ def _smooth(config: Config, split: Split) -> bool:
     )
     if smooth and config.train.probes + config.train.head_probes > 0:
         for kind, size in own:
+            kind.check(state, size)
             check_smooth(kind, state, size)
     return smooth
