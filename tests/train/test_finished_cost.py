@@ -76,7 +76,7 @@ KINDS = {
     "several classes": {"data": {"name": "digits", "n": 40}, "certify": NO_PRIOR},
     "an impossible size": {"certify": {"residuals": (3, 500), "heads": (8, 5000)}},
     "no prior": {"certify": {"prior_share": 0.0, "draws": 1}},
-    "adam": {"train": {"rule": "adam", "solver": "stabilised"}},
+    "adam": {"train": {"rule": "adam", "solver": "stabilised"}, "data": {"n": 7}},
 }
 
 

@@ -111,10 +111,10 @@ def predict_certify(
             raise _no_last_state(run)
     else:
         check_possible(config, split.train.task)
+        check_points(len(Data(split.train.x, split.train.y, fitted_on=split.fitted_on).rows))
         if not there:
             raise _no_states(run)
         grid = grid_of(config, sorted(there))
-    check_points(len(Data(split.train.x, split.train.y, fitted_on=split.fitted_on).rows))
     return predict_certifying(config, grid, n, len(split.test.x), inputs, outputs, measure_machine())
 
 
