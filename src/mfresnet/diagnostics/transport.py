@@ -8,9 +8,6 @@ from math import lgamma, log, pi
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial import KDTree
-from scipy.spatial.distance import cdist
 from scipy.special import digamma
 
 from ..errors import MfresnetError
@@ -47,8 +44,16 @@ def wasserstein2(a: Any, b: Any, *, method: str = "exact", regularisation: float
         raise MfresnetError(
             f"the samples have {len(a)} and {len(b)} rows: give equally many, or use method 'sinkhorn'."
         )
-    cost = cdist(a, b, "sqeuclidean")
+    from scipy.optimize import linear_sum_assignment  # not loaded by every command
+
+    cost = _squared_distances(a, b)
     return float(np.sqrt(cost[linear_sum_assignment(cost)].mean()))
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    from scipy.spatial.distance import cdist
+
+    return cdist(a, b, "sqeuclidean")
 
 
 def _sinkhorn(a: np.ndarray, b: np.ndarray, regularisation: float) -> float:
@@ -62,7 +67,7 @@ def _sinkhorn(a: np.ndarray, b: np.ndarray, regularisation: float) -> float:
             "method 'sinkhorn' needs the package ott-jax: install mfresnet[transport], or use method 'exact'."
         ) from error
     with double_precision():
-        scale = float(cdist(a[:1000], b[:1000], "sqeuclidean").mean()) or 1.0
+        scale = float(_squared_distances(a[:1000], b[:1000]).mean()) or 1.0
         solution = sinkhorn_divergence.sinkhorn_divergence(pointcloud.PointCloud, a, b, epsilon=regularisation * scale)
         return float(np.sqrt(max(float(solution[0]), 0.0)))
 
@@ -113,6 +118,8 @@ def knn_kl(samples: Any, reference: Callable[[np.ndarray], Any] | Any, *, neighb
     n, d = p.shape
     if neighbours < 1 or n < neighbours + 1:
         raise MfresnetError(f"neighbours = {neighbours} is not allowed with {n} samples: give 1 to {n - 1}.")
+    from scipy.spatial import KDTree
+
     distance, index = map(np.asarray, KDTree(p).query(p, neighbours + 1))
     own = distance[:, -1]
     if not own.all():
