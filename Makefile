@@ -89,7 +89,7 @@ clean:  ## remove what make has made: the environment, caches, runs
 	@touch $@
 
 .venv/.bench: .venv/.run
-	@echo "setting up .venv: PyTorch, to compare with, and Ray (once, large)"
+	@echo "setting up .venv: PyTorch and BlackJAX, to compare with, and Ray (once, large)"
 	@$(INSTALL) --editable '.[bench,ray]'
 	@touch $@
 

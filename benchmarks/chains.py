@@ -1,6 +1,6 @@
 """Annealed Langevin chains beside BlackJAX's MALA on the same potential, and cost per chain from 8 to 512 chains.
 
-    python benchmarks/chains.py [--quick] [--only-ours]    # results/chains.json; BlackJAX is `pip install blackjax`
+    python benchmarks/chains.py [--quick] [--only-ours]    # results/chains.json
 
 Both samplers see one log-density, log N(z; 0, I) - gamma L(z), with L the potential of a path certificate of a network
 of the default sizes on two spirals, gamma = 100; both make one gradient a step, adjust, and run in one compiled program
