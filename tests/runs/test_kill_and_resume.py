@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ import pytest
 from small_runs import Commands, flags, same
 
 from mfresnet.runs import RunDirectory
+from mfresnet.runs.stopping import Stop
 
 LONG = {"train__steps": 120, "record__metrics_every": 2, "train__batch_size": 8}
 KINDS = {
@@ -160,3 +162,24 @@ def test_disk_full_at_any_write_then_resumed(commands, whole, tmp_path):
     assert not (run / "summary.json").exists()
     commands.run("resume", run)
     same(run, whole(kind))
+
+
+def test_second_interrupt_inside_the_garbage_collector_is_not_lost():
+    """Python drops exceptions of the collector's callbacks."""
+    once = [signal.SIGINT]
+
+    def callback(phase, info):
+        if once:
+            signal.raise_signal(once.pop())
+
+    with Stop(lambda text: None).install() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.asked
+        gc.callbacks.append(callback)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                gc.collect()
+                assert not once
+                time.sleep(30)
+        finally:
+            gc.callbacks.remove(callback)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from types import FrameType
 
 from ..errors import MfresnetError
 from ..messages import Say
 from .files import WriteError
+
+MOMENT = 0.05  # seconds
 
 
 class Stop:
     """Turns the first Ctrl-C (or a polite kill) into a request; a second one stops at once.
 
     It is in force from the first line of a run: an exception out of a signal may come up inside a callback of the
-    garbage collector, where Python drops it, and the run would go on as if nobody had asked.
+    garbage collector, where Python drops it, and the run would go on as if nobody had asked. A second signal that comes
+    there is sent once more a moment later.
 
     Args:
         when: the moment at which the request is met, for the message.
@@ -27,7 +32,12 @@ class Stop:
         self.asked = False
         self.say, self.when = say, when
 
-    def __call__(self, number: int, frame: Any) -> None:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and _collects(frame):
+            again = threading.Timer(MOMENT, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
@@ -46,6 +56,16 @@ class Stop:
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
+
+
+def _collects(frame: FrameType | None) -> bool:
+    """Whether a frame belongs to a callback of the garbage collector."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None:
+        if frame.f_code in callbacks:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
