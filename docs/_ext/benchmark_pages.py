@@ -154,7 +154,9 @@ def sweeps(data: dict) -> list[str]:
     note += f"reported: {fit['reported']['slope']}. "
     note += f"{data['mfresnet']['seconds']:.0f} s in one process, {data['torch']['seconds']:.0f} s in eager PyTorch: "
     goal = f"goal: {data['goal']['ratio']:g}, {'reached' if data['goal']['reached'] else 'not reached'}"
-    note += f"{data['ratio_torch']:.1f} times ({goal})."
+    note += (
+        f"{data['ratio_torch']:.1f} times ({goal}); {data['ratio_torch_second_start']:.1f} times from a second start."
+    )
     return [*lines, note, "", *machine(data["machine"])]
 
 
