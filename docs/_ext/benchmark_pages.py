@@ -150,13 +150,11 @@ def sweeps(data: dict) -> list[str]:
     ]
     lines = table(["n", "Test error, mfresnet", "Test error, PyTorch"], rows)
     fit = data["mfresnet"]["fit"]
-    note = f"Slope {fit['slope']:.3f}, 95 % interval {interval(fit.get('student_95'))}; "
+    note = f"Slope {fit['slope']:.3f}, 95 % interval {interval(fit['interval_95'])}; "
     note += f"reported: {fit['reported']['slope']}. "
     note += f"{data['mfresnet']['seconds']:.0f} s in one process, {data['torch']['seconds']:.0f} s in eager PyTorch: "
     goal = f"goal: {data['goal']['ratio']:g}, {'reached' if data['goal']['reached'] else 'not reached'}"
-    note += (
-        f"{data['ratio_torch']:.1f} times ({goal}); {data['ratio_torch_second_start']:.1f} times from a second start."
-    )
+    note += f"{data['ratio_torch']:.1f} times ({goal}), {data['ratio_torch_second_start']:.1f} from a second start on."
     return [*lines, note, "", *machine(data["machine"])]
 
 
