@@ -139,8 +139,9 @@ def main() -> None:
     work = [(lambda run: [compare(run)], run) for run in (RUNS[:1] if quick else RUNS)]
     work += [(compare_finished, run) for run in (FINISHED[:1] if quick else FINISHED)]
     for compared, run in work:
-        rows += compared(run)
-        print(json.dumps(rows[-1]), flush=True)
+        for row in compared(run):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
         jax.clear_caches()
     inside = int(np.sum([abs(row["ratio"] - 1) <= WITHIN for row in rows]))
     print(f"{inside} of {len(rows)} within {WITHIN:.0%}")

@@ -52,6 +52,14 @@ class Machine:
     element: float
     product: float
 
+    def particle(self, state: int) -> float:
+        """Of a particle at a point, in a state of this dimension: forward and back."""
+        return self.element + PRODUCTS * state * self.product
+
+    def probe(self, state: int) -> float:
+        """The same of a probe, whose Laplacian is taken too."""
+        return PROBE_ELEMENT * self.element + PROBE_PRODUCT * PRODUCTS * state * self.product
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -187,9 +195,7 @@ def predict_cost(config: Config, n: int, inputs: int, outputs: int, machine: Mac
         parts["layers"] += count * layers * machine.operation
         parts["activations"] += count * copied * double * particles * machine.element
         parts["products"] += count * copied * double * particles * PRODUCTS * state * machine.product
-        parts["probes"] += count * copied * double * followed * (
-            PROBE_ELEMENT * machine.element + PROBE_PRODUCT * PRODUCTS * state * machine.product
-        )  # fmt: skip
+        parts["probes"] += count * copied * double * followed * machine.probe(state)
     numbers = m.depth * (m.width + 2 * train.probes) * (2 * state + 1)
     numbers += (head + 2 * train.head_probes) * (state + outputs + 1)
     return Cost(

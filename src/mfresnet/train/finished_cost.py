@@ -21,7 +21,7 @@ from ..certify.learned_prior import MOVED
 from ..config import Config
 from ..kernels.eigen import DENSE_LIMIT
 from ..kernels.precision import blas_threads
-from .cost import PROBE_ELEMENT, PROBE_PRODUCT, PROCESS_BYTES, PRODUCTS, REPORT_BYTES, Cost, Machine
+from .cost import PROCESS_BYTES, REPORT_BYTES, Cost, Machine
 from .memory import memory_estimate
 
 MEASURED_ROWS = 1000  # most rows at which the eigenvalues of the machine are timed
@@ -149,11 +149,9 @@ def predict_certifying(
     }
     if trained_prior:  # Euler steps with probes, in double precision, and their inversion for each law
         particles, probes = m.depth * m.width + head, m.depth * train.probes + train.head_probes
-        moved = machine.element + PRODUCTS * state * machine.product
-        followed = PROBE_ELEMENT * machine.element + PROBE_PRODUCT * PRODUCTS * state * machine.product
-        seen = 2 * wanted.prior_share * n
-        forward = (m.depth + 1) * machine.operation + seen * (particles * moved + probes * followed)
-        back = (m.depth + 1) * machine.operation + seen * probes * followed
+        layers, seen = (m.depth + 1) * machine.operation, 2 * wanted.prior_share * n
+        back = layers + seen * probes * machine.probe(state)
+        forward = back + seen * particles * machine.particle(state)
         parts["trained prior"] = wanted.prior_steps * (forward + LAWS * INVERSION * back)
     return Cost(
         counts={"draws": count},
